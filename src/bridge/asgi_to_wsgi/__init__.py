@@ -1,0 +1,1 @@
+"""An ASGI app behind a WSGI server."""

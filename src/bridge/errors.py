@@ -1,0 +1,49 @@
+"""The errors of `bridge`, named by who broke the rule.
+
+    BridgeError
+    ├── AppProtocolError      the wrapped app broke PEP 3333 or the ASGI spec
+    ├── ServerProtocolError   the server broke PEP 3333 or the ASGI spec
+    ├── ClientProtocolError   the client's request cannot be translated; it is answered 400
+    ├── ClientDisconnected    the client left (also a ConnectionError, so an OSError)
+    ├── StartupFailed         the ASGI app's lifespan startup failed or took too long
+    └── AdapterClosed         a request came after `ASGIToWSGI.close()`
+
+A message says what was expected, what came, and where the rule stands.
+"""
+
+import errno
+
+
+class BridgeError(Exception):
+    """The root of every error that `bridge` raises on its own account."""
+
+
+class AppProtocolError(BridgeError):
+    """Raised when the wrapped app breaks PEP 3333 or the ASGI spec."""
+
+
+class ServerProtocolError(BridgeError):
+    """Raised when the server that calls the adapter breaks PEP 3333 or the ASGI spec."""
+
+
+class ClientProtocolError(BridgeError):
+    """Raised when a request contradicts itself, as two Content-Lengths do; answered with 400."""
+
+
+class ClientDisconnected(BridgeError, ConnectionError):
+    """Raised when the client left before its request or response was through.
+
+    A WSGI app gets it from `wsgi.input` and `write()`, an ASGI app from `send()` (ASGI HTTP spec
+    2.4 asks for an OSError). Its errno is EPIPE, which servers take for what it is.
+    """
+
+    def __init__(self, text: str = "the client disconnected") -> None:
+        super().__init__(errno.EPIPE, text)
+
+
+class StartupFailed(BridgeError):
+    """Raised for a request whose process could not start the ASGI app's lifespan."""
+
+
+class AdapterClosed(BridgeError):
+    """Raised for a request that comes after `close()`; `start()` opens the adapter again."""

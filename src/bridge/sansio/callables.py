@@ -1,0 +1,69 @@
+"""Which of the two interfaces a callable has, as far as can be told without calling it."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from types import FunctionType, MethodType
+from typing import Any
+
+
+def check_wsgi_app(app: object) -> None:
+    """Raise TypeError unless `app` may be a WSGI app; what cannot be told (`*args`, C) may be."""
+    signature = _maybe_signature(_callable_or_raise(app, "WSGIToASGI", "WSGI"))
+    if _is_async(app) or (signature and not _takes(signature, 2) and _takes(signature, 3)):
+        raise TypeError(f"WSGIToASGI wraps WSGI apps, and {app!r:.200} looks like an ASGI app: use ASGIToWSGI")
+    if signature and not _takes(signature, 2):
+        raise TypeError(f"a WSGI app takes (environ, start_response), and {app!r:.200} does not")
+
+
+def check_asgi_app(app: object) -> None:
+    """Raise TypeError unless `app` may be an ASGI 3 app; what cannot be told (`*args`, C) may be."""
+    signature = _maybe_signature(_callable_or_raise(app, "ASGIToWSGI", "ASGI"))
+    if signature and not _takes(signature, 3):
+        if _takes(signature, 2) and not _is_async(app):
+            raise TypeError(f"ASGIToWSGI wraps ASGI apps, and {app!r:.200} looks like a WSGI app: use WSGIToASGI")
+        raise TypeError(
+            f"an ASGI app takes (scope, receive, send), and {app!r:.200} does not; an ASGI 2 app "
+            "can be wrapped in asgiref.compatibility.guarantee_single_callable first"
+        )
+
+
+def _callable_or_raise(app: object, adapter: str, kind: str) -> Callable[..., Any]:
+    if not callable(app):
+        raise TypeError(f"{adapter} wraps {kind} apps, which are callable, and {app!r:.200} is not")
+    return app
+
+
+def _function_behind(app: Any) -> tuple[Callable[..., Any], int] | None:
+    """Return the function that a call of `app` ends in, and how many arguments it is bound to.
+
+    PEP 3333: an app is any callable, and a server must not care which. So its class is looked at,
+    and never its own attributes.
+    """
+    if type(app) in (FunctionType, MethodType, functools.partial):
+        return app, 0
+    function = vars(app).get("__init__") if isinstance(app, type) else type(app).__call__
+    return (function, 1) if type(function) is FunctionType else None
+
+
+def _maybe_signature(app: Callable[..., Any]) -> tuple[inspect.Signature, int] | None:
+    function = _function_behind(app)
+    if function is None:
+        return None
+    try:
+        return inspect.signature(function[0], follow_wrapped=False), function[1]
+    except (TypeError, ValueError):
+        return None
+
+
+def _takes(signature: tuple[inspect.Signature, int], count: int) -> bool:
+    try:
+        signature[0].bind(*[None] * (signature[1] + count))
+    except TypeError:
+        return False
+    return True
+
+
+def _is_async(app: Any) -> bool:
+    function = _function_behind(app)
+    return function is not None and inspect.iscoroutinefunction(function[0])

@@ -1,0 +1,100 @@
+"""The legal order of the messages an ASGI app sends, as tables.
+
+A table maps a state to the events that are legal in it and the state each leads to. An event is a
+message's type, with a `+` behind it if the message says that more of its kind will follow.
+"""
+
+from collections.abc import Mapping
+from typing import Final, TypeAlias
+
+from bridge.errors import AppProtocolError
+from bridge.types import Message
+
+Order: TypeAlias = Mapping[str, Mapping[str, str]]
+
+DONE: Final = "done"
+
+_START = "http.response.start"
+_BODY = "http.response.body"
+_PATHSEND = "http.response.pathsend"
+_TRAILERS = "http.response.trailers"
+_EARLY_HINT = "http.response.early_hint"
+
+# ASGI HTTP spec, "Response Start" and "Response Body"; docs/extensions, "Path Send" ("must not be
+# mixed with http.response.body"), "Early Hints" (before the final response, though the text has it
+# after the start: both), "HTTP Trailers" (only if the start promised them, which adds a `+` to it).
+RESPONSE: Final[Order] = {
+    "nothing sent": {
+        _START: "started",
+        f"{_START}+": "started, trailers promised",
+        _EARLY_HINT: "nothing sent",
+    },
+    "started": {
+        f"{_BODY}+": "streaming",
+        _BODY: DONE,
+        _PATHSEND: DONE,
+        _EARLY_HINT: "started",
+    },
+    "streaming": {
+        f"{_BODY}+": "streaming",
+        _BODY: DONE,
+    },
+    "started, trailers promised": {
+        f"{_BODY}+": "streaming, trailers promised",
+        _BODY: "trailers due",
+        _PATHSEND: "trailers due",
+        _EARLY_HINT: "started, trailers promised",
+    },
+    "streaming, trailers promised": {
+        f"{_BODY}+": "streaming, trailers promised",
+        _BODY: "trailers due",
+    },
+    "trailers due": {
+        f"{_TRAILERS}+": "trailers due",
+        _TRAILERS: DONE,
+    },
+}
+
+# ASGI lifespan spec. The server moves "serving" to "stopping" by its lifespan.shutdown message.
+LIFESPAN: Final[Order] = {
+    "starting": {
+        "lifespan.startup.complete": "serving",
+        "lifespan.startup.failed": "failed",
+    },
+    "serving": {},
+    "stopping": {
+        "lifespan.shutdown.complete": DONE,
+        "lifespan.shutdown.failed": DONE,
+    },
+    "failed": {},
+    DONE: {},
+}
+
+_MORE_KEYS: Final[Mapping[str, str]] = {
+    _START: "trailers",
+    _BODY: "more_body",
+    _TRAILERS: "more_trailers",
+}
+
+
+def event_from_message(message: Message) -> str:
+    """Return the message's type, with a `+` if more will follow. Raises AppProtocolError."""
+    try:
+        message_type = message["type"]
+        more_key = _MORE_KEYS.get(message_type)
+        return f"{message_type}+" if more_key and message.get(more_key) else message_type
+    except (TypeError, KeyError, AttributeError):
+        raise AppProtocolError(
+            f"an ASGI message is a dict with a str 'type', got {message!r:.200} (ASGI spec, Events)"
+        ) from None
+
+
+def next_state(order: Order, state: str, event: str) -> str:
+    """Return the state that `event` leads to; raises AppProtocolError where it is not legal."""
+    try:
+        return order[state][event]
+    except (KeyError, TypeError):
+        legal = " or ".join(repr(legal.rstrip("+")) for legal in order[state]) or "no message"
+        raise AppProtocolError(
+            f"ASGI app sent {str(event).rstrip('+')!r} where the spec has {legal} ({state})"
+        ) from None

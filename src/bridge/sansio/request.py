@@ -1,0 +1,289 @@
+"""An ASGI http scope <-> a WSGI environ, as adjacent inverse pairs.
+
+ASGI's side is bytes and Unicode; WSGI's is bytes decoded as latin-1 (PEP 3333, "A Note On String
+Types"; ASGI HTTP spec, "WSGI Compatibility").
+"""
+
+import re
+from typing import Any
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from bridge.errors import ClientProtocolError, ServerProtocolError
+from bridge.sansio.tls import maybe_tls_from_environ, ssl_variables_from_tls
+from bridge.types import Environ, RawHeaders, Scope
+
+_DIGITS = re.compile("[0-9]+", re.ASCII)
+# RFC 3986 3.3: what may stand in a path as itself; all else is percent-encoded.
+_PATH_SAFE = "/:@!$&'()*+,;=-._~"
+
+
+# --- Protocol -----------------------------------------------------------------------------------
+
+# RFC 3875 4.1.16 wants a minor version, HTTP/2 has none: "HTTP/2.0" is what gunicorn and nginx say.
+_SERVER_PROTOCOLS = {"1.0": "HTTP/1.0", "1.1": "HTTP/1.1", "2": "HTTP/2.0", "3": "HTTP/3.0"}
+
+
+def server_protocol_from_http_version(version: str) -> str:
+    return _SERVER_PROTOCOLS.get(version) or f"HTTP/{version}"
+
+
+def http_version_from_server_protocol(protocol: object) -> str:
+    """Read both spellings of HTTP/2 and 3; what is no HTTP version (CGI's INCLUDED) is 1.1."""
+    match = re.fullmatch(r"HTTP/(\d)(?:\.(\d))?", str(protocol), re.IGNORECASE)
+    if match is None:
+        return "1.1"
+    major, minor = match.groups()
+    return f"1.{minor or 0}" if major == "1" else major
+
+
+# --- Headers ------------------------------------------------------------------------------------
+
+
+def maybe_cgi_name_from_header(name: bytes) -> str | None:
+    """Return the environ key of a request header; None for one that must not get through.
+
+    A `_` would pass for a `-` (nginx and gunicorn drop such names), `Proxy` would become the
+    HTTP_PROXY that HTTP clients obey ("httpoxy"), and a pseudo header is not a header.
+    """
+    key = name.decode("latin-1").upper()
+    if "_" in key or key == "PROXY" or key.startswith(":"):
+        return None
+    key = key.replace("-", "_")
+    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
+
+
+def maybe_header_from_cgi_name(key: str) -> bytes | None:
+    """Return the name of the request header behind an environ key; None where there is none."""
+    if key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        return key.lower().replace("_", "-").encode()
+    if not key.startswith("HTTP_") or key in ("HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH") or ":" in key:
+        return None
+    return key[5:].lower().replace("_", "-").encode("latin-1", "replace")
+
+
+def environ_from_headers(headers: RawHeaders) -> dict[str, str]:
+    """Return the environ's share of the request headers.
+
+    RFC 3875 4.1.18: repeated headers become one value of the same meaning. They are joined once,
+    at the end, so that 60,000 repeats cost 60,000 steps.
+    """
+    variables: dict[str, str] = {}
+    repeated: dict[str, list[str]] = {}
+    for name, value in headers:
+        key = maybe_cgi_name_from_header(name)
+        if key is None:
+            continue
+        if key in variables:
+            repeated.setdefault(key, [variables[key]]).append(value.decode("latin-1"))
+        else:
+            variables[key] = value.decode("latin-1")
+    for key, values in repeated.items():
+        if key == "CONTENT_LENGTH":
+            if len(set(values)) > 1:  # RFC 9112 6.3: differing lengths are how requests are smuggled
+                raise ClientProtocolError(f"differing Content-Length headers: {', '.join(values[:4])}")
+        elif key != "CONTENT_TYPE":  # joining would not mean the same; the first one counts
+            # RFC 9113 8.2.3: HTTP/2 may split the Cookie header, and "; " is its separator.
+            variables[key] = ("; " if key == "HTTP_COOKIE" else ",").join(values)
+    if "CONTENT_LENGTH" in variables:
+        content_length_from_header(variables["CONTENT_LENGTH"])
+        if "HTTP_TRANSFER_ENCODING" in variables:
+            # RFC 9112 6.3: Transfer-Encoding wins; the length is not that of the body we get.
+            del variables["CONTENT_LENGTH"]
+    return variables
+
+
+def headers_from_environ(environ: Environ) -> RawHeaders:
+    """Return the request headers of an environ, in its order."""
+    headers: RawHeaders = []
+    for key, value in environ.items():
+        name = maybe_header_from_cgi_name(key)
+        # "Absent and empty mean the same" for CONTENT_TYPE and CONTENT_LENGTH (PEP 3333, environ).
+        if name is None or not isinstance(value, str) or (not value and key.startswith("CONTENT")):
+            continue
+        headers.append((name, _bytes_from_native(value)))
+    return headers
+
+
+def content_length_from_header(value: str) -> int:
+    """Return the length in bytes; RFC 9110 8.6 allows digits, and nothing else."""
+    if _DIGITS.fullmatch(value) is None:
+        raise ClientProtocolError(f"Content-Length is not a number: {value[:64]!r}")
+    return int(value)
+
+
+# --- Path ---------------------------------------------------------------------------------------
+
+
+def script_name_and_path_info_from_scope(scope: Scope) -> tuple[str, str]:
+    """Split `path` behind `root_path`, once and at a segment boundary.
+
+    The ASGI spec has `path` begin with `root_path`. Behind a proxy that strips the prefix, older
+    servers leave it out: then `path` is PATH_INFO as it stands.
+    """
+    path, root_path = scope["path"], scope.get("root_path") or ""
+    if not path.startswith("/"):  # "*" of OPTIONS *, for which CGI has no word
+        path = f"/{path}" if path not in ("", "*") else ""
+    if root_path:
+        root_path = root_path.strip("/")
+        root_path = f"/{root_path}" if root_path else ""
+        if path == root_path or path.startswith(f"{root_path}/"):
+            path = path[len(root_path) :]
+    path_info = _native_from_text(path)
+    if not path.isascii() and scope.get("raw_path"):
+        path_info = _maybe_path_info_from_raw_path(scope["raw_path"], root_path, path) or path_info
+    return _native_from_text(root_path), path_info
+
+
+def _maybe_path_info_from_raw_path(raw_path: bytes, root_path: str, path: str) -> str | None:
+    """Recover the path's bytes, if `raw_path` still speaks of the same path.
+
+    Servers decode what is not UTF-8 to U+FFFD. Middleware may have rewritten `path` since, and
+    then `path` counts.
+    """
+    raw = unquote_to_bytes(raw_path)
+    for prefix in (root_path.encode("utf-8", "replace"), b""):
+        if raw.startswith(prefix) and raw[len(prefix) :].decode("utf-8", "replace") == path:
+            return raw[len(prefix) :].decode("latin-1")
+    return None
+
+
+def paths_from_environ(environ: Environ) -> tuple[str, str, bytes | None]:
+    """Return the scope's `root_path`, `path` (which begins with it) and `raw_path`.
+
+    `raw_path` is the request target that the server kept as RAW_URI or REQUEST_URI, if that still
+    is SCRIPT_NAME + PATH_INFO. Without one it is None, save for a path that is not UTF-8: there
+    it is the only place that can hold the path's bytes.
+    """
+    script_name = _bytes_from_native(environ.get("SCRIPT_NAME") or "").rstrip(b"/")
+    path_info = _bytes_from_native(environ.get("PATH_INFO") or "")
+    path = script_name + path_info or b"/"
+    raw_path: bytes | None = None
+    target = environ.get("RAW_URI") or environ.get("REQUEST_URI")
+    if isinstance(target, str) and target.startswith("/"):
+        candidate = _bytes_from_native(target).partition(b"?")[0]
+        unquoted = unquote_to_bytes(candidate)
+        if unquoted == path:
+            raw_path = candidate
+        elif unquoted == path_info:  # a server that was told its SCRIPT_NAME by configuration
+            raw_path = quote_from_bytes(script_name, _PATH_SAFE).encode() + candidate
+    try:
+        text = path.decode("utf-8")
+    except UnicodeDecodeError:
+        text = path.decode("utf-8", "replace")
+        raw_path = raw_path or quote_from_bytes(path, _PATH_SAFE).encode()
+    return script_name.decode("utf-8", "replace"), text, raw_path
+
+
+def _native_from_text(text: str) -> str:
+    """Return the UTF-8 bytes of `text` as WSGI carries bytes; a surrogate stands for its byte."""
+    if text.isascii():
+        return text
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("latin-1")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode("latin-1")
+
+
+def _bytes_from_native(native: str) -> bytes:
+    """Return the bytes of a WSGI string; text beyond latin-1 (the server's slip) as UTF-8."""
+    try:
+        return native.encode("latin-1")
+    except UnicodeEncodeError:
+        return native.encode("utf-8", "surrogateescape")
+
+
+# --- The whole ----------------------------------------------------------------------------------
+
+
+def environ_from_scope(scope: Scope) -> Environ:
+    """Return the CGI variables of a request; the `wsgi.` ones are the adapter's to add.
+
+    Raises ClientProtocolError where the request's headers contradict each other.
+    """
+    script_name, path_info = script_name_and_path_info_from_scope(scope)
+    query_string = (scope.get("query_string") or b"").decode("latin-1")
+    scheme = "https" if scope.get("scheme") in ("https", "wss") else "http"
+    environ: Environ = {
+        "asgi.scope": scope,
+        "REQUEST_METHOD": scope.get("method", "GET"),
+        "SCRIPT_NAME": script_name,
+        "PATH_INFO": path_info,
+        "QUERY_STRING": query_string,
+        "SERVER_PROTOCOL": server_protocol_from_http_version(scope.get("http_version") or "1.1"),
+        "wsgi.url_scheme": scheme,
+    }
+    environ.update(environ_from_headers(scope.get("headers") or []))
+    raw_path = scope.get("raw_path")
+    if raw_path:
+        target = raw_path.decode("latin-1")
+        environ["RAW_URI"] = environ["REQUEST_URI"] = f"{target}?{query_string}" if query_string else target
+    environ["SERVER_NAME"], environ["SERVER_PORT"] = _server_from_scope(scope, environ, scheme)
+    client = scope.get("client")
+    if client:
+        address, port = client
+        if address:
+            environ["REMOTE_ADDR"] = address
+            if port is not None:
+                environ["REMOTE_PORT"] = str(port)
+    if scheme == "https":
+        environ["HTTPS"] = "on"
+        extensions = scope.get("extensions")
+        if extensions and "tls" in extensions:
+            environ.update(ssl_variables_from_tls(extensions["tls"] or {}))
+    return environ
+
+
+def _server_from_scope(scope: Scope, environ: Environ, scheme: str) -> tuple[str, str]:
+    """Return SERVER_NAME and SERVER_PORT, which PEP 3333 wants non-empty, always."""
+    name, port = scope.get("server") or (None, None)
+    default_port = "443" if scheme == "https" else "80"
+    if name and port is not None:
+        # RFC 3875 4.1.14: an IPv6 address stands in brackets.
+        return f"[{name}]" if ":" in name and not name.startswith("[") else name, str(port)
+    # A Unix socket, or unknown: the Host header is the next best, as gunicorn has it.
+    host = environ.get("HTTP_HOST") or "localhost"
+    match = re.fullmatch(r"(\[[^\]]*\]|[^:]*):?([0-9]*)", host)
+    if match is None or not match[1]:
+        return "localhost", default_port
+    return match[1], match[2] or default_port
+
+
+def scope_from_environ(environ: Environ) -> dict[str, Any]:
+    """Return the http scope of a request; `state` and `extensions` are the adapter's to add.
+
+    Raises ClientProtocolError for a CONTENT_LENGTH that is no number, ServerProtocolError for an
+    environ without REQUEST_METHOD.
+    """
+    method = environ.get("REQUEST_METHOD")
+    if not method:
+        raise ServerProtocolError("environ has no REQUEST_METHOD (PEP 3333, environ Variables)")
+    root_path, path, raw_path = paths_from_environ(environ)
+    if environ.get("CONTENT_LENGTH"):
+        content_length_from_header(str(environ["CONTENT_LENGTH"]))
+    client, server_name = environ.get("REMOTE_ADDR"), environ.get("SERVER_NAME")
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.5"},
+        "http_version": http_version_from_server_protocol(environ.get("SERVER_PROTOCOL")),
+        "method": method.upper(),
+        "scheme": environ.get("wsgi.url_scheme") or "http",
+        "path": path,
+        "query_string": _bytes_from_native(environ.get("QUERY_STRING") or ""),
+        "root_path": root_path,
+        "headers": headers_from_environ(environ),
+        "client": (client, _maybe_port(environ.get("REMOTE_PORT")) or 0) if client else None,
+        "server": (server_name, _maybe_port(environ.get("SERVER_PORT"))) if server_name else None,
+        "extensions": {},
+        "wsgi_environ": environ,
+    }
+    if raw_path is not None:
+        scope["raw_path"] = raw_path
+    tls = maybe_tls_from_environ(environ)
+    if tls is not None:
+        scope["extensions"] = {"tls": tls}
+    return scope
+
+
+def _maybe_port(port: object) -> int | None:
+    text = str(port)
+    return int(text) if _DIGITS.fullmatch(text) and len(text) <= 5 else None

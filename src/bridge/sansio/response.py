@@ -1,0 +1,312 @@
+"""WSGI calls -> the messages of an ASGI response, and back, as twins.
+
+One object is one response. It checks, counts and translates; it neither waits nor sends.
+"""
+
+import functools
+import http
+import logging
+import re
+from collections.abc import Iterable
+from typing import NoReturn
+
+from bridge.errors import AppProtocolError
+from bridge.types import ExcInfo, Headers, Message, RawHeaders, ResponseStart
+
+_logger = logging.getLogger("bridge")
+
+# --- Status -------------------------------------------------------------------------------------
+
+# PEP 3333, start_response: "999 Message here", without control characters. That the message may
+# be missing is the practice of wsgiref, waitress and gunicorn. A 1xx is no final answer.
+_STATUS = re.compile(r"([2-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?")
+
+
+def code_from_status(status: str) -> int:
+    """Return the code of a WSGI status; the reason means nothing (RFC 9110 15) and is dropped."""
+    match = _STATUS.fullmatch(status) if isinstance(status, str) else None
+    if match is None:
+        raise AppProtocolError(
+            f"status must be a str like '200 OK', without control characters and no 1xx, "
+            f"got {status!r:.200} (PEP 3333, The start_response() Callable)"
+        )
+    return int(match[1])
+
+
+def status_from_code(code: object) -> str:
+    """Return the WSGI status of an ASGI one: an int from 200 to 999, an http.HTTPStatus too."""
+    if not isinstance(code, int) or isinstance(code, bool) or not 200 <= code <= 999:
+        raise AppProtocolError(
+            f"status must be an int from 200 to 999, got {code!r:.200} (ASGI HTTP spec, Response Start)"
+        )
+    return _status_line(int(code))
+
+
+@functools.cache
+def _status_line(code: int) -> str:
+    try:
+        return f"{code} {http.HTTPStatus(code).phrase}"
+    except ValueError:
+        return f"{code} Unknown"
+
+
+# --- Headers ------------------------------------------------------------------------------------
+
+# RFC 9110 5.6.2 and 5.5: what a name is made of, and what a value may hold (latin-1, no controls).
+_NOT_IN_NAME = re.compile(r"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
+_NOT_IN_VALUE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
+# RFC 9110 7.6.1; PEP 3333, Other HTTP Features: these belong to a connection, and so to its server.
+_HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "trailers",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+
+def native_from_app_headers(headers: Headers) -> Headers:
+    """Return a checked copy of the headers that a WSGI app gave."""
+    if not isinstance(headers, (list, tuple)):
+        raise AppProtocolError(
+            f"headers must be a list of (name, value) tuples, got {headers!r:.200} "
+            "(PEP 3333, The start_response() Callable)"
+        )
+    try:
+        return _end_to_end([(name, value.strip(" \t")) for name, value in headers])
+    except (AttributeError, TypeError, ValueError):
+        raise AppProtocolError(
+            f"headers must be pairs of str, got {headers!r:.200} (PEP 3333, The start_response() Callable)"
+        ) from None
+
+
+def raw_headers_from_native(headers: Headers) -> RawHeaders:
+    """Return ASGI's header list: lower-case names, latin-1 bytes, order and repeats kept."""
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+
+
+def native_from_raw_headers(headers: Iterable[Iterable[bytes]]) -> Headers:
+    """Return WSGI's header list, a new list of str tuples, order and repeats kept, checked."""
+    try:
+        native = [(name.decode("latin-1"), value.decode("latin-1").strip(" \t")) for name, value in headers]
+        return _end_to_end(native)
+    except (AttributeError, TypeError, ValueError):
+        raise AppProtocolError(
+            f"headers must be pairs of bytes, got {headers!r:.200} (ASGI HTTP spec, Response Start)"
+        ) from None
+
+
+def _end_to_end(headers: Headers) -> Headers:
+    """Return `headers` less the hop-by-hop ones; raise AppProtocolError that names an invalid one.
+
+    They are looked at in one sweep, and one by one only if the sweep found something.
+    """
+    names = [name for name, _ in headers]
+    if (
+        not all(names)
+        or _NOT_IN_NAME.search("".join(names))
+        or _NOT_IN_VALUE.search("".join([value for _, value in headers]))
+    ):
+        _raise_for_invalid(headers)
+    lowered = [name.lower() for name in names]
+    if _HOP_BY_HOP.isdisjoint(lowered):
+        return headers
+    hop_by_hop = set(_HOP_BY_HOP)
+    for name, value in headers:
+        if name.lower() == "connection":  # "and any field it nominates"
+            hop_by_hop.update(token.strip().lower() for token in value.split(","))
+    for name in hop_by_hop.intersection(lowered):
+        _warn_hop_by_hop(name)
+    return [(name, value) for name, value in headers if name.lower() not in hop_by_hop]
+
+
+def _raise_for_invalid(headers: Headers) -> NoReturn:
+    for name, value in headers:
+        if not name or _NOT_IN_NAME.search(name):
+            raise AppProtocolError(f"header name {name!r:.200} is not a token (RFC 9110 5.1)")
+        if _NOT_IN_VALUE.search(value):
+            raise AppProtocolError(
+                f"header {name!r} holds CR, LF, NUL, another control character or text beyond latin-1: "
+                f"{value!r:.200} (RFC 9110 5.5)"
+            )
+    raise AssertionError("called without an invalid header")
+
+
+@functools.lru_cache(maxsize=64)  # once a name, and no more names than an app could mean to send
+def _warn_hop_by_hop(name: str) -> None:
+    _logger.warning(
+        "dropped the app's %r header, now and from now on: it is hop-by-hop, so only the server may "
+        "send it (PEP 3333, Other HTTP Features)",
+        name,
+    )
+
+
+# --- Length -------------------------------------------------------------------------------------
+
+
+class BodyLength:
+    """Hold a body to its Content-Length (PEP 3333, Handling the Content-Length Header).
+
+    What is too much is dropped, and logged once; too little is an error at the end. A response to
+    HEAD, a 204 and a 304 have no body, whatever their headers say (RFC 9110 6.4.1).
+    """
+
+    def __init__(self, method: str, code: int, headers: Headers) -> None:
+        self.bodiless = method == "HEAD" or code in (204, 304)
+        self.declared = _maybe_content_length(headers)
+        self.overrun = False
+        self._remaining = 0 if self.bodiless else self.declared
+
+    @property
+    def reached(self) -> bool:
+        """Whether there is no room for another byte."""
+        return self._remaining == 0
+
+    def clamp(self, chunk: bytes) -> bytes:
+        """Return what of `chunk` still fits."""
+        remaining = self._remaining
+        if remaining is None:
+            return chunk
+        if len(chunk) > remaining:
+            if not self.bodiless and not self.overrun:
+                self.overrun = True
+                _logger.error(
+                    "the app's body is longer than its Content-Length of %d: the surplus is dropped "
+                    "(PEP 3333, Handling the Content-Length Header)",
+                    self.declared,
+                )
+            chunk = chunk[:remaining]
+        self._remaining = remaining - len(chunk)
+        return chunk
+
+    def check_reached(self) -> None:
+        """Raise AppProtocolError if the body ended short of its Content-Length."""
+        if self._remaining:
+            raise AppProtocolError(
+                f"the app declared a Content-Length of {self.declared}, and its body ended "
+                f"{self._remaining} bytes short (PEP 3333, Handling the Content-Length Header)"
+            )
+
+
+def _maybe_content_length(headers: Headers) -> int | None:
+    lengths = {value for name, value in headers if name.lower() == "content-length"}
+    if not lengths:
+        return None
+    length = lengths.pop()
+    if lengths or not (length.isascii() and length.isdigit()):
+        raise AppProtocolError(f"Content-Length must be one number, got {length!r:.200} (RFC 9110 8.6)")
+    return int(length)
+
+
+# --- A WSGI app's response, for an ASGI server ----------------------------------------------------
+
+
+class ResponseFromWSGI:
+    """What a WSGI app says by `start_response`, `write` and its iterable, as ASGI has it."""
+
+    def __init__(self, method: str) -> None:
+        self.begun = False
+        self._method = method
+        self._called = False
+        self._start: ResponseStart | None = None
+        self._length: BodyLength | None = None
+
+    def start_response(self, status: str, headers: Headers, exc_info: ExcInfo | None = None) -> None:
+        """Store status and headers; with `exc_info`, in place of what was stored before."""
+        if exc_info is not None:
+            try:
+                if self.begun:
+                    # "start_response must ... raise an exception": too late to say anything else.
+                    raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None  # "to avoid circular references"
+        elif self._called:
+            raise AppProtocolError(
+                "start_response was called again without exc_info (PEP 3333, The start_response() Callable)"
+            )
+        self._called = True
+        code, native = code_from_status(status), native_from_app_headers(headers)
+        self._length = BodyLength(self._method, code, native)
+        self._start = {
+            "type": "http.response.start",
+            "status": code,
+            "headers": raw_headers_from_native(native),
+        }
+
+    def begin(self) -> ResponseStart:
+        """Return the start message, which from now on cannot be taken back."""
+        if self._start is None:
+            raise AppProtocolError(
+                "the app gave a body, or ended, without calling start_response (PEP 3333, "
+                "The Application/Framework Side)"
+            )
+        self.begun = True
+        return self._start
+
+    @property
+    def length(self) -> BodyLength:
+        """The body's length, declared and passed on; after `begin()`."""
+        assert self._length is not None
+        return self._length
+
+
+def check_iterable(iterable: object) -> None:
+    """Raise TypeError for what would yield no bytes: a str, or bytes that it gives as ints."""
+    if iterable is None or isinstance(iterable, (str, bytes, bytearray, memoryview)):
+        raise TypeError(f"a WSGI app returns an iterable of bytes, got {type(iterable).__name__} {iterable!r:.80}")
+
+
+def check_chunk(chunk: object) -> None:
+    """Raise TypeError for a chunk of body that is not bytes (PEP 3333, Unicode Issues)."""
+    if not isinstance(chunk, bytes):
+        hint = "; encode it first" if isinstance(chunk, str) else ""
+        raise TypeError(f"a WSGI app's body is made of bytes, got {type(chunk).__name__} {chunk!r:.80}{hint}")
+
+
+# --- An ASGI app's response, for a WSGI server ----------------------------------------------------
+
+
+class ResponseFromASGI:
+    """What an ASGI app says by http.response messages, as WSGI has it."""
+
+    def __init__(self, method: str) -> None:
+        self.status = ""
+        self.headers: Headers = []
+        self._method = method
+        self._length: BodyLength | None = None
+
+    def start(self, message: Message) -> None:
+        """Store status and headers of an http.response.start."""
+        if "status" not in message:
+            raise AppProtocolError("http.response.start has no 'status' (ASGI HTTP spec, Response Start)")
+        self.status = status_from_code(message["status"])
+        self.headers = native_from_raw_headers(message.get("headers") or ())
+        self._length = BodyLength(self._method, int(message["status"]), self.headers)
+
+    @property
+    def length(self) -> BodyLength:
+        """The body's length, declared and passed on; after `start()`."""
+        assert self._length is not None
+        return self._length
+
+    def pass_on(self, message: Message) -> bytes:
+        """Return what of an http.response.body to yield; with the last one, check the length."""
+        body = message.get("body") or b""
+        if not isinstance(body, bytes):
+            if not isinstance(body, (bytearray, memoryview)):
+                raise AppProtocolError(
+                    f"the 'body' of http.response.body must be bytes, got {type(body).__name__} "
+                    "(ASGI HTTP spec, Response Body)"
+                )
+            body = bytes(body)
+        body = self.length.clamp(body)
+        if not message.get("more_body"):
+            self.length.check_reached()
+        return body

@@ -1,0 +1,1 @@
+"""A WSGI app behind an ASGI server."""

@@ -1,0 +1,55 @@
+"""`WSGIToASGI`: a WSGI app as an ASGI app."""
+
+from bridge.runtime import PerProcess
+from bridge.sansio.callables import check_wsgi_app
+from bridge.types import Receive, Scope, Send, WSGIApp
+from bridge.wsgi_to_asgi.http import serve_http
+from bridge.wsgi_to_asgi.lifespan import serve_lifespan
+from bridge.wsgi_to_asgi.runner import WorkerThreads
+from bridge.wsgi_to_asgi.websocket import refuse_websocket
+
+
+class WSGIToASGI:
+    """Run a WSGI app behind an ASGI server, in worker threads.
+
+        asgi_app = WSGIToASGI(flask_app)  # uvicorn module:asgi_app
+
+    app
+        Any WSGI callable (PEP 3333).
+    workers
+        The most requests that run at once, 40 by default; more wait their turn. Threads start as
+        they are needed. With 1 the app runs single-threaded, and `wsgi.multithread` says so.
+    buffer_body
+        Whether to read a request body without Content-Length to its end before the app is called,
+        in memory up to 1 MiB and on disk beyond, and to set CONTENT_LENGTH. For frameworks that
+        read nothing without it (Django, Bottle). Off by default: bodies stream.
+
+    The adapter is called on the server's event loop, asyncio or trio, and serves any number of
+    requests and loops at once. `environ["asgi.scope"]` is the scope, and
+    `environ["bridge.disconnected"]` an Event-like object that tells whether the client has left.
+
+    Raises TypeError if `app` is not callable, or is an ASGI app. What the app raises reaches the
+    server; AppProtocolError says that it broke PEP 3333, ServerProtocolError that the server broke
+    the ASGI spec.
+    """
+
+    def __init__(self, app: WSGIApp, *, workers: int = 40, buffer_body: bool = False) -> None:
+        check_wsgi_app(app)
+        if workers < 1:
+            raise ValueError(f"workers must be at least 1, got {workers!r}")
+        self.app = app
+        self._buffer_body = buffer_body
+        self._workers = PerProcess(lambda: WorkerThreads(workers))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection, on the loop that the server runs on (ASGI spec, Applications)."""
+        scope_type = scope["type"]
+        if scope_type == "http":
+            await serve_http(self.app, self._workers.get(), self._buffer_body, scope, receive, send)
+        elif scope_type == "websocket":
+            await refuse_websocket(receive, send)
+        elif scope_type == "lifespan":
+            await serve_lifespan(self._workers.get(), receive, send)
+        else:
+            # "If an application does not understand the scope, it should raise": ASGI spec.
+            raise ValueError(f"no bridge for a scope of type {scope_type!r:.200}")

@@ -1,0 +1,94 @@
+"""The two files of a WSGI environ: `wsgi.input` and `wsgi.file_wrapper`."""
+
+import contextlib
+import io
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from bridge.types import Environ
+
+# A block costs a hop, so files go out in large ones, whatever block size the app suggests.
+_BLOCK_SIZE = 64 * 1024
+# Beyond this a spooled body goes to disk.
+_SPOOL_LIMIT = 1024 * 1024
+
+
+class RequestStream(io.RawIOBase):
+    """A request body that arrives block by block; `io.BufferedReader` makes `wsgi.input` of it.
+
+    `next_block` waits for the next block and returns b"" at the end; it raises
+    ClientDisconnected where the client left before that.
+    """
+
+    def __init__(self, next_block: Callable[[], bytes]) -> None:
+        self._next_block = next_block
+        self._block = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        if not self._block:
+            self._block = memoryview(self._next_block())
+        size = min(len(buffer), len(self._block))
+        buffer[:size] = self._block[:size]
+        self._block = self._block[size:]
+        return size
+
+    def readall(self) -> bytes:
+        blocks = [bytes(self._block), *iter(self._next_block, b"")]
+        self._block = memoryview(b"")
+        return b"".join(blocks)
+
+
+class FileWrapper:
+    """`wsgi.file_wrapper` (PEP 3333, Optional Platform-Specific File Handling).
+
+    Only `read(size)` is asked of the file. `block_size` is a suggestion; blocks are no smaller
+    than 64 KiB.
+    """
+
+    def __init__(self, filelike: Any, block_size: int = _BLOCK_SIZE, /) -> None:
+        self._file = filelike
+        self._block_size = max(block_size, _BLOCK_SIZE)
+        if hasattr(filelike, "close"):
+            self.close = filelike.close
+
+    def __iter__(self) -> Iterator[bytes]:
+        while block := self._file.read(self._block_size):
+            yield block
+
+    def maybe_path(self, length: int | None) -> str | None:
+        """Return the absolute path to send in the file's stead, if that would send the same.
+
+        It would for a plain file at its start, of which `length`, if given, is the size, and
+        whose name still leads to it.
+        """
+        try:
+            name = os.path.abspath(os.fsdecode(self._file.name))
+            status = os.fstat(self._file.fileno())
+            same = os.path.samestat(status, os.stat(name))
+            at_start = self._file.tell() == 0
+        except (AttributeError, OSError, TypeError, ValueError):  # no name, descriptor or position
+            return None
+        plain = stat.S_ISREG(status.st_mode)
+        return name if same and at_start and plain and length in (None, status.st_size) else None
+
+
+def spool_input(environ: Environ, stack: contextlib.ExitStack) -> None:
+    """Read a body of unknown length to its end, for a framework that reads by CONTENT_LENGTH only.
+
+    `stack` closes the file. A request without a body keeps its environ as it is.
+    """
+    spool = tempfile.SpooledTemporaryFile(max_size=_SPOOL_LIMIT)  # noqa: SIM115  # the stack is its context
+    stack.callback(spool.close)
+    shutil.copyfileobj(environ["wsgi.input"], spool, _BLOCK_SIZE)
+    length = spool.tell()
+    spool.seek(0)
+    if length or "HTTP_TRANSFER_ENCODING" in environ:
+        environ["CONTENT_LENGTH"] = str(length)
+        environ["wsgi.input"] = spool
