@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 
 from bridge.asgi_to_wsgi.runner import LoopThread
-from bridge.asgi_to_wsgi.servers import maybe_client_socket
+from bridge.asgi_to_wsgi.servers import maybe_client_check
 from bridge.errors import AppProtocolError, ClientDisconnected, ClientProtocolError
 from bridge.runtime import Event, Loop, binary_semaphore
 from bridge.sansio.messages import DONE, RESPONSE, event_from_message, next_state
@@ -112,7 +112,7 @@ class HTTPExchange:
         self._environ = environ
         self._input: Any = environ.get("wsgi.input")
         self._remaining = _maybe_content_length(environ)
-        self._client = maybe_client_socket(environ)
+        self._client_has_left = maybe_client_check(environ)
         self._read = 0
         self._taken = 0
         self._over = False
@@ -138,7 +138,8 @@ class HTTPExchange:
         """Note that the app has ended: the thread's wait ends with its error, or with what it owes."""
         if self._state == DONE or self._gone:
             if error is not None and isinstance(error, Exception) and not _is_of_disconnect(error):
-                _logger.error("the ASGI app raised, and there was nobody left to tell", exc_info=error)
+                when = "its response was complete" if self._state == DONE else "its client had left"
+                _logger.error("the ASGI app raised after %s", when, exc_info=error)
         elif error is None:
             self.fail(AppProtocolError(f"the ASGI app returned without a whole response ({self._state})"))
         elif isinstance(error, Exception):
@@ -363,11 +364,11 @@ class HTTPExchange:
 
     def _sleep(self) -> None:
         """Sleep until the loop has something to tell; where the client is in sight, until it leaves."""
-        if self._client is None:
+        if self._client_has_left is None:
             self._lock.acquire()
         else:
             while not self._lock.acquire(timeout=_CLIENT_CHECK):
-                if self._client.has_left():
+                if self._client_has_left():
                     self.leave()
                     raise ClientDisconnected
 

@@ -4,12 +4,11 @@ The one place that knows any of them by name.
 """
 
 import asyncio
-import contextlib
 import select
 import selectors
-import socket
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 from bridge.errors import BridgeError
 from bridge.types import Environ
@@ -18,28 +17,25 @@ _SOCKET_KEYS = ("gunicorn.socket", "werkzeug.socket")
 _POLLRDHUP: int = getattr(select, "POLLRDHUP", 0)
 
 
-class ClientSocket:
-    """The client's connection, which the server owns, and which is only ever looked at."""
+def maybe_client_check(environ: Environ) -> Callable[[], bool] | None:
+    """Return what tells whether the client has left, where the server offers a way to know.
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._poll = select.poll()
-        self._poll.register(sock, _POLLRDHUP)
-
-    def has_left(self) -> bool:
-        """Return whether the client has closed its side, or both; in the request's WSGI thread."""
-        try:
-            return bool(self._poll.poll(0))  # POLLHUP, POLLERR and POLLNVAL come unasked
-        except OSError:
-            return True
-
-
-def maybe_client_socket(environ: Environ) -> ClientSocket | None:
-    """Return the client's socket, where the server shows it and the system tells who left (Linux)."""
-    for key in _SOCKET_KEYS:
-        if _POLLRDHUP and (sock := environ.get(key)) is not None:
-            with contextlib.suppress(OSError, TypeError, ValueError):
-                return ClientSocket(sock)
-    return None
+    It is called in the request's WSGI thread, and does not wait. The sockets of gunicorn, Werkzeug
+    and uWSGI are asked on Linux, where the system knows; they are only looked at.
+    """
+    if (check := environ.get("waitress.client_disconnected")) is not None:
+        return cast("Callable[[], bool]", check)
+    connection: Any = next((environ[key] for key in _SOCKET_KEYS if environ.get(key) is not None), None)
+    if connection is None and "uwsgi.version" in environ:
+        connection = sys.modules["uwsgi"].connection_fd()
+    if connection is None or not _POLLRDHUP:
+        return None
+    poll = _original_poll()()
+    try:
+        poll.register(connection, _POLLRDHUP)  # POLLHUP and POLLERR come unasked
+    except (OSError, TypeError, ValueError):
+        return None
+    return lambda: bool(poll.poll(0))
 
 
 def maybe_green_loop_factory(backend: str, backend_options: dict[str, Any]) -> Any:
@@ -73,6 +69,16 @@ def _maybe_patched_by() -> str | None:
     if eventlet_patcher is not None and eventlet_patcher.is_monkey_patched("thread"):
         return "eventlet"
     return None
+
+
+def _original_poll() -> Any:
+    """Return `select.poll` as it was: the patched ones do not know who left, and ours never waits."""
+    gevent_monkey, eventlet_patcher = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
+    if gevent_monkey is not None and gevent_monkey.is_module_patched("select"):
+        return gevent_monkey.get_original("select", "poll")
+    if eventlet_patcher is not None and eventlet_patcher.is_monkey_patched("select"):
+        return eventlet_patcher.original("select").poll
+    return select.poll
 
 
 class _GreenSelector(selectors.DefaultSelector):

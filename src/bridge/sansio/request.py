@@ -263,7 +263,9 @@ def scope_from_environ(environ: Environ) -> dict[str, Any]:
     client, server_name = environ.get("REMOTE_ADDR"), environ.get("SERVER_NAME")
     scope = {
         "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.5"},
+        # 2.4 has `send` raise for a client that left, and so it does. But frameworks that are told so
+        # (Starlette) look out for nothing else, and keep a stream that is idle; uvicorn says 2.3 too.
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": http_version_from_server_protocol(environ.get("SERVER_PROTOCOL")),
         "method": method.upper(),
         "scheme": environ.get("wsgi.url_scheme") or "http",
