@@ -137,9 +137,8 @@ class HTTPExchange:
     def _finish(self, error: BaseException | None) -> None:
         """Note that the app has ended: the thread's wait ends with its error, or with what it owes."""
         if self._state == DONE or self._gone:
-            if error is not None and isinstance(error, Exception) and not _is_of_disconnect(error):
-                when = "its response was complete" if self._state == DONE else "its client had left"
-                _logger.error("the ASGI app raised after %s", when, exc_info=error)
+            if isinstance(error, Exception):
+                self._log(error)
         elif error is None:
             self.fail(AppProtocolError(f"the ASGI app returned without a whole response ({self._state})"))
         elif isinstance(error, Exception):
@@ -148,6 +147,12 @@ class HTTPExchange:
             failure = AppProtocolError(f"the ASGI app ended by {error!r:.200} ({self._state})")
             failure.__cause__ = error
             self.fail(failure)
+
+    def _log(self, error: BaseException) -> None:
+        """Log what the app raised when there is nobody to raise it to."""
+        if not _is_of_disconnect(error):
+            when = "its response was complete" if self._state == DONE else "its client had left"
+            _logger.error("the ASGI app raised after %s", when, exc_info=error)
 
     async def _receive(self) -> Message:
         while self._state != DONE and not self._gone:
@@ -230,15 +235,21 @@ class HTTPExchange:
             event.set()
 
     def _deliver(self, block: bytes, more_body: bool) -> None:
+        """Take a block that the app has asked for."""
         self._delivered += 1
+        self._accept(block, more_body)
+        self._wake_waiters()
+
+    def _accept(self, block: bytes, more_body: bool) -> None:
         self._body_ended = not more_body
         self._inbox.append((block, more_body))
-        self._wake_waiters()
 
     def _leave(self) -> None:
         """Let the app know that its client has left: `receive` says so, and `send` raises."""
         self._gone = True
         self._wake_waiters()
+        if self._error is not None:  # it came while the thread was leaving, who so has not taken it
+            self._log(self._error)
         while self._outbox:
             item = self._outbox.popleft()
             if isinstance(item, _File):
@@ -251,21 +262,24 @@ class HTTPExchange:
     # IN THE WSGI THREAD
 
     def read_at_once(self) -> None:
-        """Read what there is of the body before the app starts, if that takes no waiting."""
+        """Read what there is of the body before the app starts, if that takes no waiting.
+
+        Nothing of the exchange is on the loop yet.
+        """
         if self._remaining == 0:
-            self._deliver(b"", False)
+            self._accept(b"", False)
         elif self._environ.get("HTTP_EXPECT", "").lower() == "100-continue":
             pass  # the client waits for the app to ask (RFC 9110 10.1.1)
         elif self._remaining is None:
             # A stream that knows its end, and by that says nothing of whether there is a body.
             if "HTTP_TRANSFER_ENCODING" not in self._environ:
                 block = self._read_input(_LIMIT)
-                self._deliver(block, bool(block))
+                self._accept(block, bool(block))
         elif self._remaining <= _LIMIT:
             blocks = []
             while self._remaining:
                 blocks.append(self._read_input(self._remaining))
-            self._deliver(b"".join(blocks), False)
+            self._accept(b"".join(blocks), False)
 
     def respond(self, start_response: StartResponse) -> Iterable[bytes]:
         """Wait for the first block; call `start_response`; return the blocks."""
@@ -399,6 +413,7 @@ class _Blocks:
 
     def close(self) -> None:
         """Called by the server, whatever became of the response (PEP 3333, Specification Details)."""
+        self._first = None
         self._exchange.leave()
 
     __del__ = close  # for a server that forgets to

@@ -67,6 +67,7 @@ class LoopThread:
         self._shutdown_timeout = shutdown_timeout
         self._thread = threading.Thread(target=self._run, name="ASGIToWSGI loop", daemon=True)
         self._started = binary_semaphore()
+        self._serving = False
         self._start_error: BaseException | None = None
         self._stop: Event
         self._grace = shutdown_timeout
@@ -137,14 +138,14 @@ class LoopThread:
                 options = {"loop_factory": green_loop_factory}
             anyio.run(self._main, backend=self._backend, backend_options=options)
         except BaseException as error:
-            if self._started.locked():
-                self._start_error = error
-            else:  # SystemExit, say, in a task of the app's own
+            if self._serving:  # SystemExit, say, in a task of the app's own
                 _logger.critical("the ASGI app's event loop died", exc_info=error)
+            else:
+                self._start_error = error
         finally:
             self.ended = True
             self._fail_jobs()
-            if self._started.locked():
+            if not self._serving:
                 self._started.release()
 
     async def _main(self) -> None:
@@ -176,6 +177,7 @@ class LoopThread:
     async def _serve(self) -> None:
         self._tasks = _AsyncioTasks() if self.loop.asyncio_loop is not None else _TrioTasks()
         async with self._tasks:
+            self._serving = True
             self._started.release()
             await self._stop.wait()
             await self._tasks.drain(self._grace)

@@ -4,6 +4,7 @@ ASGI's side is bytes and Unicode; WSGI's is bytes decoded as latin-1 (PEP 3333, 
 Types"; ASGI HTTP spec, "WSGI Compatibility").
 """
 
+import functools
 import re
 from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -27,6 +28,7 @@ def server_protocol_from_http_version(version: str) -> str:
     return _SERVER_PROTOCOLS.get(version) or f"HTTP/{version}"
 
 
+@functools.lru_cache(maxsize=8)
 def http_version_from_server_protocol(protocol: object) -> str:
     """Read both spellings of HTTP/2 and 3; what is no HTTP version (CGI's INCLUDED) is 1.1."""
     match = re.fullmatch(r"HTTP/(\d)(?:\.(\d))?", str(protocol), re.IGNORECASE)
@@ -39,6 +41,8 @@ def http_version_from_server_protocol(protocol: object) -> str:
 # --- Headers ------------------------------------------------------------------------------------
 
 
+# Names are few and come again; the caches are small, as a client may also send any it likes.
+@functools.lru_cache(maxsize=256)
 def maybe_cgi_name_from_header(name: bytes) -> str | None:
     """Return the environ key of a request header; None for one that must not get through.
 
@@ -52,6 +56,7 @@ def maybe_cgi_name_from_header(name: bytes) -> str | None:
     return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
 
 
+@functools.lru_cache(maxsize=256)
 def maybe_header_from_cgi_name(key: str) -> bytes | None:
     """Return the name of the request header behind an environ key; None where there is none."""
     if key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
@@ -96,11 +101,11 @@ def headers_from_environ(environ: Environ) -> RawHeaders:
     """Return the request headers of an environ, in its order."""
     headers: RawHeaders = []
     for key, value in environ.items():
-        name = maybe_header_from_cgi_name(key)
-        # "Absent and empty mean the same" for CONTENT_TYPE and CONTENT_LENGTH (PEP 3333, environ).
-        if name is None or not isinstance(value, str) or (not value and key.startswith("CONTENT")):
-            continue
-        headers.append((name, _bytes_from_native(value)))
+        if key.startswith(("HTTP_", "CONTENT_")) and isinstance(value, str):
+            name = maybe_header_from_cgi_name(key)
+            # An empty CONTENT_TYPE or CONTENT_LENGTH means the same as none (PEP 3333, environ).
+            if name is not None and (value or key.startswith("HTTP_")):
+                headers.append((name, _bytes_from_native(value)))
     return headers
 
 
@@ -161,7 +166,7 @@ def paths_from_environ(environ: Environ) -> tuple[str, str, bytes | None]:
     target = environ.get("RAW_URI") or environ.get("REQUEST_URI")
     if isinstance(target, str) and target.startswith("/"):
         candidate = _bytes_from_native(target).partition(b"?")[0]
-        unquoted = unquote_to_bytes(candidate)
+        unquoted = unquote_to_bytes(candidate) if b"%" in candidate else candidate
         if unquoted == path:
             raw_path = candidate
         elif unquoted == path_info:  # a server that was told its SCRIPT_NAME by configuration
@@ -288,4 +293,4 @@ def scope_from_environ(environ: Environ) -> dict[str, Any]:
 
 def _maybe_port(port: object) -> int | None:
     text = str(port)
-    return int(text) if _DIGITS.fullmatch(text) and len(text) <= 5 else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else None

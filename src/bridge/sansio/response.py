@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 from bridge.errors import AppProtocolError
-from bridge.types import ExcInfo, Headers, Message, RawHeaders, ResponseStart
+from bridge.types import ExcInfo, Headers, Message, RawHeaders
 
 _logger = logging.getLogger("bridge")
 
@@ -215,12 +215,12 @@ class ResponseFromWSGI:
         self.begun = False
         self._method = method
         self._called = False
-        self._start: ResponseStart | None = None
+        self._start: Message | None = None
         self._length: BodyLength | None = None
 
     def start_response(self, status: str, headers: Headers, exc_info: ExcInfo | None = None) -> None:
         """Store status and headers; with `exc_info`, in place of what was stored before."""
-        if exc_info is not None:
+        if exc_info is not None and exc_info[1] is not None:
             try:
                 if self.begun:
                     # "start_response must ... raise an exception": too late to say anything else.
@@ -240,7 +240,7 @@ class ResponseFromWSGI:
             "headers": raw_headers_from_native(native),
         }
 
-    def begin(self) -> ResponseStart:
+    def begin(self) -> Message:
         """Return the start message, which from now on cannot be taken back."""
         if self._start is None:
             raise AppProtocolError(

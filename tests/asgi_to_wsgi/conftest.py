@@ -1,0 +1,30 @@
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from bridge import ASGIToWSGI
+
+BACKENDS: dict[str, dict[str, Any]] = {
+    "asyncio": {},
+    "asyncio+uvloop": {"backend_options": {"use_uvloop": True}},
+    "trio": {"backend": "trio"},
+}
+
+
+@pytest.fixture(params=BACKENDS)
+def adapt(request: pytest.FixtureRequest) -> Iterator[Callable[..., ASGIToWSGI]]:
+    """Return what makes an adapter, on each of the loops that users have, and closes it after the test.
+
+    Without lifespan, so that an app need only know of HTTP."""
+    adapters: list[ASGIToWSGI] = []
+
+    def make(app: Any, **options: Any) -> ASGIToWSGI:
+        adapters.append(
+            ASGIToWSGI(app, **{"lifespan": "off", "shutdown_timeout": 2.0, **BACKENDS[request.param], **options})
+        )
+        return adapters[-1]
+
+    yield make
+    for adapter in adapters:
+        adapter.close()

@@ -1,0 +1,295 @@
+import asyncio
+import functools
+import gc
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from bridge import AdapterClosed, ASGIToWSGI
+from bridge.types import Environ, Receive, Scope, Send, StartResponse
+from tests.fakes import WSGIServer, http_environ, in_thread, respond
+from tests.processes import ROOT, wait_until
+
+Adapt = Callable[..., ASGIToWSGI]
+
+
+async def hello(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+def wsgi_app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    raise AssertionError("never called")
+
+
+def threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "ASGIToWSGI loop"]
+
+
+def run_script(script: str, timeout: float = 20) -> str:
+    """Run a Python script in a process of its own, and return what it prints."""
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, timeout=timeout, cwd=ROOT, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+APPS = """
+import anyio, io, os, sys, threading
+from bridge import ASGIToWSGI
+from tests.fakes import WSGIServer, respond
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        print("startup", os.getpid() == main, flush=True)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        print("shutdown", os.getpid() == main, flush=True)
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": b"hello", "more_body": scope["path"] != "/"})
+    if scope["path"] != "/":
+        await anyio.sleep(60)
+
+main = os.getpid()
+adapter = ASGIToWSGI(app)
+"""
+
+
+@pytest.mark.parametrize("app", [None, "module:app", 42])
+def test_what_cannot_be_called_is_refused(app: Any) -> None:
+    """A thing that is no callable is a TypeError at construction."""
+    with pytest.raises(TypeError, match="not"):
+        ASGIToWSGI(app)
+
+
+def test_a_wsgi_app_is_refused_by_the_name_of_the_other_class() -> None:
+    """Wrapping a WSGI app says which class to use instead."""
+    with pytest.raises(TypeError, match="use WSGIToASGI"):
+        ASGIToWSGI(wsgi_app)  # type: ignore[arg-type]
+
+
+def test_an_unknown_lifespan_mode_is_refused() -> None:
+    """lifespan= has three values."""
+    with pytest.raises(ValueError, match="lifespan"):
+        ASGIToWSGI(hello, lifespan="yes")  # type: ignore[arg-type]
+
+
+def test_an_unknown_backend_is_refused_when_it_starts() -> None:
+    """anyio's own error says what is wrong with backend=."""
+    adapter = ASGIToWSGI(hello, backend="curio", lifespan="off")
+    with pytest.raises(LookupError, match="curio"):
+        respond(adapter)
+
+
+def test_any_callable_that_returns_an_awaitable_will_do(adapt: Adapt) -> None:
+    """Partials, objects and plain functions that return a coroutine are apps (ASGI spec, Applications)."""
+
+    class App:
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            await hello(scope, receive, send)
+
+    def function(scope: Scope, receive: Receive, send: Send) -> Any:
+        return hello(scope, receive, send)
+
+    async def with_more(extra: int, scope: Scope, receive: Receive, send: Send) -> None:
+        await hello(scope, receive, send)
+
+    for app in (App(), function, functools.partial(with_more, 1)):
+        assert respond(adapt(app)).body == b"hello"
+
+
+def test_nothing_starts_before_the_first_request() -> None:
+    """Making an adapter starts no thread, so that it may be made before a fork."""
+    before = len(threads())
+    adapter = ASGIToWSGI(hello, lifespan="off")
+    assert len(threads()) == before
+    respond(adapter)
+    respond(adapter)
+    assert len(threads()) == before + 1
+    adapter.close()
+    assert len(threads()) == before
+
+
+def test_start_and_close_may_be_called_twice(adapt: Adapt) -> None:
+    """start() on a running adapter and close() on a closed one do nothing; start() opens it again."""
+    adapter = adapt(hello)
+    adapter.close()
+    with pytest.raises(AdapterClosed):
+        respond(adapter)
+    adapter.start()
+    adapter.start()
+    assert respond(adapter).body == b"hello"
+    adapter.close()
+    adapter.close()
+    with pytest.raises(AdapterClosed):
+        respond(adapter)
+
+
+def test_the_adapter_is_a_context_manager() -> None:
+    """with starts the loop, and closes it."""
+    before = len(threads())
+    with ASGIToWSGI(hello, lifespan="off") as adapter:
+        assert len(threads()) == before + 1
+        assert respond(adapter).body == b"hello"
+    assert len(threads()) == before
+
+
+def test_an_adapter_that_is_dropped_ends_its_loop() -> None:
+    """A program that makes adapters by the dozen is left with no threads of theirs."""
+    before = len(threads())
+    for _ in range(20):
+        respond(ASGIToWSGI(hello, lifespan="off"))
+    gc.collect()
+    wait_until(lambda: len(threads()) == before)
+
+
+def test_a_websocket_request_is_answered_501(adapt: Adapt) -> None:
+    """An upgrade to WebSocket is refused with one plain sentence, and the app does not run."""
+
+    async def never(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError("the app was called")
+
+    server = respond(adapt(never), http_environ(HTTP_UPGRADE="WebSocket", HTTP_CONNECTION="keep-alive, Upgrade"))
+    assert server.status == "501 Not Implemented"
+    assert b"WebSocket" in server.body
+
+
+def test_an_upgrade_to_something_else_is_an_ordinary_request(adapt: Adapt) -> None:
+    """A server may ignore an Upgrade (RFC 9110 7.8)."""
+    environ = http_environ(HTTP_UPGRADE="h2c", HTTP_CONNECTION="Upgrade")
+    assert respond(adapt(hello), environ).body == b"hello"
+
+
+def test_the_loop_that_died_is_replaced(caplog: pytest.LogCaptureFixture) -> None:
+    """SystemExit in a task of the app's own ends the loop; the request gets an error, the next one a new loop."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/die":
+
+            async def die() -> None:
+                raise SystemExit(3)
+
+            asyncio.ensure_future(die()).add_done_callback(asyncio.Task.exception)
+            await asyncio.sleep(5)
+        await hello(scope, receive, send)
+
+    with ASGIToWSGI(app, lifespan="off") as adapter:
+        with pytest.raises(Exception, match=r"ended|closed"):
+            respond(adapter, http_environ("GET", "/die"))
+        assert respond(adapter).body == b"hello"
+    wait_until(lambda: "died" in caplog.text)
+
+
+def test_close_fails_requests_that_do_not_end(adapt: Adapt) -> None:
+    """A response that goes on for ever is cut when its grace is over, and its thread freed."""
+    started = threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        started.set()
+        await receive()
+        await receive()
+
+    adapter = adapt(app, shutdown_timeout=0.05)
+    server = WSGIServer(adapter)
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            server.run()
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    assert started.wait(5)
+    in_thread(adapter.close)
+    thread.join(5)
+    assert not thread.is_alive()
+    assert len(errors) == 1
+
+
+def test_a_fork_starts_its_own_loop_and_lifespan() -> None:
+    """An adapter that served before a fork serves after it, on both sides, with one lifespan a process."""
+    output = run_script(
+        APPS
+        + """
+assert respond(adapter).body == b"hello"
+if (pid := os.fork()) == 0:
+    assert respond(adapter).body == b"hello"
+    adapter.close()
+    os._exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+assert respond(adapter).body == b"hello"
+"""
+    )
+    assert sorted(output.splitlines()) == ["shutdown False", "shutdown True", "startup False", "startup True"]
+
+
+def test_the_interpreters_exit_shuts_the_app_down() -> None:
+    """Without close() the app is shut down when the interpreter exits."""
+    assert run_script(APPS + "respond(adapter)").splitlines() == ["startup True", "shutdown True"]
+
+
+@pytest.mark.parametrize("daemon", [True, False])
+def test_the_interpreter_exits_whatever_is_in_flight(daemon: bool) -> None:
+    """A stream that has no end, in a thread that the interpreter would wait for, ends within two seconds."""
+    start = time.monotonic()
+    output = run_script(
+        APPS
+        + f"""
+adapter.start()
+server = WSGIServer(adapter, dict(respond.__globals__["http_environ"]("GET", "/endless")))
+first = threading.Event()
+def run():
+    blocks = server.call()
+    next(blocks)
+    first.set()
+    try:
+        next(blocks)
+    except Exception:
+        pass
+threading.Thread(target=run, daemon={daemon}).start()
+assert first.wait(5)
+import time
+start = time.monotonic()
+import atexit
+atexit.register(lambda: print(time.monotonic() - start < 2))
+"""
+    )
+    assert output.splitlines() == ["startup True", "shutdown True", "True"]
+    assert time.monotonic() - start < 15
+
+
+def test_cgi_prints_the_whole_response() -> None:
+    """A server of one request and one thread, CGI, works, shuts the app down and exits."""
+    output = run_script(
+        APPS
+        + """
+from wsgiref.handlers import CGIHandler
+os.environ.update(REQUEST_METHOD="GET", SERVER_NAME="x", SERVER_PORT="80", SERVER_PROTOCOL="HTTP/1.1", PATH_INFO="/")
+CGIHandler().run(adapter)
+"""
+    )
+    assert "Status: 200 OK" in output
+    assert "hello" in output
+    assert output.endswith("shutdown True\n")
+
+
+def test_another_process_has_another_pid() -> None:
+    """The pid is what tells processes apart, so it must not be remembered wrongly."""
+    adapter = ASGIToWSGI(hello, lifespan="off")
+    with adapter:
+        assert adapter._private_loop.maybe_get() is adapter._private_loop.get()
+        assert list(adapter._private_loop._by_pid) == [os.getpid()]

@@ -1,0 +1,230 @@
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from bridge import ASGIToWSGI, StartupFailed
+from bridge.types import Receive, Scope, Send
+from tests.fakes import in_thread, respond
+
+Adapt = Callable[..., ASGIToWSGI]
+
+COMPLETE = {"type": "lifespan.startup.complete"}
+STOPPED = {"type": "lifespan.shutdown.complete"}
+
+
+class App:
+    """An app with a lifespan: `startup` and `shutdown` are what it does then, in messages or exceptions."""
+
+    def __init__(self, startup: tuple[Any, ...] = (COMPLETE,), shutdown: tuple[Any, ...] = (STOPPED,)) -> None:
+        self.startup = startup
+        self.shutdown = shutdown
+        self.events: list[str] = []
+        self.scopes: list[Scope] = []
+        self.threads: set[int] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scopes.append(scope)
+        self.threads.add(threading.get_ident())
+        if scope["type"] == "lifespan":
+            await self.lifespan(scope, receive, send)
+            return
+        self.events.append("request")
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"hello"})
+
+    async def lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        for messages in (self.startup, self.shutdown):
+            self.events.append((await receive())["type"])
+            for message in messages:
+                if isinstance(message, BaseException):
+                    raise message
+                if isinstance(message, float):
+                    await anyio.sleep(message)
+                elif callable(message):
+                    message(scope)
+                else:
+                    await send(message)
+
+
+def test_the_lifespan_is_around_the_requests(adapt: Adapt) -> None:
+    """startup comes before the first request, shutdown with close(), all on one thread's loop."""
+    app = App()
+    adapter = adapt(app, lifespan="auto")
+    assert app.events == []
+    respond(adapter)
+    respond(adapter)
+    adapter.close()
+    adapter.close()
+    assert app.events == ["lifespan.startup", "request", "request", "lifespan.shutdown"]
+    assert app.scopes[0]["asgi"] == {"version": "3.0", "spec_version": "2.0"}
+    assert len(app.threads) == 1
+
+
+def test_state_is_copied_into_each_request(adapt: Adapt) -> None:
+    """What startup puts into the state is in each request's own shallow copy (ASGI lifespan spec, State)."""
+    shared: list[int] = []
+    app = App(startup=(lambda scope: scope["state"].update(db=shared), COMPLETE))
+    adapter = adapt(app, lifespan="on")
+    respond(adapter)
+    app.scopes[-1]["state"]["mine"] = 1
+    respond(adapter)
+    assert app.scopes[0]["state"] == {"db": shared}
+    assert app.scopes[-1]["state"] == {"db": shared}
+    assert app.scopes[-1]["state"]["db"] is shared
+
+
+def test_requests_wait_for_startup(adapt: Adapt) -> None:
+    """Concurrent first requests are all held until startup is complete, which happens once."""
+    app = App(startup=(0.1, COMPLETE))
+    adapter = adapt(app, lifespan="auto")
+    threads = [threading.Thread(target=respond, args=(adapter,)) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(5)
+    assert app.events == ["lifespan.startup"] + ["request"] * 5
+
+
+@pytest.mark.parametrize("startup", [(ZeroDivisionError(),), ()], ids=["raises", "returns"])
+def test_an_app_without_lifespan_is_served(adapt: Adapt, caplog: pytest.LogCaptureFixture, startup: Any) -> None:
+    """With "auto", an app that raises or returns at its lifespan is served without one; with "on" it is not."""
+
+    class Without(App):
+        async def lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+            if startup:
+                raise startup[0]
+
+    app = Without()
+    adapter = adapt(app, lifespan="auto")
+    assert respond(adapter).body == b"hello"
+    assert "state" not in app.scopes[-1]
+    adapter.close()
+    assert app.events == ["request"]
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+    with pytest.raises(StartupFailed):
+        respond(adapt(Without(), lifespan="on"))
+
+
+def test_lifespan_may_be_off(adapt: Adapt) -> None:
+    """With "off" the app never sees a lifespan scope."""
+    app = App()
+    respond(adapt(app, lifespan="off"))
+    assert [scope["type"] for scope in app.scopes] == ["http"]
+
+
+@pytest.mark.parametrize("mode", ["auto", "on"])
+def test_a_failed_startup_is_the_requests_error_and_is_tried_again(adapt: Adapt, mode: str) -> None:
+    """startup.failed is an error with its message; the next request starts anew."""
+    app = App(startup=({"type": "lifespan.startup.failed", "message": "no database"},))
+    adapter = adapt(app, lifespan=mode)
+    for _ in range(2):
+        with pytest.raises(StartupFailed, match="no database"):
+            respond(adapter)
+    app.startup = ({"type": "lifespan.startup.failed"},)
+    with pytest.raises(StartupFailed):
+        respond(adapter)
+    app.startup = (COMPLETE,)
+    assert respond(adapter).body == b"hello"
+    assert app.events == ["lifespan.startup"] * 4 + ["request"]
+
+
+def test_a_startup_that_takes_too_long_is_an_error(adapt: Adapt) -> None:
+    """startup_timeout bounds it, and the app's task is cancelled."""
+    with pytest.raises(StartupFailed, match=r"longer than 0\.05 seconds"):
+        respond(adapt(App(startup=(10.0, COMPLETE)), lifespan="auto", startup_timeout=0.05))
+
+
+def test_a_startup_that_blocks_the_loop_is_an_error(adapt: Adapt) -> None:
+    """Even a startup that does not await anything ends the request's wait."""
+    app = App(startup=(lambda scope: time.sleep(2), COMPLETE))
+    with pytest.raises(StartupFailed, match="blocked"):
+        respond(adapt(app, lifespan="auto", startup_timeout=0.05))
+
+
+@pytest.mark.parametrize(
+    ("shutdown", "logged"),
+    [
+        (({"type": "lifespan.shutdown.failed", "message": "cannot flush"},), "cannot flush"),
+        (({"type": "lifespan.shutdown.failed"},), "shutdown failed"),
+        ((ZeroDivisionError("in shutdown"),), "in shutdown"),
+        ((10.0,), "longer than 0.05 seconds"),
+    ],
+    ids=["failed", "failed without a word", "raises", "too long"],
+)
+def test_a_shutdown_that_fails_is_logged(
+    adapt: Adapt, caplog: pytest.LogCaptureFixture, shutdown: Any, logged: str
+) -> None:
+    """Whatever becomes of it, close() returns, and the log has the reason."""
+    adapter = adapt(App(shutdown=shutdown), lifespan="auto", shutdown_timeout=0.05)
+    respond(adapter)
+    in_thread(adapter.close)
+    assert logged in caplog.text
+
+
+def test_a_lifespan_that_raises_while_serving_is_logged(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
+    """An app whose lifespan task dies later is served on, and closed without a shutdown."""
+    raised = threading.Event()
+
+    class Dies(App):
+        async def lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            await send(COMPLETE)
+            await anyio.sleep(0.01)
+            raised.set()
+            raise ZeroDivisionError("while serving")
+
+    adapter = adapt(Dies(), lifespan="auto")
+    respond(adapter)
+    assert raised.wait(5)
+    assert respond(adapter).body == b"hello"
+    in_thread(adapter.close)
+    assert "while serving" in caplog.text
+
+
+def test_messages_out_of_turn_are_refused(adapt: Adapt) -> None:
+    """send() raises for what the lifespan has no place for."""
+    refused: list[str] = []
+
+    class Wrong(App):
+        async def lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            for message in (STOPPED, {"type": "http.response.start", "status": 200}, COMPLETE, COMPLETE):
+                try:
+                    await send(message)
+                except Exception as error:
+                    refused.append(str(error))
+            await receive()
+            await send(STOPPED)
+            await receive()
+
+    adapter = adapt(Wrong(), lifespan="on")
+    respond(adapter)
+    in_thread(adapter.close)
+    assert len(refused) == 3
+
+
+def test_the_loop_runs_between_requests(adapt: Adapt) -> None:
+    """A task of the lifespan goes on while no request is in flight."""
+    ticks = threading.Semaphore(0)
+
+    class Ticking(App):
+        async def lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+            async def tick() -> None:
+                while True:
+                    ticks.release()
+                    await anyio.sleep(0.001)
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(tick)
+                await super().lifespan(scope, receive, send)
+                tasks.cancel_scope.cancel()
+
+    adapter = adapt(Ticking(), lifespan="on")
+    respond(adapter)
+    for _ in range(20):
+        assert ticks.acquire(timeout=5)

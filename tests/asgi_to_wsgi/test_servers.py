@@ -1,0 +1,123 @@
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+import types
+from typing import Any
+
+import pytest
+
+from bridge.asgi_to_wsgi.servers import maybe_client_check, maybe_green_loop_factory
+from tests.fakes import http_environ
+from tests.processes import ROOT
+
+needs_gevent = pytest.mark.skipif(importlib.util.find_spec("gevent") is None, reason="gevent is not installed")
+
+
+@pytest.mark.parametrize("key", ["gunicorn.socket", "werkzeug.socket", "uwsgi.version"])
+def test_a_socket_tells_whether_its_client_has_left(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's socket, or uWSGI's descriptor, is looked at without reading from it."""
+    server, client = socket.socketpair()
+    with server, client:
+        monkeypatch.setitem(sys.modules, "uwsgi", types.SimpleNamespace(connection_fd=server.fileno))
+        check = maybe_client_check(http_environ(**{key: server if key.endswith("socket") else b"2.0"}))
+        assert check is not None
+        assert not check()
+        client.sendall(b"GET / HTTP/1.1")  # the next request, pipelined
+        assert not check()
+        client.shutdown(socket.SHUT_WR)
+        assert check()
+        assert server.recv(100) == b"GET / HTTP/1.1"
+
+
+def test_waitress_is_taken_at_its_word() -> None:
+    """waitress offers a callable of its own."""
+    check = maybe_client_check(http_environ(**{"waitress.client_disconnected": lambda: True}))
+    assert check is not None
+    assert check()
+
+
+def test_without_a_socket_there_is_no_check() -> None:
+    """Most servers keep the connection to themselves, and a closed one tells nothing."""
+    assert maybe_client_check(http_environ()) is None
+    closed = socket.socket()
+    closed.close()
+    assert maybe_client_check(http_environ(**{"gunicorn.socket": closed})) is None
+    assert maybe_client_check(http_environ(**{"werkzeug.socket": object()})) is None
+
+
+def test_a_process_that_nobody_patched_needs_no_green_loop() -> None:
+    """In a world of threads any backend goes."""
+    assert maybe_green_loop_factory("trio", {"anything": 1}) is None
+
+
+def run_patched(script: str, **environment: str) -> Any:
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        cwd=ROOT,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+APP = """
+import sys, threading, time
+from bridge import ASGIToWSGI
+from tests.fakes import WSGIServer, respond
+import anyio, asyncio, socket
+from bridge.asgi_to_wsgi.servers import maybe_client_check
+
+async def app(scope, receive, send):
+    await anyio.sleep(0.2)
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": b"hello"})
+"""
+
+
+@needs_gevent
+def test_greenlets_share_the_loop_under_gevent() -> None:
+    """Under gevent twenty requests of 0.2 s take little more, two adapters go, and asyncio.run beside them."""
+    result = run_patched(
+        "from gevent import monkey; monkey.patch_all(); import gevent"
+        + APP
+        + """
+def serve(adapter):
+    assert WSGIServer(adapter).run() is None
+adapters = [ASGIToWSGI(app), ASGIToWSGI(app, lifespan="off")]
+for adapter in adapters:
+    adapter.start()
+start = time.monotonic()
+jobs = [gevent.spawn(serve, adapter) for adapter in adapters * 10]
+gevent.sleep(0.1)
+assert asyncio.run(asyncio.sleep(0, 42)) == 42
+gevent.joinall(jobs, raise_error=True)
+assert time.monotonic() - start < 1.5
+server, client = socket.socketpair()
+check = maybe_client_check({"gunicorn.socket": server})
+assert not check()
+client.close()
+assert check()
+"""
+    )
+    assert result.returncode == 0, result.stderr
+
+
+@needs_gevent
+@pytest.mark.parametrize("options", ["backend='trio'", "backend_options={'use_uvloop': True}"])
+def test_a_loop_that_would_stop_gevent_is_refused(options: str) -> None:
+    """trio and uvloop under gevent are one clear error, and no hang."""
+    result = run_patched(
+        "from gevent import monkey; monkey.patch_all(); import gevent" + APP + f"respond(ASGIToWSGI(app, {options}))"
+    )
+    assert "gevent has patched this process" in result.stderr
+
+
+@needs_gevent
+def test_half_a_patch_is_refused() -> None:
+    """gevent with threads but without select patched is an error that says what to call."""
+    result = run_patched("from gevent import monkey; monkey.patch_thread()" + APP + "respond(ASGIToWSGI(app))")
+    assert "patch_all" in result.stderr

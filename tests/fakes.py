@@ -1,0 +1,299 @@
+"""Recording fakes of both kinds of server: they call an app by hand, and keep all that it says, with its thread."""
+
+import contextlib
+import io
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+
+from bridge.types import ASGIApp, Environ, ExcInfo, Headers, Message, Scope, Write, WSGIApp
+
+
+def http_scope(method: str = "GET", path: str = "/", **keys: Any) -> dict[str, Any]:
+    """Return the scope of a plain request, as uvicorn builds it, with `keys` in place of its own."""
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(b"host", b"example.org")],
+        "client": ("192.0.2.1", 50000),
+        "server": ("192.0.2.2", 80),
+        "extensions": {},
+        **keys,
+    }
+
+
+class ASGIServer:
+    """One connection of an ASGI server, on the test's own loop.
+
+    The request's body comes in `blocks`; more can be fed later. `disconnect()` has the client
+    leave; from then on `send` does what servers do: nothing ("silent", the default), or raise.
+    `hold_sends` keeps `send` from returning until it is set back.
+    """
+
+    def __init__(self, app: ASGIApp, scope: Scope | None = None, blocks: Iterable[bytes] = (b"",)) -> None:
+        self.app = app
+        self.scope = http_scope() if scope is None else scope
+        self.sent: list[Message] = []
+        self.send_threads: set[int] = set()
+        self.receive_calls = 0
+        self.send_error: Exception | None = None
+        self.finished = anyio.Event()
+        self._incoming: list[Message] = []
+        self._changed = anyio.Event()
+        self._open = anyio.Event()
+        self._open.set()
+        self._disconnected = False
+        blocks = list(blocks)
+        for index, block in enumerate(blocks):
+            self.feed(block, more_body=index < len(blocks) - 1)
+
+    # What the test does
+
+    def feed(self, body: bytes, more_body: bool = False) -> None:
+        """Add a block to the request's body."""
+        self.feed_message({"type": "http.request", "body": body, "more_body": more_body})
+
+    def feed_message(self, message: Any) -> None:
+        """Add any message to what `receive` gives."""
+        self._incoming.append(message)
+        self._tell()
+
+    def disconnect(self, send_error: Exception | None = None) -> None:
+        """Have the client leave."""
+        self._disconnected = True
+        self.send_error = send_error
+        self._incoming.append({"type": "http.disconnect"})
+        self._open.set()
+        self._tell()
+
+    def hold_sends(self) -> None:
+        """Have `send` wait, as it does for a client that does not read."""
+        self._open = anyio.Event()
+
+    def release_sends(self) -> None:
+        """Have `send` return again."""
+        self._open.set()
+
+    async def run(self) -> None:
+        """Serve the connection to its end; raises what the app raises."""
+        try:
+            assert await self.app(self.scope, self._receive, self._send) is None  # type: ignore[func-returns-value]
+        finally:
+            self.finished.set()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Serve the connection beside the block; wait for its end after that."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.run)
+            yield
+
+    @contextlib.asynccontextmanager
+    async def running_cancellable(self) -> AsyncIterator[Callable[[], None]]:
+        """Serve the connection beside the block, which may call what it is given to cancel that."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.run)
+            yield tasks.cancel_scope.cancel
+
+    async def until_sent(self, count: int, timeout: float = 5) -> None:
+        """Wait until the app has sent `count` messages."""
+        with anyio.fail_after(timeout):
+            while len(self.sent) < count:
+                changed = self._changed
+                await changed.wait()
+
+    # What the test looks at
+
+    @property
+    def status(self) -> int:
+        """The status of the response."""
+        start = next(message for message in self.sent if message["type"] == "http.response.start")
+        status: int = start["status"]
+        return status
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers of the response."""
+        start = next(message for message in self.sent if message["type"] == "http.response.start")
+        return list(start["headers"])
+
+    @property
+    def body(self) -> bytes:
+        """The body of the response, as far as it was sent."""
+        return b"".join(message.get("body", b"") for message in self.sent if message["type"] == "http.response.body")
+
+    @property
+    def complete(self) -> bool:
+        """Whether the response has ended."""
+        return bool(self.sent) and self.sent[-1]["type"] == "http.response.body" and not self.sent[-1].get("more_body")
+
+    # What the app calls
+
+    async def _receive(self) -> Message:
+        self.receive_calls += 1
+        while not self._incoming:
+            changed = self._changed
+            await changed.wait()
+        if self._disconnected:
+            return {"type": "http.disconnect"}
+        return self._incoming.pop(0)
+
+    async def _send(self, message: Message, /) -> None:
+        assert not self.finished.is_set(), f"sent after the app had returned: {message!r}"
+        self.send_threads.add(threading.get_ident())
+        if not self._disconnected:
+            self.sent.append(message)
+            self._tell()
+        await anyio.lowlevel.checkpoint()
+        await self._open.wait()
+        if self.send_error is not None:
+            raise self.send_error
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
+
+async def eventually(condition: Callable[[], object], timeout: float = 5) -> None:
+    """Wait for what another thread does, which gives no event to wait on; fail after `timeout` seconds."""
+    with anyio.fail_after(timeout):
+        while not condition():
+            await anyio.sleep(0.001)
+
+
+async def request(app: ASGIApp, scope: Scope | None = None, *blocks: bytes) -> ASGIServer:
+    """Serve one whole request, within five seconds."""
+    server = ASGIServer(app, scope, blocks or (b"",))
+    with anyio.fail_after(5):
+        await server.run()
+    return server
+
+
+def http_environ(method: str = "GET", path: str = "/", body: bytes | None = None, /, **keys: Any) -> Environ:
+    """Return the environ of a plain request, with `keys` in place of its own; None takes a key out."""
+    environ = {
+        "REQUEST_METHOD": method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": path,
+        "QUERY_STRING": "",
+        "SERVER_NAME": "192.0.2.2",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REMOTE_ADDR": "192.0.2.1",
+        "REMOTE_PORT": "50000",
+        "HTTP_HOST": "example.org",
+        "CONTENT_LENGTH": None if body is None else str(len(body)),
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(body or b""),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+        **keys,
+    }
+    return {key: value for key, value in environ.items() if value is not None}
+
+
+class WSGIServer:
+    """One request of a WSGI server, in the test's own thread."""
+
+    def __init__(self, app: WSGIApp, environ: Environ | None = None) -> None:
+        self.app = app
+        self.environ = http_environ() if environ is None else environ
+        self.starts: list[tuple[Any, ...]] = []
+        self.blocks: list[bytes] = []
+        self.threads: set[int] = set()
+        self.iterable: Iterable[bytes] = ()
+
+    def start_response(self, *args: Any, **kwargs: Any) -> Write:
+        """Record a call; WSGI has no keyword arguments."""
+        assert not kwargs
+        self.threads.add(threading.get_ident())
+        status: str
+        headers: Headers
+        exc_info: ExcInfo | None
+        status, headers, exc_info = (*args, None)[:3]
+        assert type(status) is str
+        assert type(headers) is list
+        assert all(type(header) is tuple and [type(part) for part in header] == [str, str] for header in headers)
+        assert exc_info is not None or not self.starts, "start_response was called again"
+        self.starts.append(args)
+
+        def write(data: bytes) -> None:
+            raise AssertionError("write() is for apps that cannot do otherwise")
+
+        return write
+
+    def call(self) -> Iterator[bytes]:
+        """Call the app, and return the iterator over its blocks."""
+        self.iterable = self.app(self.environ, self.start_response)
+        return iter(self.iterable)
+
+    def close(self) -> None:
+        """Close the iterable, as a server must."""
+        if hasattr(self.iterable, "close"):
+            self.iterable.close()
+
+    def run(self) -> None:
+        """Serve the request to its end."""
+        try:
+            for block in self.call():
+                assert type(block) is bytes
+                assert self.starts or not block
+                self.blocks.append(block)
+        finally:
+            self.close()
+
+    @property
+    def status(self) -> str:
+        """The status of the response."""
+        status: str = self.starts[-1][0]
+        return status
+
+    @property
+    def headers(self) -> Headers:
+        """The headers of the response."""
+        headers: Headers = self.starts[-1][1]
+        return headers
+
+    @property
+    def body(self) -> bytes:
+        """The body of the response, as far as it was yielded."""
+        return b"".join(self.blocks)
+
+
+def respond(app: WSGIApp, environ: Environ | None = None) -> WSGIServer:
+    """Serve one whole request in a thread of its own, within five seconds."""
+    server = WSGIServer(app, environ)
+    in_thread(server.run)
+    return server
+
+
+def in_thread(function: Any, timeout: float = 5) -> None:
+    """Call `function` in a new thread; raise what it raises, and fail if it takes longer than `timeout` seconds."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            function()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(timeout)
+    assert not thread.is_alive(), f"{function} hangs"
+    if errors:
+        raise errors[0]

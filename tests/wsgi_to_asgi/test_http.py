@@ -1,0 +1,983 @@
+import contextvars
+import gc
+import io
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from bridge import AppProtocolError, ClientDisconnected, ServerProtocolError, WSGIToASGI
+from bridge.types import Environ, StartResponse
+from tests.fakes import ASGIServer, eventually, http_scope, request
+
+OK = "200 OK"
+
+
+def app_of(function: Callable[[Environ, StartResponse], Iterable[bytes]], **options: Any) -> WSGIToASGI:
+    return WSGIToASGI(function, **options)
+
+
+def answers(*blocks: bytes, status: str = OK, headers: list[tuple[str, str]] | None = None) -> WSGIToASGI:
+    """Return an app that yields `blocks` from a generator, one by one."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response(status, headers or [])
+        return (block for block in blocks)
+
+    return WSGIToASGI(app)
+
+
+def types(server: ASGIServer) -> list[str]:
+    return [message["type"].removeprefix("http.response.") for message in server.sent]
+
+
+class Blocks:
+    """An iterable of a WSGI app that keeps book of what is done to it, and by which thread."""
+
+    def __init__(self, blocks: Iterable[bytes], close_error: Exception | None = None) -> None:
+        self._blocks = iter(blocks)
+        self._close_error = close_error
+        self.taken = 0
+        self.threads: list[int] = []
+        self.closed = 0
+        self.done = threading.Event()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        self.threads.append(threading.get_ident())
+        block = next(self._blocks)
+        self.taken += 1
+        return block
+
+    def close(self) -> None:
+        self.threads.append(threading.get_ident())
+        self.closed += 1
+        self.done.set()
+        if self._close_error is not None:
+            raise self._close_error
+
+    def app(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        self.threads.append(threading.get_ident())
+        start_response(OK, [])
+        return self
+
+
+def endless() -> Iterator[bytes]:
+    while True:
+        yield b"x" * 1000
+
+
+# --- The response -------------------------------------------------------------------------------
+
+
+async def test_a_response_of_one_block_is_two_messages() -> None:
+    """A list of one block leaves as a start and one last body message."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("201 Created", [("X-Camel", "caf\xe9"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")])
+        return [b"hello"]
+
+    server = await request(app_of(app))
+    assert server.sent == [
+        {
+            "type": "http.response.start",
+            "status": 201,
+            "headers": [(b"x-camel", b"caf\xe9"), (b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")],
+        },
+        {"type": "http.response.body", "body": b"hello", "more_body": False},
+    ]
+
+
+async def test_a_body_that_fills_its_content_length_ends_at_once() -> None:
+    """A generator's block that completes the Content-Length is the last one, and is not asked for another."""
+    blocks = Blocks([b"hello", b"surplus"])
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response(OK, [("Content-Length", "5")])
+        return blocks
+
+    server = await request(app_of(app))
+    assert types(server) == ["start", "body"]
+    assert (blocks.taken, blocks.closed) == (1, 1)
+
+
+@pytest.mark.parametrize("blocks", [[], [b""], [b"", b""]])
+async def test_an_empty_body_still_has_a_start_and_an_end(blocks: list[bytes]) -> None:
+    """An iterable without data sends the headers at its end (PEP 3333, Buffering and Streaming)."""
+    server = await request(answers(*blocks, status="204 No Content"))
+    assert (server.status, server.body, server.complete) == (204, b"", True)
+    assert types(server) == ["start", "body"]
+
+
+async def test_each_block_leaves_before_the_next_is_asked_for() -> None:
+    """The app waits, before its second block, for the first one to have been sent."""
+    seen = threading.Event()
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response(OK, [])
+        yield b"one"
+        assert seen.wait(5)
+        yield b"two"
+
+    server = ASGIServer(app_of(app))
+    async with server.running():
+        await server.until_sent(2)
+        seen.set()
+    assert (server.body, server.complete) == (b"onetwo", True)
+
+
+async def test_write_sends_before_it_returns_and_before_the_iterable() -> None:
+    """Data of write() comes first, and its headers cannot be taken back (PEP 3333, The write() Callable)."""
+    seen = threading.Event()
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        write = start_response(OK, [])
+        write(b"one")
+        assert seen.wait(5)
+        write(b"two")
+        return [b"three"]
+
+    server = ASGIServer(app_of(app))
+    async with server.running():
+        await server.until_sent(2)
+        seen.set()
+    assert (server.body, server.complete) == (b"onetwothree", True)
+
+
+async def test_write_refuses_what_is_not_bytes_or_too_much_or_too_late() -> None:
+    """write() raises into the app for a str, for bytes beyond Content-Length, and after the request."""
+    kept: list[Callable[[bytes], object]] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        write = start_response(OK, [("Content-Length", "3")])
+        kept.append(write)
+        with pytest.raises(TypeError, match="str"):
+            write("abc")  # type: ignore[arg-type]
+        with pytest.raises(AppProtocolError, match="Content-Length"):
+            write(b"abcd")
+        return []
+
+    server = await request(app_of(app))
+    assert (server.body, server.complete) == (b"abc", True)
+    with pytest.raises(AppProtocolError, match="ended"):
+        kept[0](b"x")
+
+
+async def test_headers_wait_for_the_first_non_empty_block() -> None:
+    """An error after two empty blocks reaches the server before anything was sent (PEP 3333, Buffering)."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response(OK, [])
+        yield b""
+        yield b""
+        raise ZeroDivisionError
+
+    server = ASGIServer(app_of(app))
+    with pytest.raises(ZeroDivisionError):
+        await server.run()
+    assert server.sent == []
+
+
+async def test_exc_info_replaces_a_start_that_was_not_sent() -> None:
+    """start_response with exc_info has the last word while nothing has left."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response(OK, [("Content-Length", "1"), ("X-Old", "1")])
+        yield b""
+        try:
+            raise ZeroDivisionError
+        except ZeroDivisionError:
+            exc_info = sys.exc_info()
+            assert exc_info[1] is not None
+            start_response("500 Oops", [("X-New", "1")], exc_info)
+        yield b"sorry"
+
+    server = await request(app_of(app))
+    assert (server.status, server.headers, server.body) == (500, [(b"x-new", b"1")], b"sorry")
+
+
+async def test_exc_info_after_output_is_raised_and_cuts_the_response() -> None:
+    """start_response with exc_info re-raises the very exception once a block has left."""
+    errors: list[BaseException] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response(OK, [])
+        yield b"partial"
+        try:
+            raise ZeroDivisionError
+        except ZeroDivisionError as error:
+            errors.append(error)
+            start_response("500 Oops", [], sys.exc_info())
+
+    server = ASGIServer(app_of(app))
+    with pytest.raises(ZeroDivisionError) as caught:
+        await server.run()
+    assert caught.value is errors[0]
+    assert (server.body, server.complete) == (b"partial", False)
+
+
+async def test_the_exception_of_exc_info_is_not_kept() -> None:
+    """A handled exception dies with its except block, not with the request (PEP 3333: no circular reference)."""
+    alive: list[bool] = []
+
+    class Handled(Exception):
+        pass
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        def fail() -> "weakref.ref[BaseException]":
+            try:
+                raise Handled
+            except Handled as error:
+                start_response("500 Oops", [], sys.exc_info())
+                return weakref.ref(error)
+
+        reference = fail()
+        gc.collect()
+        alive.append(reference() is not None)
+        return [b"sorry"]
+
+    await request(app_of(app))
+    assert alive == [False]
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("mid"), StopIteration("mid")])
+async def test_an_error_in_mid_body_cuts_the_response(error: Exception) -> None:
+    """What the iterable raises reaches the server, behind what was sent and without an end."""
+
+    class Failing(Blocks):
+        def __next__(self) -> bytes:
+            if self.taken == 1:
+                self.taken += 1
+                raise ZeroDivisionError("mid")
+            return super().__next__()
+
+    blocks = Failing([b"partial", b"never"])
+    server = ASGIServer(app_of(blocks.app))
+    with pytest.raises(ZeroDivisionError, match="mid"):
+        await server.run()
+    assert (server.body, server.complete, blocks.closed) == (b"partial", False, 1)
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), StopIteration()])
+async def test_an_exception_that_would_stop_the_loop_is_an_error_of_the_request(error: BaseException) -> None:
+    """SystemExit and its like end the request, and neither the loop nor the worker thread."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/":
+            raise error
+        start_response(OK, [])
+        return [b"fine"]
+
+    adapter = app_of(app, workers=1)
+    with pytest.raises((AppProtocolError, RuntimeError)):
+        await ASGIServer(adapter).run()
+    assert (await request(adapter, http_scope(path="/again"))).body == b"fine"
+
+
+@pytest.mark.parametrize("result", ["text", b"bytes", None, 42, ["text"], [None], [65], [bytearray(b"x")]])
+async def test_a_body_that_is_not_bytes_is_a_type_error(result: Any) -> None:
+    """A str, a bare bytes or a chunk that is not bytes is refused, with its type in the message."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response(OK, [])
+        return result  # type: ignore[no-any-return]
+
+    server = ASGIServer(app_of(app))
+    with pytest.raises(TypeError, match=type(result).__name__ if not isinstance(result, list) else "bytes"):
+        await server.run()
+    assert server.sent == []
+
+
+async def test_an_app_that_does_not_call_start_response_is_refused() -> None:
+    """A body without a start is the app's error, and nothing of it is sent."""
+    server = ASGIServer(app_of(lambda environ, start_response: [b"x"]))
+    with pytest.raises(AppProtocolError, match="start_response"):
+        await server.run()
+    assert server.sent == []
+
+
+async def test_start_response_may_come_with_the_first_block() -> None:
+    """A generator calls start_response when it is first iterated, even behind an empty block."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        yield b""
+        start_response(OK, [])
+        yield b"late"
+
+    assert (await request(app_of(app))).body == b"late"
+
+
+async def test_surplus_beyond_content_length_is_dropped_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Bytes beyond Content-Length are dropped, iteration stops, and the log says so."""
+    blocks = Blocks([b"ab", b"cdef", b"never"])
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response(OK, [("content-LENGTH", "3")])
+        return blocks
+
+    server = await request(app_of(app))
+    assert (server.body, server.complete, blocks.taken, blocks.closed) == (b"abc", True, 2, 1)
+    assert "longer than its Content-Length of 3" in caplog.text
+
+
+async def test_a_body_short_of_content_length_is_cut() -> None:
+    """Too little data reaches the server as an error, so that the client sees a cut response."""
+    server = ASGIServer(answers(b"abc", headers=[("Content-Length", "30")]))
+    with pytest.raises(AppProtocolError, match="27 bytes short"):
+        await server.run()
+    assert (server.body, server.complete) == (b"abc", False)
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", OK), ("GET", "204 No Content"), ("GET", "304 Not Modified")])
+async def test_a_response_without_a_body_has_none(method: str, status: str) -> None:
+    """HEAD, 204 and 304 keep their headers, Content-Length too, and lose what the app gave as a body."""
+    blocks = Blocks([b"abc", b"def"])
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response(status, [("Content-Length", "1234")])
+        return blocks
+
+    server = await request(app_of(app), http_scope(method))
+    assert (server.headers, server.body, server.complete) == ([(b"content-length", b"1234")], b"", True)
+    assert (blocks.taken, blocks.closed) == (1, 1)
+
+
+async def test_a_second_start_response_is_refused() -> None:
+    """A second call without exc_info raises into the app, and the first one stands."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("201 Created", [])
+        with pytest.raises(AppProtocolError, match="again"):
+            start_response("202 Accepted", [])
+        return [b"x"]
+
+    assert (await request(app_of(app))).status == 201
+
+
+async def test_a_header_with_a_line_break_is_refused_by_name() -> None:
+    """CR and LF in a header raise in start_response, with the header's name, and nothing is sent."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response(OK, [("X-Evil", "a\r\nSet-Cookie: b")])
+        return [b"x"]
+
+    server = ASGIServer(app_of(app))
+    with pytest.raises(AppProtocolError, match="X-Evil"):
+        await server.run()
+    assert server.sent == []
+
+
+# --- close() ------------------------------------------------------------------------------------
+
+
+async def test_close_runs_once_in_the_thread_and_context_of_the_app() -> None:
+    """The call, each next() and close() share a thread that is not the loop's, and one context."""
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+    values: list[str] = []
+
+    class InContext(Blocks):
+        def close(self) -> None:
+            values.append(variable.get())
+            super().close()
+
+    blocks = InContext([b"a", b"b"])
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        values.append(variable.get())
+        variable.set("the app's")
+        return blocks.app(environ, start_response)
+
+    variable.set("the caller's")
+    server = await request(app_of(app))
+    assert values == ["the caller's", "the app's"]
+    assert variable.get() == "the caller's"
+    assert (blocks.closed, len(set(blocks.threads))) == (1, 1)
+    assert server.send_threads == {threading.get_ident()} != set(blocks.threads)
+
+
+async def test_the_response_is_through_before_close() -> None:
+    """A slow close() does not keep the end of the response from the client, only the call from returning."""
+    seen = threading.Event()
+
+    class Slow(Blocks):
+        def close(self) -> None:
+            assert seen.wait(5)
+            super().close()
+
+    blocks = Slow([b"a"])
+    server = ASGIServer(app_of(blocks.app))
+    async with server.running():
+        await eventually(lambda: server.complete)
+        assert not server.finished.is_set()
+        seen.set()
+    assert blocks.closed == 1
+
+
+async def test_an_error_in_close_reaches_the_server() -> None:
+    """What close() raises is not lost."""
+    blocks = Blocks([b"a"], close_error=ZeroDivisionError("in close"))
+    server = ASGIServer(app_of(blocks.app))
+    with pytest.raises(ZeroDivisionError, match="in close"):
+        await server.run()
+    assert (server.body, server.complete) == (b"a", True)
+
+
+# --- The client leaves --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("send_error", [None, OSError("gone")])
+async def test_a_stream_stops_when_its_client_leaves(send_error: Exception | None) -> None:
+    """Whether send() raises or says nothing: iteration stops at the next block, and close() runs in its thread."""
+    blocks = Blocks(endless())
+    server = ASGIServer(app_of(blocks.app))
+    with anyio.fail_after(5):
+        async with server.running():
+            await server.until_sent(3)
+            server.disconnect(send_error)
+    assert (blocks.closed, len(set(blocks.threads))) == (1, 1)
+    assert not server.complete
+
+
+async def test_a_blocked_stream_stops_when_its_client_leaves() -> None:
+    """A thread that waits for room is woken, though the server's send() never returned."""
+    blocks = Blocks(endless())
+    server = ASGIServer(app_of(blocks.app))
+    with anyio.fail_after(5):
+        async with server.running():
+            server.hold_sends()
+            await server.until_sent(1)
+            server.disconnect()
+    assert blocks.closed == 1
+
+
+async def test_a_server_error_in_send_ends_the_request_and_is_raised() -> None:
+    """What send() raises besides OSError is the server's own, and goes back to it, after close()."""
+    blocks = Blocks(endless())
+    server = ASGIServer(app_of(blocks.app))
+    server.send_error = ZeroDivisionError("in send")
+    with anyio.fail_after(5), pytest.raises(ZeroDivisionError, match="in send"):
+        await server.run()
+    assert blocks.closed == 1
+
+
+async def test_a_cancelled_request_frees_its_thread() -> None:
+    """Cancellation is as a client that left: the call ends at once, the thread at its next block."""
+    blocks = Blocks(endless())
+    adapter = app_of(blocks.app, workers=1)
+    server = ASGIServer(adapter)
+    async with server.running_cancellable() as cancel:
+        server.hold_sends()
+        await server.until_sent(1)
+        cancel()
+    assert await anyio.to_thread.run_sync(blocks.done.wait, 5)
+    assert blocks.closed == 1
+    assert (await request(WSGIToASGI(Blocks([b"x"]).app))).body == b"x"
+
+
+async def test_a_client_that_leaves_before_the_first_message_costs_no_thread() -> None:
+    """http.disconnect in place of a request: the app does not run."""
+    calls: list[Environ] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        calls.append(environ)
+        return []
+
+    server = ASGIServer(app_of(app), blocks=[])
+    server.disconnect()
+    await server.run()
+    assert calls == []
+    assert server.sent == []
+
+
+async def test_write_raises_once_the_client_has_left() -> None:
+    """An app that streams by write() ends by ClientDisconnected, which nobody reports as an error."""
+    raised = threading.Event()
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        write = start_response(OK, [])
+        try:
+            while True:
+                write(b"x" * 1000)
+        except ClientDisconnected:
+            raised.set()
+            raise
+
+    server = ASGIServer(app_of(app))
+    with anyio.fail_after(5):
+        async with server.running():
+            await server.until_sent(2)
+            server.disconnect()
+    assert raised.is_set()
+
+
+async def test_disconnected_tells_a_long_request() -> None:
+    """`bridge.disconnected` is set for an app that has sent nothing yet and asks."""
+    asked = threading.Event()
+    told: list[bool] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        disconnected = environ["bridge.disconnected"]
+        told.append(disconnected.is_set())
+        told.append(disconnected.wait(0.01))
+        asked.set()
+        told.append(disconnected.wait(5))
+        told.append(disconnected.is_set())
+        start_response(OK, [])
+        return []
+
+    server = ASGIServer(app_of(app))
+    with anyio.fail_after(5):
+        async with server.running():
+            assert await anyio.to_thread.run_sync(asked.wait, 5)
+            server.disconnect()
+    assert told == [False, False, True, True]
+
+
+async def test_disconnected_ends_its_wait_with_the_request() -> None:
+    """A thread that waits for the client to leave is let go when the request ends without that."""
+    told: list[bool] = []
+    threads: list[threading.Thread] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        waiting = threading.Event()
+
+        def wait() -> None:
+            waiting.set()
+            told.append(environ["bridge.disconnected"].wait())
+            told.append(environ["bridge.disconnected"].wait())
+
+        threads.append(threading.Thread(target=wait, daemon=True))
+        threads[0].start()
+        waiting.wait(5)
+        start_response(OK, [])
+        return [b"x"]
+
+    await request(app_of(app))
+    await anyio.to_thread.run_sync(threads[0].join, 5)
+    assert told == [False, False]
+
+
+async def test_a_request_that_does_not_ask_is_not_watched() -> None:
+    """A response that ends with its first block has the server asked for one message, and no more."""
+    server = await request(answers(b"hello", headers=[("Content-Length", "5")]))
+    assert server.receive_calls == 1
+
+
+async def test_a_server_that_repeats_itself_is_not_asked_for_ever() -> None:
+    """A receive() that goes on about a body that has ended is left alone."""
+    proceed = threading.Event()
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response(OK, [])
+        yield b"one"
+        assert proceed.wait(5)
+        yield b"two"
+
+    server = ASGIServer(app_of(app))
+    async with server.running():
+        server.feed(b"")
+        server.feed(b"")
+        await eventually(lambda: server.receive_calls == 2)
+        proceed.set()
+    assert (server.body, server.receive_calls) == (b"onetwo", 2)
+
+
+# --- Backpressure -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "most"), [(1024 * 1024, 2), (16 * 1024, 6), (100, 700)])
+async def test_a_client_that_does_not_read_stops_the_app(size: int, most: int) -> None:
+    """No more than 64 KiB and a block are on the way to a client that does not read."""
+    count = 20 if size > 100_000 else 2000
+    blocks = Blocks(b"x" * size for _ in range(count))
+    server = ASGIServer(app_of(blocks.app))
+    with anyio.fail_after(20):
+        async with server.running():
+            server.hold_sends()
+            await server.until_sent(1)
+            await quiescence(lambda: blocks.taken)
+            assert blocks.taken <= most
+            server.release_sends()
+    assert len(server.body) == size * count
+    assert server.complete
+
+
+async def quiescence(value: Callable[[], int]) -> None:
+    """Wait until `value` has stopped changing, for a tenth of a second."""
+    last = -1
+    while (now := value()) != last:
+        last = now
+        await anyio.sleep(0.1)
+
+
+# --- The request body ---------------------------------------------------------------------------
+
+
+def reads(read: Callable[[Any], Any]) -> tuple[WSGIToASGI, list[Any]]:
+    """Return an app that calls `read` with wsgi.input, and the list that gets what it returns."""
+    results: list[Any] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        results.append(read(environ["wsgi.input"]))
+        start_response(OK, [])
+        return []
+
+    return WSGIToASGI(app), results
+
+
+@pytest.mark.parametrize("blocks", [[b"ab\ncd\nef"], [b"a", b"b\nc", b"", b"d\ne", b"f"], [b"", b"ab\ncd\nef", b""]])
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda stream: stream.read(),
+        lambda stream: stream.read(-1),
+        lambda stream: stream.read(None),
+        lambda stream: [stream.read(size) for size in (3, 0, 100, 1)],
+        lambda stream: [stream.readline(*limit) for limit in ((), (1,), (100,), (), ())],
+        lambda stream: stream.readlines(),
+        lambda stream: [*stream.readlines(4), stream.read()],
+        lambda stream: list(stream),
+        lambda stream: [stream.read(1), stream.readline(), next(stream), stream.read(), stream.read()],
+    ],
+    ids=["read", "read -1", "read None", "read n", "readline n", "readlines", "readlines n", "iterate", "mixed"],
+)
+async def test_the_input_reads_as_a_file_however_the_body_is_split(
+    blocks: list[bytes], read: Callable[[Any], Any]
+) -> None:
+    """Each method of wsgi.input gives what io.BytesIO gives for the whole body."""
+    app, results = reads(read)
+    await request(app, None, *blocks)
+    assert results == [read(io.BytesIO(b"".join(blocks)))]
+
+
+async def test_a_body_is_fetched_as_the_app_reads() -> None:
+    """The app starts with the first block, and the next one is asked for when it reads."""
+    first = threading.Event()
+    results: list[bytes] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        results.append(environ["wsgi.input"].read(3))
+        first.set()
+        results.append(environ["wsgi.input"].read())
+        start_response(OK, [])
+        return []
+
+    server = ASGIServer(app_of(app), blocks=[])
+    server.feed(b"abc", more_body=True)
+    async with server.running():
+        assert await anyio.to_thread.run_sync(first.wait, 5)
+        assert server.receive_calls <= 2
+        server.feed(b"def", more_body=True)
+        server.feed(b"ghi")
+    assert results == [b"abc", b"defghi"]
+
+
+async def test_no_thread_is_taken_before_the_first_message() -> None:
+    """A client that has sent its headers only does not hold a worker thread."""
+    calls: list[Environ] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        calls.append(environ)
+        start_response(OK, [])
+        return []
+
+    server = ASGIServer(app_of(app), blocks=[])
+    async with server.running():
+        await anyio.wait_all_tasks_blocked()
+        assert calls == []
+        server.feed(b"")
+    assert len(calls) == 1
+
+
+async def test_a_client_that_expects_100_continue_is_asked_when_the_app_reads() -> None:
+    """With `Expect: 100-continue` the first message is awaited by the first read, and not without one."""
+    scope = http_scope("POST", headers=[(b"expect", b"100-continue"), (b"content-length", b"3")])
+    server = ASGIServer(answers(b"no, thanks", headers=[("Content-Length", "10")]), scope, blocks=[])
+    with anyio.fail_after(5):
+        await server.run()
+    assert (server.body, server.receive_calls) == (b"no, thanks", 0)
+
+    app, results = reads(lambda stream: stream.read())
+    await request(app, scope, b"abc")
+    assert results == [b"abc"]
+
+
+async def test_a_body_cut_short_is_an_error_and_no_end_of_file() -> None:
+    """A read that meets http.disconnect raises ClientDisconnected, an OSError, again and again."""
+
+    def read(stream: Any) -> Any:
+        errors = 0
+        for _ in range(2):
+            with pytest.raises(ClientDisconnected):
+                stream.read()
+            errors += 1
+        return errors
+
+    app, results = reads(read)
+    server = ASGIServer(app, blocks=[])
+    server.feed(b"abc", more_body=True)
+    async with server.running():
+        await eventually(lambda: server.receive_calls == 2)
+        server.disconnect()
+    assert results == [2]
+
+
+@pytest.mark.parametrize("message", [{"type": "bogus"}, {}, None, {"type": "http.request", "body": "text"}])
+async def test_a_message_that_is_none_is_the_servers_error(message: Any) -> None:
+    """What receive() must not give is raised back to the server."""
+    server = ASGIServer(answers(b"x"), blocks=[])
+    server.feed_message(message)
+    with anyio.fail_after(5), pytest.raises((ServerProtocolError, TypeError, KeyError)):
+        await server.run()
+
+
+async def test_the_body_may_be_left_unread() -> None:
+    """An app that answers without reading is done, whatever of the body is still to come."""
+    server = ASGIServer(answers(b"done", headers=[("Content-Length", "4")]), blocks=[])
+    server.feed(b"abc", more_body=True)
+    with anyio.fail_after(5):
+        await server.run()
+    assert server.complete
+
+
+async def test_an_unread_body_is_not_piled_up() -> None:
+    """While a response streams, one block of an unread body is taken and no more, and none is lost."""
+    proceed = threading.Event()
+    results: list[bytes] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response(OK, [])
+        yield b"one"
+        assert proceed.wait(5)
+        results.append(environ["wsgi.input"].read())
+        yield b"two"
+
+    server = ASGIServer(app_of(app), blocks=[b"a", b"b", b"c", b"d"])
+    async with server.running():
+        await server.until_sent(2)
+        await anyio.wait_all_tasks_blocked()
+        assert server.receive_calls <= 2
+        proceed.set()
+    assert results == [b"abcd"]
+
+
+async def test_an_echo_streams_both_ways() -> None:
+    """An app that yields what it reads answers each block before the next one comes."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response(OK, [])
+        while block := environ["wsgi.input"].read(3):
+            yield block
+
+    server = ASGIServer(app_of(app), blocks=[])
+    server.feed(b"abc", more_body=True)
+    async with server.running():
+        for number, block in enumerate([b"def", b"ghi", b"jkl"]):
+            await server.until_sent(2 + number)
+            server.feed(block, more_body=True)
+        await server.until_sent(5)
+        server.feed(b"")
+    assert server.body == b"abcdefghijkl"
+
+
+@pytest.mark.parametrize("blocks", [[b"abc"], [b"a", b"bc"], [b"x" * 1024 * 1024, b"y"]])
+async def test_buffer_body_gives_the_app_a_length(blocks: list[bytes]) -> None:
+    """With buffer_body a body of unknown length is spooled, and CONTENT_LENGTH set."""
+    body = b"".join(blocks)
+    seen: list[Any] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        seen.append((environ["CONTENT_LENGTH"], environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))))
+        start_response(OK, [])
+        return []
+
+    scope = http_scope("POST", headers=[(b"transfer-encoding", b"chunked")])
+    await request(app_of(app, buffer_body=True), scope, *blocks)
+    assert seen == [(str(len(body)), body)]
+
+
+async def test_buffer_body_leaves_a_known_length_and_an_absent_body_alone() -> None:
+    """With buffer_body a GET has no CONTENT_LENGTH, and a body that has one still streams."""
+    seen: list[Any] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        seen.append((environ.get("CONTENT_LENGTH"), environ["wsgi.input"].read(2)))
+        start_response(OK, [])
+        return []
+
+    adapter = app_of(app, buffer_body=True)
+    await request(adapter)
+    server = ASGIServer(adapter, http_scope("POST", headers=[(b"content-length", b"4")]), blocks=[])
+    server.feed(b"ab", more_body=True)
+    with anyio.fail_after(5):
+        await server.run()
+    assert seen == [(None, b""), ("4", b"ab")]
+
+
+# --- The environ --------------------------------------------------------------------------------
+
+
+async def environ_of(adapter_options: dict[str, Any] | None = None, **scope: Any) -> Environ:
+    seen: list[Environ] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        seen.append(environ)
+        start_response(OK, [])
+        return []
+
+    await request(app_of(app, **(adapter_options or {})), http_scope(**scope))
+    return seen[0]
+
+
+async def test_the_environ_has_what_wsgi_wants() -> None:
+    """The wsgi. variables of PEP 3333 are there, and tell the truth."""
+    environ = await environ_of()
+    assert type(environ) is dict
+    assert environ["wsgi.version"] == (1, 0)
+    assert environ["wsgi.errors"] is sys.stderr
+    assert environ["wsgi.input_terminated"] is True
+    assert (environ["wsgi.multithread"], environ["wsgi.multiprocess"], environ["wsgi.run_once"]) == (True, True, False)
+    assert (await environ_of({"workers": 1}))["wsgi.multithread"] is False
+    assert environ["asgi.scope"]["type"] == "http"
+    assert "wsgi.early_hints" not in environ
+
+
+async def test_differing_content_lengths_are_answered_400() -> None:
+    """A request that contradicts itself is refused in plain words, and the app does not run."""
+    server = await request(
+        answers(b"never"), http_scope("POST", headers=[(b"content-length", b"3"), (b"content-length", b"5")])
+    )
+    assert (server.status, server.complete) == (400, True)
+    assert b"Content-Length" in server.body
+
+
+async def test_early_hints_become_messages_where_the_server_has_them() -> None:
+    """`wsgi.early_hints` sends the Link headers ahead of the response, and nothing once that has begun."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        hints = environ["wsgi.early_hints"]
+        hints([("Link", "</style.css>; rel=preload"), ("X-Other", "no")])
+        start_response(OK, [])
+        yield b"x"
+        hints([("Link", "too late")])
+
+    server = await request(app_of(app), http_scope(extensions={"http.response.early_hint": {}}))
+    assert server.sent[0] == {"type": "http.response.early_hint", "links": [b"</style.css>; rel=preload"]}
+    assert "early_hint" not in types(server)[1:]
+
+
+# --- Files --------------------------------------------------------------------------------------
+
+
+def sends_file(file: Any, *arguments: int, headers: list[tuple[str, str]] | None = None) -> WSGIToASGI:
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response(OK, headers or [])
+        return environ["wsgi.file_wrapper"](file, *arguments)  # type: ignore[no-any-return]
+
+    return WSGIToASGI(app)
+
+
+async def test_a_file_is_sent_by_path_where_the_server_can(tmp_path: Path) -> None:
+    """A plain file at its start becomes http.response.pathsend, and is closed."""
+    path = tmp_path / "file"
+    path.write_bytes(b"abc")
+    file = path.open("rb")
+    scope = http_scope(extensions={"http.response.pathsend": {}})
+    server = await request(sends_file(file, 8192, headers=[("Content-Length", "3")]), scope)
+    assert server.sent[1:] == [{"type": "http.response.pathsend", "path": str(path)}]
+    assert file.closed
+
+
+@pytest.mark.parametrize("why", ["no extension", "offset", "length", "head", "no name"])
+async def test_a_file_that_is_not_fit_for_it_is_sent_in_blocks(tmp_path: Path, why: str) -> None:
+    """Without the extension, from an offset, with another length or without a name the file is read."""
+    path = tmp_path / "file"
+    path.write_bytes(b"abcdef")
+    file: Any = io.BytesIO(b"abcdef") if why == "no name" else path.open("rb")
+    if why == "offset":
+        file.seek(2)
+    scope = http_scope(
+        "HEAD" if why == "head" else "GET",
+        extensions={} if why == "no extension" else {"http.response.pathsend": {}},
+    )
+    headers = [("Content-Length", "4")] if why in ("offset", "length") else []
+    server = await request(sends_file(file, headers=headers), scope)
+    expected = {"offset": b"cdef", "length": b"abcd", "head": b""}.get(why, b"abcdef")
+    assert (server.body, server.complete, file.closed) == (expected, True, True)
+
+
+# --- The whole ----------------------------------------------------------------------------------
+
+
+async def test_many_requests_at_once_keep_apart() -> None:
+    """Two hundred concurrent requests on a few threads each get their own answer."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response(OK, [])
+        body = environ["wsgi.input"].read()
+        return iter([environ["PATH_INFO"].encode(), b" ", body])
+
+    adapter = app_of(app, workers=4)
+    servers = [
+        ASGIServer(adapter, http_scope("POST", f"/{number}"), [b"body ", b"%d" % number]) for number in range(200)
+    ]
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            for server in servers:
+                tasks.start_soon(server.run)
+    assert [server.body for server in servers] == [b"/%d body %d" % (number, number) for number in range(200)]
+
+
+async def test_a_thousand_abandoned_streams_leave_the_pool_whole() -> None:
+    """Streams whose clients leave free their threads; four of them serve a thousand, and the next request."""
+    streams: list[Blocks] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        streams.append(Blocks(endless()))
+        return streams[-1].app(environ, start_response)
+
+    adapter = app_of(app, workers=4)
+
+    async def abandon() -> None:
+        server = ASGIServer(adapter)
+        async with server.running():
+            await server.until_sent(2, timeout=30)
+            server.disconnect()
+
+    with anyio.fail_after(50):
+        for _ in range(20):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(50):
+                    tasks.start_soon(abandon)
+    assert [blocks.closed for blocks in streams] == [1] * 1000
+
+
+async def test_nothing_of_a_request_is_left(anyio_backend_name: str) -> None:
+    """After a request no reference to its environ remains, so that none waits for the garbage collector."""
+
+    class Token:
+        pass
+
+    references: list[weakref.ref[Token]] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        token = Token()
+        environ["test.token"] = token
+        references.append(weakref.ref(token))
+        start_response(OK, [])
+        return [b"x"]
+
+    adapter = app_of(app, workers=1)
+    gc.disable()
+    try:
+        await request(adapter)
+        await eventually(lambda: references[0]() is None)  # the worker thread is about to drop it
+    finally:
+        gc.enable()
