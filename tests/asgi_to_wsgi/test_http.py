@@ -634,6 +634,24 @@ def test_a_cancelled_receive_loses_nothing(adapt: Adapt) -> None:
     assert respond(adapt(app), environ).body == b"100000"
 
 
+def test_a_receive_that_is_given_up_leaves_nothing(adapt: Adapt) -> None:
+    """Asking again and again whether the client is there does not pile up what waits for the answer."""
+    waiters: list[int] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        for _ in range(100):
+            with anyio.CancelScope() as given_up:
+                given_up.cancel()
+                await receive()
+        exchange: Any = receive.__self__  # type: ignore[attr-defined]
+        waiters.append(len(exchange._waiters))
+        await answers(start(), body(b"x"))(scope, receive, send)
+
+    assert respond(adapt(app)).body == b"x"
+    assert waiters == [0]
+
+
 def test_a_slow_body_does_not_stop_the_loop(adapt: Adapt) -> None:
     """While one request's stream blocks its thread, the loop serves another."""
     reading, proceed = threading.Event(), threading.Event()

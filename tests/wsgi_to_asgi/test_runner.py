@@ -4,6 +4,7 @@ import pytest
 
 from bridge.wsgi_to_asgi import runner
 from bridge.wsgi_to_asgi.runner import WorkerThreads
+from tests.processes import wait_until
 
 
 def test_threads_start_as_they_are_needed_and_no_more_than_the_limit() -> None:
@@ -71,6 +72,15 @@ def test_close_does_not_wait_beyond_its_timeout(caplog: pytest.LogCaptureFixture
     workers.close(0.01)
     assert "1 requests still ran" in caplog.text
     gate.set()
+
+
+def test_threads_end_with_their_owner() -> None:
+    """A pool that is dropped leaves no thread behind."""
+    before = threading.active_count()
+    done = threading.Event()
+    WorkerThreads(1).submit(done.set)
+    assert done.wait(5)
+    wait_until(lambda: threading.active_count() == before)
 
 
 def test_asgiref_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:

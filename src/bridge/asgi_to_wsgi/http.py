@@ -8,13 +8,14 @@ import contextvars
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import anyio
 
 from bridge.asgi_to_wsgi.runner import LoopThread
 from bridge.asgi_to_wsgi.servers import maybe_client_check
+from bridge.asgi_to_wsgi.streams import Blocks, File
 from bridge.errors import AppProtocolError, ClientDisconnected, ClientProtocolError
 from bridge.runtime import Event, Loop, binary_semaphore
 from bridge.sansio.messages import DONE, RESPONSE, event_from_message, next_state
@@ -29,27 +30,6 @@ _logger = logging.getLogger("bridge")
 _LIMIT = 64 * 1024
 # How often a WSGI thread that waits looks whether its client is still there, in seconds.
 _CLIENT_CHECK = 1.0
-
-
-_END = None  # in the outbox: the response is complete
-
-
-class _File:
-    """A file to send (http.response.pathsend): all of it, or the first `size` bytes."""
-
-    def __init__(self, path: str) -> None:
-        self.file = open(path, "rb")  # noqa: SIM115  # close() is below
-        self.size: int | None = None
-
-    def __iter__(self) -> Iterator[bytes]:
-        left = self.size
-        while block := self.file.read(_LIMIT if left is None else min(left, _LIMIT)):
-            if left is not None:
-                left -= len(block)
-            yield block
-
-    def close(self) -> None:
-        self.file.close()
 
 
 def serve_http(
@@ -94,7 +74,7 @@ class HTTPExchange:
         self._app = app
         self._loop = loop
         self._scope = scope
-        self._outbox: deque[bytes | _File | Headers | None] = deque()
+        self._outbox: deque[bytes | File | Headers | None] = deque()  # None is the end
         # Written on the loop:
         self._inbox: deque[tuple[bytes, bool]] = deque()
         self._response = ResponseFromASGI(scope["method"])
@@ -173,7 +153,7 @@ class HTTPExchange:
         event = event_from_message(message)
         state = next_state(RESPONSE, self._state, event)
         message_type = message["type"]
-        items: list[bytes | _File | Headers | None] = []
+        items: list[bytes | File | Headers | None] = []
         if message_type == "http.response.start":
             self._response.start(message)
         elif message_type == "http.response.body":
@@ -183,7 +163,7 @@ class HTTPExchange:
         elif message_type == "http.response.early_hint":
             items.append(native_from_raw_headers([(b"Link", link) for link in message.get("links") or ()]))
         if state == DONE:
-            items.append(_END)
+            items.append(None)  # the end
         self._state = state
         if state == DONE:
             self._wake_waiters()  # who waits in receive() hears of the end
@@ -194,7 +174,7 @@ class HTTPExchange:
                 self._produced += len(items[0])
                 await self._make_room()
 
-    def _open(self, message: Message) -> bytes | _File:
+    def _open(self, message: Message) -> bytes | File:
         """Open the file of an http.response.pathsend; OSError reaches the app."""
         path = message.get("path")
         if not isinstance(path, str) or not os.path.isabs(path):
@@ -202,7 +182,7 @@ class HTTPExchange:
                 f"http.response.pathsend needs an absolute path, got {path!r:.200} (docs/extensions)"
             )
         length = self._response.length
-        file = _File(path)
+        file = File(path)
         size = os.fstat(file.file.fileno()).st_size
         if length.bodiless:
             file.close()
@@ -227,7 +207,12 @@ class HTTPExchange:
         """Wait until anything has changed."""
         event = self._loop.event()
         self._waiters.append(event)
-        await event.wait()
+        try:
+            await event.wait()
+        except BaseException:  # given up, as Starlette's is_disconnected() does each time
+            if event in self._waiters:
+                self._waiters.remove(event)
+            raise
 
     def _wake_waiters(self) -> None:
         waiters, self._waiters = self._waiters, []
@@ -252,7 +237,7 @@ class HTTPExchange:
             self._log(self._error)
         while self._outbox:
             item = self._outbox.popleft()
-            if isinstance(item, _File):
+            if isinstance(item, File):
                 item.close()
 
     def _wake_thread(self) -> None:
@@ -285,7 +270,7 @@ class HTTPExchange:
         """Wait for the first block; call `start_response`; return the blocks."""
         first = self._next_item()
         status, headers = self._response.status, self._response.headers
-        if isinstance(first, _File):
+        if isinstance(first, File):
             try:
                 start_response(status, headers)
             except BaseException:
@@ -294,10 +279,10 @@ class HTTPExchange:
             file_wrapper = self._environ.get("wsgi.file_wrapper")
             return first if file_wrapper is None or first.size is not None else file_wrapper(first.file, _LIMIT)
         start_response(status, headers)
-        if first is None or (self._outbox and self._outbox[0] is _END):
+        if first is None or (self._outbox and self._outbox[0] is None):
             self._over = True
             return [first] if first else []
-        return _Blocks(self, first)
+        return Blocks(first, self.next_block, self.leave)
 
     def next_block(self) -> bytes | None:
         """Wait for the next block; return None at the end."""
@@ -310,7 +295,7 @@ class HTTPExchange:
             raise
         if item is None:
             self._over = True
-        assert not isinstance(item, _File)  # the order table has files only in place of a body
+        assert not isinstance(item, File)  # the order table has files only in place of a body
         return item
 
     def leave(self) -> None:
@@ -325,7 +310,7 @@ class HTTPExchange:
             self._error = error
             self._wake_thread()
 
-    def _next_item(self) -> bytes | _File | None:
+    def _next_item(self) -> bytes | File | None:
         """Wait for what the app says next, and read for it meanwhile; raise what it raised."""
         while True:
             error = self._error  # before the look at the outbox: what was sent comes first
@@ -391,32 +376,6 @@ class HTTPExchange:
             self._loop.call_soon(function, *args)
         except RuntimeError:
             pass  # the loop has ended, and the exchange was failed with that
-
-
-class _Blocks:
-    """The iterable that the server gets for a response of more than one block."""
-
-    def __init__(self, exchange: HTTPExchange, first: bytes) -> None:
-        self._exchange = exchange
-        self._first: bytes | None = first
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        block, self._first = self._first, None
-        if block is None:
-            block = self._exchange.next_block()
-            if block is None:
-                raise StopIteration
-        return block
-
-    def close(self) -> None:
-        """Called by the server, whatever became of the response (PEP 3333, Specification Details)."""
-        self._first = None
-        self._exchange.leave()
-
-    __del__ = close  # for a server that forgets to
 
 
 def _maybe_content_length(environ: Environ) -> int | None:

@@ -22,7 +22,7 @@ from bridge.sansio.request import environ_from_scope
 from bridge.sansio.response import ResponseFromWSGI, check_chunk, check_iterable, native_from_app_headers
 from bridge.types import Environ, ExcInfo, Headers, Message, Receive, Scope, Send, Write, WSGIApp
 from bridge.wsgi_to_asgi.runner import WorkerThreads, lend_loop_to_asgiref
-from bridge.wsgi_to_asgi.streams import FileWrapper, RequestStream, spool_input
+from bridge.wsgi_to_asgi.streams import Disconnected, FileWrapper, RequestStream, spool_input
 
 # How much of a body may be on the way: the high-water mark of asyncio's transports and of uvicorn.
 _LIMIT = 64 * 1024
@@ -65,7 +65,7 @@ async def serve_http(
     environ["wsgi.multiprocess"] = True
     environ["wsgi.run_once"] = False
     environ["wsgi.file_wrapper"] = FileWrapper
-    environ["bridge.disconnected"] = Disconnected(exchange)
+    environ["bridge.disconnected"] = Disconnected(exchange.is_gone, exchange.wait_until_gone)
     if "http.response.early_hint" in (scope.get("extensions") or ()):
         environ["wsgi.early_hints"] = exchange.send_early_hints
     await exchange.serve(app, workers, environ, buffer_body)
@@ -428,9 +428,14 @@ class HTTPExchange:
 
     # IN ANY THREAD
 
+    def is_gone(self) -> bool:
+        """Return whether the client has left."""
+        self._ask_for_watch()
+        return self.gone
+
     def wait_until_gone(self, timeout: float | None) -> bool:
         """Return whether the client has left, after waiting up to `timeout` seconds for that."""
-        self.watch()
+        self._ask_for_watch()
         lock = binary_semaphore()
         self._waiting.append(lock)
         if not self.gone and not self._finished:
@@ -439,29 +444,9 @@ class HTTPExchange:
             self._waiting.remove(lock)
         return self.gone
 
-    def watch(self) -> None:
+    def _ask_for_watch(self) -> None:
         """Have the connection watched from now on, if it is not."""
         if not self._watch_asked:
             self._watch_asked = True
             self._outbox.append(_Mark.WATCH_WANTED)
             self._tell()
-
-
-class Disconnected:
-    """`environ["bridge.disconnected"]`: a `threading.Event`, as far as one may look at it.
-
-    It is set once the client has left. Any thread may ask. The first to ask has the connection
-    watched; a request that never asks pays nothing.
-    """
-
-    def __init__(self, exchange: HTTPExchange) -> None:
-        self._exchange = exchange
-
-    def is_set(self) -> bool:
-        """Return whether the client has left."""
-        self._exchange.watch()
-        return self._exchange.gone
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Return True once the client has left; False after `timeout` seconds, or with the request."""
-        return self._exchange.wait_until_gone(timeout)

@@ -18,52 +18,77 @@ _logger = logging.getLogger("bridge")
 class WorkerThreads:
     """Up to `limit` daemon threads on one queue, started as they are needed.
 
-    `submit` and `close` may be called from any thread. A thread that waits for work costs nothing
-    but its stack; the interpreter's exit does not wait for one that works.
+    Its methods may be called from any thread. A thread that waits for a job costs nothing but its
+    stack; one that works does not keep the interpreter from exiting.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
+        self._jobs = _Jobs()
         self._threads: list[threading.Thread] = []
-        self._spare = 0  # threads that wait for a job, less jobs that wait for a thread
 
     def submit(self, job: Callable[[], None]) -> None:
         """Have `job`, which must not raise, run in a worker thread, as soon as one is free."""
         with self._lock:
-            if self._spare <= 0 and len(self._threads) < self.limit:
+            if not self._jobs.expect() and len(self._threads) < self.limit:
                 name = f"WSGIToASGI worker {len(self._threads) + 1}"
-                thread = threading.Thread(target=self._work, args=(self._jobs,), name=name, daemon=True)
+                thread = threading.Thread(target=self._jobs.work, name=name, daemon=True)
                 thread.start()
                 self._threads.append(thread)
-            else:
-                self._spare -= 1
-            self._jobs.put(job)
+                self._jobs.spared()
+            self._jobs.queue.put(job)
 
     def close(self, timeout: float) -> None:
-        """Let the threads end once they have done what was submitted; wait for that, but not longer.
+        """Let the threads end when they have done what was submitted; wait for that, up to `timeout` seconds.
 
         A job that comes later starts new threads.
         """
         with self._lock:
-            threads, self._threads, self._spare = self._threads, [], 0
-            jobs, self._jobs = self._jobs, queue.SimpleQueue()
-        for _ in threads:
-            jobs.put(None)
+            threads, self._threads = self._threads, []
+            jobs, self._jobs = self._jobs, _Jobs()
+        jobs.dismiss(threads)
         deadline = time.monotonic() + timeout
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         if left := sum(thread.is_alive() for thread in threads):
             _logger.warning("%d requests still ran %g s after shutdown began, and were left behind", left, timeout)
 
-    def _work(self, jobs: "queue.SimpleQueue[Callable[[], None] | None]") -> None:
-        while (job := jobs.get()) is not None:
+    def __del__(self) -> None:
+        # The adapter was dropped, so there will be no more work. No lock: after a fork it may be held for ever.
+        self._jobs.dismiss(self._threads)
+
+
+class _Jobs:
+    """What worker threads share; they know nothing of their owner, so that it can be dropped."""
+
+    def __init__(self) -> None:
+        self.queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._spare = 0  # threads that wait for a job, less jobs that wait for a thread
+
+    def expect(self) -> bool:
+        """Count one more job, and return whether a thread waits for it."""
+        with self._lock:
+            self._spare -= 1
+            return self._spare >= 0
+
+    def spared(self) -> None:
+        """Count one more thread that has nothing to do."""
+        with self._lock:
+            self._spare += 1
+
+    def dismiss(self, threads: list[threading.Thread]) -> None:
+        """Have each of `threads` end when it comes to it."""
+        for _ in threads:
+            self.queue.put(None)
+
+    def work(self) -> None:
+        """Do jobs until None comes; the whole life of a thread."""
+        while (job := self.queue.get()) is not None:
             job()
             del job  # or it would keep the request alive until the next one
-            with self._lock:
-                if jobs is self._jobs:
-                    self._spare += 1
+            self.spared()
 
 
 @functools.cache

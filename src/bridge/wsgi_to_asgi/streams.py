@@ -1,4 +1,4 @@
-"""The two files of a WSGI environ: `wsgi.input` and `wsgi.file_wrapper`."""
+"""What a WSGI environ has besides strings: `wsgi.input`, `wsgi.file_wrapper`, `bridge.disconnected`."""
 
 import contextlib
 import io
@@ -92,3 +92,23 @@ def spool_input(environ: Environ, stack: contextlib.ExitStack) -> None:
     if length or "HTTP_TRANSFER_ENCODING" in environ:
         environ["CONTENT_LENGTH"] = str(length)
         environ["wsgi.input"] = spool
+
+
+class Disconnected:
+    """`environ["bridge.disconnected"]`: a `threading.Event`, as far as one may look at it.
+
+    It is set once the client has left. Any thread may ask. The first to ask has the connection
+    watched; a request that never asks pays nothing.
+    """
+
+    def __init__(self, is_set: Callable[[], bool], wait: Callable[[float | None], bool]) -> None:
+        self._is_set = is_set
+        self._wait = wait
+
+    def is_set(self) -> bool:
+        """Return whether the client has left."""
+        return self._is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Return True once the client has left; False after `timeout` seconds, or with the request."""
+        return self._wait(timeout)

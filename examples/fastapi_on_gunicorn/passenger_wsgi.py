@@ -1,0 +1,10 @@
+"""Phusion Passenger loads this file by its path, and serves what it calls `application`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository root; Passenger adds this folder alone
+
+from examples.fastapi_on_gunicorn.app import wsgi_app as application
+
+__all__ = ["application"]

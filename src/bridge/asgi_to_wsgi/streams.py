@@ -1,0 +1,54 @@
+"""The two iterables of a WSGI response: of blocks as they come, and of a file."""
+
+from collections.abc import Callable, Iterator
+
+# A block costs the server a turn of its loop, so files go out in large ones.
+_BLOCK_SIZE = 64 * 1024
+
+
+class Blocks:
+    """A response of more than one block; the server iterates it, and closes it whatever became of it.
+
+    `next_block` waits for the next block, and returns None at the end.
+    """
+
+    def __init__(self, first: bytes, next_block: Callable[[], bytes | None], leave: Callable[[], None]) -> None:
+        self._first: bytes | None = first
+        self._next_block = next_block
+        self._leave = leave
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        block, self._first = self._first, None
+        if block is None:
+            block = self._next_block()
+            if block is None:
+                raise StopIteration
+        return block
+
+    def close(self) -> None:
+        """End the response here, if it has not ended (PEP 3333, Specification Details)."""
+        self._first = None
+        self._leave()
+
+    __del__ = close  # for a server that forgets to
+
+
+class File:
+    """A file to send (http.response.pathsend): all of it, or the first `size` bytes. Raises OSError."""
+
+    def __init__(self, path: str) -> None:
+        self.file = open(path, "rb")  # noqa: SIM115  # close() is below
+        self.size: int | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        left = self.size
+        while block := self.file.read(_BLOCK_SIZE if left is None else min(left, _BLOCK_SIZE)):
+            if left is not None:
+                left -= len(block)
+            yield block
+
+    def close(self) -> None:
+        self.file.close()

@@ -1,0 +1,74 @@
+import ast
+from pathlib import Path
+
+import pytest
+
+import bridge
+
+SOURCE = Path(bridge.__file__).parent
+# Which rooms each room may import from; what is not named here is public, or imports nothing of ours.
+ROOMS = {
+    "errors": set[str](),
+    "types": set[str](),
+    "runtime": set[str](),
+    "sansio": {"errors", "types"},
+    "wsgi_to_asgi": {"errors", "types", "runtime", "sansio"},
+    "asgi_to_wsgi": {"errors", "types", "runtime", "sansio"},
+    "__init__": {"errors", "wsgi_to_asgi", "asgi_to_wsgi"},
+}
+# Modules that would give a room what it must do without: sansio has no thread, loop, socket or clock.
+KEPT_OUT = {"sansio": {"anyio", "asyncio", "queue", "select", "socket", "threading", "time", "trio"}}
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """Return the dotted names of all modules that a file imports, wherever in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name} has a relative import"
+            names.add(node.module or "")
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_a_room_imports_what_it_may(path: Path) -> None:
+    """Each module keeps to the table of rooms above."""
+    room = room_of(path)
+    ours = {name.split(".")[1] for name in imported(path) if name.startswith("bridge.")}
+    assert ours <= ROOMS[room] | {room}
+    assert not {name.split(".")[0] for name in imported(path)} & KEPT_OUT.get(room, set())
+
+
+def test_the_directions_are_twins() -> None:
+    """Both directions have the same files, but for what only one of them needs."""
+    names = {
+        direction: {path.name for path in (SOURCE / direction).glob("*.py")}
+        for direction in ("wsgi_to_asgi", "asgi_to_wsgi")
+    }
+    shared = {"__init__.py", "adapter.py", "http.py", "lifespan.py", "runner.py", "streams.py", "websocket.py"}
+    assert names["wsgi_to_asgi"] == shared
+    assert names["asgi_to_wsgi"] == shared | {"servers.py"}
+
+
+def test_what_is_exported_is_what_is_public() -> None:
+    """`bridge.__all__` is sorted, and all of it is there."""
+    assert bridge.__all__ == sorted(bridge.__all__)
+    assert all(hasattr(bridge, name) for name in bridge.__all__)
+
+
+def test_errors_are_drawn_in_their_docstring() -> None:
+    """The tree in the docstring of `errors` has every class that is there."""
+    from bridge import errors
+
+    assert errors.__doc__ is not None
+    for name, value in vars(errors).items():
+        if isinstance(value, type):
+            assert f" {name} " in f"{errors.__doc__} ".replace("\n", " ")
+            assert issubclass(value, errors.BridgeError)
