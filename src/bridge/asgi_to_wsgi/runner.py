@@ -199,27 +199,30 @@ class _AsyncioTasks:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._running: dict[asyncio.Task[None], Job] = {}
+        self._running: dict[Job, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> "_AsyncioTasks":
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        for task, job in self._running.items():
+        for job, task in self._running.items():
             job.fail(_closed_meanwhile())
             task.cancel()
-        if self._running:
-            await asyncio.wait(self._running, timeout=_UNWIND_TIMEOUT)
+        await self.drain(_UNWIND_TIMEOUT)
 
     def spawn(self, job: Job) -> None:
-        task = self._loop.create_task(job.run(), context=job.context)
-        self._running[task] = job
-        task.add_done_callback(self._running.pop)
+        self._running[job] = self._loop.create_task(self._run(job), context=job.context)
+
+    async def _run(self, job: Job) -> None:
+        try:
+            await job.run()
+        finally:
+            del self._running[job]
 
     async def drain(self, grace: float) -> None:
         """Wait until no job runs, up to `grace` seconds."""
         if self._running:
-            await asyncio.wait(self._running, timeout=grace)
+            await asyncio.wait(self._running.values(), timeout=grace)
 
 
 class _TrioTasks:

@@ -1,0 +1,156 @@
+import inspect
+import re
+import signal
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from bridge import ASGIToWSGI, WSGIToASGI
+from tests.asgi_to_wsgi.test_adapter import hello
+from tests.fakes import respond
+from tests.processes import serving
+
+UWSGI = Path(sys.executable).parent / "uwsgi"
+README = (Path(__file__).parent.parent / "README.md").read_text()
+BLOCKS = dict(re.findall(r"<!-- ([^>]+) -->\n```python\n(.*?)```\n", README, re.DOTALL))
+
+
+def run(name: str) -> dict[str, Any]:
+    """Run a block of the README as a module of its own, and return its names."""
+    module = types.ModuleType("readme")
+    sys.modules["readme"] = module
+    try:
+        exec(compile(BLOCKS[name], f"README.md: {name}", "exec"), module.__dict__)
+    finally:
+        del sys.modules["readme"]
+    return module.__dict__
+
+
+@pytest.fixture
+def adapters() -> Iterator[list[ASGIToWSGI]]:
+    """Take adapters that a block has made, to be closed after the test."""
+    made: list[ASGIToWSGI] = []
+    yield made
+    for adapter in made:
+        adapter.close()
+
+
+async def get(app: Any, *paths: str) -> list[httpx.Response]:
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test", follow_redirects=True) as client:
+        return [await client.get(path) for path in paths]
+
+
+def get_wsgi(app: Any, *paths: str) -> list[httpx.Response]:
+    with httpx.Client(transport=httpx.WSGITransport(app), base_url="http://test") as client:
+        return [client.get(path) for path in paths]
+
+
+def test_every_python_block_is_named() -> None:
+    """A block without a name above it would be run by no test, and so would one that no test asks for."""
+    assert len(BLOCKS) == README.count("```python")
+    asked_for = set(re.findall(r'run\("([^"]+)"\)', Path(__file__).read_text()))
+    assert set(BLOCKS) == asked_for
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # httpx's ASGITransport and Flask's async views want it
+async def test_flask_on_uvicorn() -> None:
+    """Both views answer."""
+    responses = await get(run("flask on uvicorn")["asgi_app"], "/", "/async")
+    assert [response.text for response in responses] == ["Hello from a thread!", "Hello from the server's own loop!"]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_disconnected() -> None:
+    """The report is finished for a client that stays."""
+    (response,) = await get(run("disconnected")["asgi_app"], "/report")
+    assert response.text == str(sum(range(1000)))
+
+
+def test_fastapi_on_gunicorn(adapters: list[ASGIToWSGI]) -> None:
+    """The view sees the lifespan's state."""
+    adapters.append(run("fastapi on gunicorn")["wsgi_app"])
+    (response,) = get_wsgi(adapters[0], "/")
+    assert response.json() == "Hello from a private loop!"
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_flask_in_fastapi() -> None:
+    """The mounted app's redirects stay inside its mount."""
+    responses = await get(run("flask in fastapi")["app"], "/legacy/", "/new")
+    assert (responses[0].text, responses[0].url.path) == ("the old page", "/legacy/page")
+    assert responses[1].json() == "the new page"
+
+
+def test_fastapi_in_flask(adapters: list[ASGIToWSGI]) -> None:
+    """Both apps answer, and the docs page of the mounted one leads to its own schema."""
+    app = run("fastapi in flask")["app"]
+    adapters.append(app.wsgi_app.mounts["/api"])
+    responses = get_wsgi(app, "/", "/api/items", "/api/docs", "/api/openapi.json")
+    assert responses[0].text == "the old page"
+    assert responses[1].json() == ["one", "two"]
+    assert "/api/openapi.json" in responses[2].text
+    assert responses[3].json()["servers"] == [{"url": "/api"}]
+
+
+def test_gunicorn_hooks() -> None:
+    """The hooks start and close the adapter that gunicorn serves."""
+    hooks = run("gunicorn hooks")
+    adapter = ASGIToWSGI(hello, lifespan="off")
+    worker = types.SimpleNamespace(wsgi=adapter)
+    hooks["post_worker_init"](worker)
+    assert respond(adapter).body == b"hello"
+    hooks["worker_exit"](None, worker)
+    with pytest.raises(Exception, match="closed"):
+        respond(adapter)
+
+
+def test_uwsgi_hooks(monkeypatch: pytest.MonkeyPatch, adapters: list[ASGIToWSGI]) -> None:
+    """The hooks are set where uWSGI looks for them; its modules exist inside of it only, so stand-ins take them."""
+    uwsgi = types.ModuleType("uwsgi")
+    decorators: Any = types.ModuleType("uwsgidecorators")
+    decorators.postfork = lambda function: function()
+    monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
+    monkeypatch.setitem(sys.modules, "uwsgidecorators", decorators)
+    adapters.append(run("uwsgi hooks")["wsgi_app"])
+    assert get_wsgi(adapters[0], "/docs")[0].status_code == 200
+    assert vars(uwsgi)["atexit"] == adapters[0].close
+
+
+@pytest.mark.skipif(not UWSGI.exists(), reason="uwsgi is not installed")
+def test_uwsgi_hooks_in_uwsgi(tmp_path: Path) -> None:
+    """uWSGI itself runs the hooks, and serves the app."""
+    (tmp_path / "hello.py").write_text(BLOCKS["uwsgi hooks"])
+    command = [str(UWSGI), "--http-socket", "127.0.0.1:{port}", "-w", "hello:wsgi_app", "--master", "--enable-threads"]
+    with serving([*command, "--die-on-term"], cwd=tmp_path) as server:
+        assert server.client.get("/docs").status_code == 200
+        server.stop()
+        assert "Traceback" not in server.output()
+
+
+def test_context_manager() -> None:
+    """The block has its own assertion."""
+    run("context manager")
+
+
+def test_sigterm() -> None:
+    """The signal becomes an exit."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        run("sigterm")
+        with pytest.raises(SystemExit):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_the_table_of_options_is_whole() -> None:
+    """Each option of each adapter is in the README's table."""
+    for adapter in (WSGIToASGI, ASGIToWSGI):
+        for name in inspect.signature(adapter).parameters:
+            assert name == "app" or re.search(rf"^\| `{adapter.__name__}\([^)]*\b{name}=", README, re.MULTILINE), name
