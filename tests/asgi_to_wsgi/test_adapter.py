@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bridge import AdapterClosed, ASGIToWSGI
+from bridge import AdapterClosed, ASGIToWSGI, BridgeError
 from bridge.types import Environ, Receive, Scope, Send, StartResponse
 from tests.fakes import WSGIServer, http_environ, in_thread, respond
 from tests.processes import ROOT, wait_until
@@ -151,6 +151,17 @@ def test_an_adapter_that_is_dropped_ends_its_loop() -> None:
         respond(ASGIToWSGI(hello, lifespan="off"))
     gc.collect()
     wait_until(lambda: len(threads()) == before)
+
+
+def test_a_call_from_its_own_loop_is_refused(adapt: Adapt) -> None:
+    """An app that calls its own adapter without a thread would wait for itself; it gets an error."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        WSGIServer(adapter).run()
+
+    adapter = adapt(app)
+    with pytest.raises(BridgeError, match="its own"):
+        respond(adapter)
 
 
 def test_a_websocket_request_is_answered_501(adapt: Adapt) -> None:

@@ -16,7 +16,7 @@ import anyio.abc
 
 from bridge.asgi_to_wsgi.lifespan import Lifespan
 from bridge.asgi_to_wsgi.servers import maybe_green_loop_factory
-from bridge.errors import AdapterClosed, StartupFailed
+from bridge.errors import AdapterClosed, BridgeError, StartupFailed
 from bridge.runtime import Event, Loop, binary_semaphore, running_loop, set_async_library
 from bridge.types import ASGIApp
 
@@ -94,7 +94,9 @@ class LoopThread:
             raise self._start_error
 
     def submit(self, job: Job) -> None:
-        """Have `job` run on the loop; if that has ended, fail it."""
+        """Have `job` run on the loop; if that has ended, fail it. Raises BridgeError on the loop's own thread."""
+        if threading.get_ident() == self._thread.ident:
+            raise BridgeError("the ASGI app called its own adapter on its event loop, which would wait for itself")
         self._jobs.append(job)
         if not self._told:
             self._told = True
