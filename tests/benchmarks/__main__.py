@@ -145,7 +145,7 @@ def main() -> None:
                 f"WSGIToASGI on {name}, {at_once} at a time",
                 lambda app, at_once=at_once, run=run: time_asgi(app, at_once, run),  # type: ignore[misc]
                 WSGIToASGI(wsgi_app),
-                a2wsgi.WSGIMiddleware(wsgi_app, workers=40),  # type: ignore[arg-type],
+                a2wsgi.WSGIMiddleware(wsgi_app, workers=40),  # type: ignore[arg-type]
             )
     for at_once in (1, 16):
         compare(
