@@ -540,6 +540,27 @@ async def test_disconnected_tells_a_long_request() -> None:
     assert told == [False, False, True, True]
 
 
+async def test_a_response_that_is_through_is_no_disconnect() -> None:
+    """What a server's receive() says after the response does not reach an app that is about to close()."""
+    told: list[bool] = []
+
+    class Asking(Blocks):
+        def close(self) -> None:
+            told.append(self.environ["bridge.disconnected"].wait(0.05))
+            super().close()
+
+        def app(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+            self.environ = environ
+            return super().app(environ, start_response)
+
+    blocks = Asking([b"x"])
+    server = ASGIServer(app_of(blocks.app))
+    async with server.running():
+        await eventually(lambda: server.complete)
+        server.feed_message({"type": "http.disconnect"})
+    assert told == [False]
+
+
 async def test_disconnected_ends_its_wait_with_the_request() -> None:
     """A thread that waits for the client to leave is let go when the request ends without that."""
     told: list[bool] = []

@@ -8,8 +8,10 @@ import contextlib
 import contextvars
 import enum
 import io
+import math
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable
 from typing import BinaryIO
@@ -100,6 +102,7 @@ class HTTPExchange:
         self._room = self._loop.event()  # more is wanted in the inbox
         self._body_ended = False
         self._streaming = False  # the response has begun, and its end is not in sight
+        self._complete = False  # the response has ended
         self._transmitted = 0
         self._failure: Exception | None = None
         # Written in the worker thread:
@@ -150,7 +153,8 @@ class HTTPExchange:
                     self._body_ended = not message.get("more_body")
                     self._wake_thread()
             elif message["type"] == "http.disconnect":
-                self._leave()
+                if not self._complete:  # after that it says so of any client
+                    self._leave()
             else:
                 raise ServerProtocolError(f"expected http.request or http.disconnect, got {message!r:.200}")
         except OSError:
@@ -215,14 +219,16 @@ class HTTPExchange:
                 self._streaming = not (outbox and outbox[0] is _Mark.END)
                 if not self._streaming:
                     outbox.popleft()
+                    self._complete = True
                 await self._send({"type": "http.response.body", "body": item, "more_body": self._streaming})
                 self._transmitted += len(item)
                 self._wake_thread()
             elif isinstance(item, _Mark):  # END, behind blocks that have left
-                self._streaming = False
+                self._streaming, self._complete = False, True
                 await self._send({"type": "http.response.body", "body": b"", "more_body": False})
             else:
                 self._streaming = item["type"] == "http.response.start"
+                self._complete = item["type"] == "http.response.pathsend"
                 await self._send(item)
         except OSError:
             self._leave()  # ASGI HTTP spec 2.4: that is how a server says that the client left
@@ -242,12 +248,12 @@ class HTTPExchange:
         One block of an unread body is taken, and no more until the app wants it. While that block
         lies there a client that leaves goes unnoticed; so it does in any server.
         """
-        while not self.gone:
+        while not self.gone and not self._complete:
             if self._body_ended or not self._inbox:
                 ended = self._body_ended
                 await self.fetch_body()
-                if ended and not self.gone:
-                    return  # a server that goes on about a body that has ended: it would never stop
+                if ended:
+                    return  # the client has left, or the server goes on about a body that has ended
             else:
                 await self._room.wait()
                 self._room = self._loop.event()
@@ -348,10 +354,10 @@ class HTTPExchange:
         return self._write
 
     def _write(self, chunk: bytes, /) -> None:
-        if self._finished:
-            raise AppProtocolError("write() was called after the request had ended")
         if self.gone:
             raise ClientDisconnected
+        if self._finished:
+            raise AppProtocolError("write() was called after the request had ended")
         self._put(chunk)
         if self._response.length.overrun:
             raise AppProtocolError("write() went beyond Content-Length (PEP 3333, Handling the Content-Length Header)")
@@ -436,10 +442,12 @@ class HTTPExchange:
     def wait_until_gone(self, timeout: float | None) -> bool:
         """Return whether the client has left, after waiting up to `timeout` seconds for that."""
         self._ask_for_watch()
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
         lock = binary_semaphore()
         self._waiting.append(lock)
-        if not self.gone and not self._finished:
-            lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
+        while not self.gone and not self._finished and (left := deadline - time.monotonic()) > 0:
+            if not lock.acquire(timeout=min(left, _LOOP_CHECK)):
+                self._is_loop_there()
         with contextlib.suppress(ValueError):  # who woke us took it out
             self._waiting.remove(lock)
         return self.gone
