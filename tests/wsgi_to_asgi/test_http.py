@@ -3,6 +3,7 @@ import gc
 import io
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -327,6 +328,14 @@ async def test_surplus_beyond_content_length_is_dropped_and_logged(caplog: pytes
     assert "longer than its Content-Length of 3" in caplog.text
 
 
+async def test_an_empty_body_short_of_content_length_is_an_error_before_any_byte() -> None:
+    """A response that has not begun when the fault shows can still become a 500."""
+    server = ASGIServer(answers(headers=[("Content-Length", "30")]))
+    with pytest.raises(AppProtocolError, match="30 bytes short"):
+        await server.run()
+    assert server.sent == []
+
+
 async def test_a_body_short_of_content_length_is_cut() -> None:
     """Too little data reaches the server as an error, so that the client sees a cut response."""
     server = ASGIServer(answers(b"abc", headers=[("Content-Length", "30")]))
@@ -420,13 +429,27 @@ async def test_the_response_is_through_before_close() -> None:
     assert blocks.closed == 1
 
 
-async def test_an_error_in_close_reaches_the_server() -> None:
-    """What close() raises is not lost."""
+async def test_an_error_in_close_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """What close() raises after the response is not lost; raised to the server it would cut the next request off."""
     blocks = Blocks([b"a"], close_error=ZeroDivisionError("in close"))
-    server = ASGIServer(app_of(blocks.app))
-    with pytest.raises(ZeroDivisionError, match="in close"):
-        await server.run()
+    server = await request(app_of(blocks.app))
     assert (server.body, server.complete) == (b"a", True)
+    assert "ZeroDivisionError: in close" in caplog.text
+
+
+async def test_an_error_in_close_reaches_the_server_of_a_response_that_was_cut() -> None:
+    """What close() raises in mid-response goes the way of any error there."""
+
+    def blocks() -> Iterator[bytes]:
+        yield b"a"
+        raise ValueError("in mid-response")
+
+    iterable = Blocks(blocks(), close_error=ZeroDivisionError("in close"))
+    server = ASGIServer(app_of(iterable.app))
+    with pytest.raises(ZeroDivisionError, match="in close") as caught:
+        await server.run()
+    assert isinstance(caught.value.__context__, ValueError)
+    assert (server.body, server.complete) == (b"a", False)
 
 
 # --- The client leaves --------------------------------------------------------------------------
@@ -769,7 +792,7 @@ async def test_the_body_may_be_left_unread() -> None:
 
 
 async def test_an_unread_body_is_not_piled_up() -> None:
-    """While a response streams, one block of an unread body is taken and no more, and none is lost."""
+    """While a response streams, 1 MiB of an unread body is taken and no more, and nothing is lost."""
     proceed = threading.Event()
     results: list[bytes] = []
 
@@ -780,13 +803,71 @@ async def test_an_unread_body_is_not_piled_up() -> None:
         results.append(environ["wsgi.input"].read())
         yield b"two"
 
-    server = ASGIServer(app_of(app), blocks=[b"a", b"b", b"c", b"d"])
+    server = ASGIServer(app_of(app), blocks=[bytes(100_000)] * 40)
     async with server.running():
         await server.until_sent(2)
+        await eventually(lambda: server.receive_calls >= 11)
         await anyio.wait_all_tasks_blocked()
-        assert server.receive_calls <= 2
+        assert server.receive_calls == 11
         proceed.set()
-    assert results == [b"abcd"]
+    assert results == [bytes(4_000_000)]
+
+
+async def test_a_client_that_leaves_behind_an_unread_body_is_noticed() -> None:
+    """A stream whose request body nobody reads ends as any other."""
+    blocks = Blocks(endless())
+    server = ASGIServer(app_of(blocks.app), blocks=[])
+    for _ in range(10):
+        server.feed(bytes(100_000), more_body=True)
+    with anyio.fail_after(5):
+        async with server.running():
+            await eventually(lambda: server.receive_calls > 10)
+            server.disconnect()
+    assert blocks.closed == 1
+
+
+async def test_an_app_that_yields_nothing_is_told_that_its_client_left() -> None:
+    """An app that waits by empty blocks sends nothing that could fail, and is stopped all the same."""
+
+    def nothing() -> Iterator[bytes]:
+        while True:
+            time.sleep(0.001)
+            yield b""
+
+    blocks = Blocks(nothing())
+    server = ASGIServer(app_of(blocks.app))
+    with anyio.fail_after(5):
+        async with server.running():
+            await eventually(lambda: blocks.taken > 3)
+            server.disconnect()
+    assert blocks.closed == 1
+
+
+async def test_a_body_may_be_read_in_another_thread() -> None:
+    """A thread that waits for the body holds up neither the response nor the loop, and ends with the request."""
+    sizes: list[int] = []
+    ended = threading.Event()
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        def read() -> None:
+            try:
+                while block := environ["wsgi.input"].read(3):
+                    sizes.append(len(block))
+            except ClientDisconnected:
+                ended.set()
+
+        threading.Thread(target=read, daemon=True).start()
+        start_response(OK, [])
+        for _ in range(100):
+            yield bytes(10_000)
+
+    server = ASGIServer(app_of(app), blocks=[])
+    server.feed(b"abc", more_body=True)
+    with anyio.fail_after(5):
+        await server.run()
+    assert len(server.body) == 1_000_000
+    assert await anyio.to_thread.run_sync(ended.wait, 5)
+    assert sizes == [3]
 
 
 async def test_an_echo_streams_both_ways() -> None:

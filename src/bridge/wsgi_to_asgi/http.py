@@ -8,6 +8,7 @@ import contextlib
 import contextvars
 import enum
 import io
+import logging
 import math
 import sys
 import threading
@@ -26,8 +27,12 @@ from bridge.types import Environ, ExcInfo, Headers, Message, Receive, Scope, Sen
 from bridge.wsgi_to_asgi.runner import WorkerThreads, lend_loop_to_asgiref
 from bridge.wsgi_to_asgi.streams import Disconnected, FileWrapper, RequestStream, spool_input
 
+_logger = logging.getLogger("bridge")
+
 # How much of a body may be on the way: the high-water mark of asyncio's transports and of uvicorn.
 _LIMIT = 64 * 1024
+# How much of a body is taken before the app reads it, as only behind it stands that the client has left.
+_READ_AHEAD = 1024 * 1024
 # How often a sleeping worker thread looks whether its loop is still there, in seconds.
 _LOOP_CHECK = 5.0
 
@@ -36,8 +41,7 @@ class _Mark(enum.Enum):
     """What a worker thread says to the loop, besides messages and blocks of body."""
 
     END = "the response is complete"
-    BODY_WANTED = "the app reads on in the request body"
-    WATCH_WANTED = "the app asks whether the client is still there"
+    WATCH_WANTED = "the app reads on, or asks whether the client is still there"
     FINISHED = "the thread is done with the request"
 
 
@@ -83,8 +87,9 @@ class HTTPExchange:
     """One request and its response, between the loop and a worker thread.
 
     The thread puts what it has to say in `_outbox`, wakes the loop unless that is about to look
-    anyway, and sleeps on a lock when it must wait: for the outbox to empty, or for more of the
-    request body. The loop puts the body in `_inbox` and releases the lock.
+    anyway, and sleeps on a lock when it must wait: on one for the outbox to empty, on the other
+    for more of the request body, which the loop puts in `_inbox`. The app may read its body in a
+    second thread.
 
     Who ends each wait: the loop, by its answer; `_leave`, on the loop, when the client has left,
     `send` failed or the task was cancelled; the thread itself, where the loop was closed.
@@ -101,17 +106,21 @@ class HTTPExchange:
         self._event = self._loop.event()  # something is in the outbox
         self._room = self._loop.event()  # more is wanted in the inbox
         self._body_ended = False
+        self._arrived = 0  # bytes of the request body
         self._streaming = False  # the response has begun, and its end is not in sight
         self._complete = False  # the response has ended
         self._transmitted = 0
         self._failure: Exception | None = None
         # Written in the worker thread:
-        self._lock = binary_semaphore()
+        self._sent_lock = binary_semaphore()
         self._response = ResponseFromWSGI(scope["method"])
         self._pathsend = "http.response.pathsend" in (scope.get("extensions") or ())
         self._ended = False
         self._produced = 0
         self._error: BaseException | None = None
+        # Written in the thread that reads the body:
+        self._body_lock = binary_semaphore()
+        self._consumed = 0
         # Set by a thread that wakes the loop, cleared on the loop before it looks:
         self._told = False
         # For the threads that wait for `bridge.disconnected`:
@@ -137,7 +146,7 @@ class HTTPExchange:
             raise
         finally:
             self._finished = True
-            self._wake_waiting()
+            self._wake_threads()
         self.raise_outcome()
 
     async def fetch_body(self) -> None:
@@ -150,8 +159,9 @@ class HTTPExchange:
                     if not isinstance(body, bytes):
                         raise ServerProtocolError(f"the body of http.request must be bytes, got {body!r:.80}")
                     self._inbox.append(body)
+                    self._arrived += len(body)
                     self._body_ended = not message.get("more_body")
-                    self._wake_thread()
+                    _wake(self._body_lock)
             elif message["type"] == "http.disconnect":
                 if not self._complete:  # after that it says so of any client
                     self._leave()
@@ -172,6 +182,10 @@ class HTTPExchange:
                 raise failure from error
             if error is None or (self.gone and isinstance(error, ClientDisconnected)):
                 return
+            if self._complete and isinstance(error, Exception):
+                # To raise it would have the server cut the connection, and with it the client's next request.
+                _logger.error("the WSGI app raised after its response was complete", exc_info=error)
+                return
             if not isinstance(error, Exception):
                 # SystemExit would stop the server's loop, CancelledError mean something else to it.
                 raise AppProtocolError(f"the WSGI app raised {error!r:.200}") from error
@@ -182,7 +196,7 @@ class HTTPExchange:
     async def _work(self, watched: bool) -> bool:
         """Do what the outbox says, until the thread is done; or return False if a watcher is needed.
 
-        A response that ends with its first block needs none, and costs no second task.
+        A small request whose response ends with its first block needs none, and costs no second task.
         """
         outbox = self._outbox
         watch_wanted = False
@@ -193,14 +207,8 @@ class HTTPExchange:
                     return True
                 if item is _Mark.WATCH_WANTED:
                     watch_wanted = True
-                elif self.gone:
-                    pass  # there is nobody to send to, and the thread knows
-                elif item is _Mark.BODY_WANTED:
-                    if watched:
-                        self._room.set()
-                    else:
-                        await self.fetch_body()
-                else:
+                    self._room.set()
+                elif not self.gone:
                     await self._transmit(item)
             if not watched and not self.gone and (self._streaming or watch_wanted):
                 return False
@@ -222,7 +230,7 @@ class HTTPExchange:
                     self._complete = True
                 await self._send({"type": "http.response.body", "body": item, "more_body": self._streaming})
                 self._transmitted += len(item)
-                self._wake_thread()
+                _wake(self._sent_lock)
             elif isinstance(item, _Mark):  # END, behind blocks that have left
                 self._streaming, self._complete = False, True
                 await self._send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -243,13 +251,13 @@ class HTTPExchange:
             yield block
 
     async def _watch(self) -> None:
-        """Receive beside the response, as `http.disconnect` is all that some servers say.
+        """Receive beside the response: the request's body, and `http.disconnect`, which is all that some servers say.
 
-        One block of an unread body is taken, and no more until the app wants it. While that block
-        lies there a client that leaves goes unnoticed; so it does in any server.
+        What the app leaves unread is taken up to a limit. Behind that a client that leaves goes
+        unnoticed, until something is sent to it; so it does in any server.
         """
         while not self.gone and not self._complete:
-            if self._body_ended or not self._inbox:
+            if self._body_ended or self._arrived - self._consumed < _READ_AHEAD:
                 ended = self._body_ended
                 await self.fetch_body()
                 if ended:
@@ -261,18 +269,15 @@ class HTTPExchange:
     def _leave(self) -> None:
         """Let everybody know that there is no client any more."""
         self.gone = True
-        self._wake_thread()
-        self._wake_waiting()
+        self._wake_threads()
 
-    def _wake_thread(self) -> None:
-        if self._lock.locked():  # else it has been woken already, and has yet to look
-            self._lock.release()
-
-    def _wake_waiting(self) -> None:
+    def _wake_threads(self) -> None:
+        _wake(self._sent_lock)
+        _wake(self._body_lock)
         while self._waiting:
             self._waiting.popleft().release()
 
-    def _wake(self) -> None:
+    def _look(self) -> None:
         self._event.set()
 
     # IN THE WORKER THREAD
@@ -367,7 +372,9 @@ class HTTPExchange:
         """Pass one block on; wait if there is more on the way than there should be."""
         check_chunk(chunk)
         if not chunk:
-            return  # the headers wait for the first block that is not empty (PEP 3333)
+            # The headers wait for the first block that is not empty (PEP 3333). An app may wait so, too.
+            self._watch_wanted()
+            return
         response = self._response
         items: list[Message | bytes | _Mark] = [] if response.begun else [response.begin()]
         chunk = response.length.clamp(chunk)
@@ -381,16 +388,17 @@ class HTTPExchange:
         if self._produced - self._transmitted > _LIMIT:
             self._tell()
             while self._produced - self._transmitted > _LIMIT and not self.gone:
-                self._sleep()
+                self._sleep(self._sent_lock)
 
     def _end(self) -> None:
         """Pass the end of the body on, and the headers if there was no body."""
         response = self._response
-        if not response.begun:
-            self._outbox.append(response.begin())
+        items: list[Message | bytes | _Mark] = [] if response.begun else [response.begin()]
         response.length.check_reached()
         self._ended = True
-        self._outbox.append(_Mark.END)
+        self._outbox.extend([*items, _Mark.END])
+
+    # IN THE THREAD THAT READS THE BODY, the worker thread most likely
 
     def _next_block(self) -> bytes:
         """Return the next block of the request body, b"" at its end; wait for it."""
@@ -399,22 +407,24 @@ class HTTPExchange:
             ended = self._body_ended  # before the look at the inbox, where the last block comes first
             if self._inbox:
                 if block := self._inbox.popleft():
+                    self._consumed += len(block)
                     return block
-                asked = False
             elif ended:
                 return b""
-            elif self.gone:
+            elif self.gone or self._finished:
                 raise ClientDisconnected
             else:
                 if not asked:
                     asked = True
-                    self._outbox.append(_Mark.BODY_WANTED)
+                    self._outbox.append(_Mark.WATCH_WANTED)
                     self._tell()
-                self._sleep()
+                self._sleep(self._body_lock)
 
-    def _sleep(self) -> None:
+    # IN ANY THREAD
+
+    def _sleep(self, lock: threading.Lock) -> None:
         """Sleep until the loop has something to tell, or is closed."""
-        while not self._lock.acquire(timeout=_LOOP_CHECK):
+        while not lock.acquire(timeout=_LOOP_CHECK):
             if not self._is_loop_there():
                 return
 
@@ -427,21 +437,19 @@ class HTTPExchange:
     def _is_loop_there(self) -> bool:
         """Wake the loop; note that the client is as good as gone where the loop was closed."""
         try:
-            self._loop.call_soon(self._wake)
+            self._loop.call_soon(self._look)
         except RuntimeError:
             self.gone = True
         return not self.gone
 
-    # IN ANY THREAD
-
     def is_gone(self) -> bool:
         """Return whether the client has left."""
-        self._ask_for_watch()
+        self._watch_wanted()
         return self.gone
 
     def wait_until_gone(self, timeout: float | None) -> bool:
         """Return whether the client has left, after waiting up to `timeout` seconds for that."""
-        self._ask_for_watch()
+        self._watch_wanted()
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         lock = binary_semaphore()
         self._waiting.append(lock)
@@ -452,9 +460,15 @@ class HTTPExchange:
             self._waiting.remove(lock)
         return self.gone
 
-    def _ask_for_watch(self) -> None:
+    def _watch_wanted(self) -> None:
         """Have the connection watched from now on, if it is not."""
         if not self._watch_asked:
             self._watch_asked = True
             self._outbox.append(_Mark.WATCH_WANTED)
             self._tell()
+
+
+def _wake(lock: threading.Lock) -> None:
+    """Wake the thread that sleeps on `lock`; on the loop, the one place where that is released."""
+    if lock.locked():  # else it has been woken already, and has yet to look
+        lock.release()
