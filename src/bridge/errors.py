@@ -40,6 +40,9 @@ class ClientDisconnected(BridgeError, ConnectionError):
     def __init__(self, text: str = "the client disconnected") -> None:
         super().__init__(errno.EPIPE, text)
 
+    def __reduce__(self) -> tuple[type["ClientDisconnected"], tuple[object]]:
+        return type(self), (self.strerror,)
+
 
 class StartupFailed(BridgeError):
     """Raised for a request whose process could not start the ASGI app's lifespan."""

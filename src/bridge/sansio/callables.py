@@ -42,8 +42,15 @@ def _function_behind(app: Any) -> tuple[Callable[..., Any], int] | None:
     """
     if type(app) in (FunctionType, MethodType, functools.partial):
         return app, 0
-    function = vars(app).get("__init__") if isinstance(app, type) else type(app).__call__
-    return (function, 1) if type(function) is FunctionType else None
+    attribute = _class_attribute(type(app), "__call__")
+    if attribute is vars(type)["__call__"]:
+        attribute = vars(app).get("__init__")  # construction is the call
+    return (attribute, 1) if type(attribute) is FunctionType else None
+
+
+def _class_attribute(cls: type, name: str) -> object:
+    """Return what the class has for `name`, unbound: a staticmethod stays one."""
+    return next((vars(each)[name] for each in cls.__mro__ if name in vars(each)), None)
 
 
 def _maybe_signature(app: Callable[..., Any]) -> tuple[inspect.Signature, int] | None:
@@ -52,7 +59,7 @@ def _maybe_signature(app: Callable[..., Any]) -> tuple[inspect.Signature, int] |
         return None
     try:
         return inspect.signature(function[0], follow_wrapped=False), function[1]
-    except (TypeError, ValueError):
+    except Exception:
         return None
 
 

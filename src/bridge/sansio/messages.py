@@ -38,6 +38,7 @@ RESPONSE: Final[Order] = {
     "streaming": {
         f"{_BODY}+": "streaming",
         _BODY: DONE,
+        _EARLY_HINT: "streaming",
     },
     "started, trailers promised": {
         f"{_BODY}+": "streaming, trailers promised",
@@ -48,6 +49,7 @@ RESPONSE: Final[Order] = {
     "streaming, trailers promised": {
         f"{_BODY}+": "streaming, trailers promised",
         _BODY: "trailers due",
+        _EARLY_HINT: "streaming, trailers promised",
     },
     "trailers due": {
         f"{_TRAILERS}+": "trailers due",
@@ -94,7 +96,7 @@ def next_state(order: Order, state: str, event: str) -> str:
     try:
         return order[state][event]
     except (KeyError, TypeError):
-        legal = " or ".join(repr(legal.rstrip("+")) for legal in order[state]) or "no message"
+        legal = " or ".join(dict.fromkeys(repr(legal.rstrip("+")) for legal in order[state])) or "no message"
         raise AppProtocolError(
             f"ASGI app sent {str(event).rstrip('+')!r} where the spec has {legal} ({state})"
         ) from None

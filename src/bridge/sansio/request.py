@@ -13,7 +13,8 @@ from bridge.errors import ClientProtocolError, ServerProtocolError
 from bridge.sansio.tls import maybe_tls_from_environ, ssl_variables_from_tls
 from bridge.types import Environ, RawHeaders, Scope
 
-_DIGITS = re.compile("[0-9]+", re.ASCII)
+# Many, but no more than int() takes.
+_DIGITS = re.compile("[0-9]{1,1000}")
 # RFC 3986 3.3: what may stand in a path as itself; all else is percent-encoded.
 _PATH_SAFE = "/:@!$&'()*+,;=-._~"
 
@@ -31,7 +32,7 @@ def server_protocol_from_http_version(version: str) -> str:
 @functools.lru_cache(maxsize=8)
 def http_version_from_server_protocol(protocol: object) -> str:
     """Read both spellings of HTTP/2 and 3; what is no HTTP version (CGI's INCLUDED) is 1.1."""
-    match = re.fullmatch(r"HTTP/(\d)(?:\.(\d))?", str(protocol), re.IGNORECASE)
+    match = re.fullmatch(r"HTTP/([1-9])(?:\.([0-9]))?", str(protocol), re.IGNORECASE)
     if match is None:
         return "1.1"
     major, minor = match.groups()
@@ -49,11 +50,15 @@ def maybe_cgi_name_from_header(name: bytes) -> str | None:
     A `_` would pass for a `-` (nginx and gunicorn drop such names), `Proxy` would become the
     HTTP_PROXY that HTTP clients obey ("httpoxy"), and a pseudo header is not a header.
     """
-    key = name.decode("latin-1").upper()
-    if "_" in key or key == "PROXY" or key.startswith(":"):
+    key = name.upper().decode("latin-1")  # in this order: case is a matter of ASCII
+    if not key or "_" in key or key == "PROXY" or key.startswith(":"):
         return None
     key = key.replace("-", "_")
     return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
+
+
+# HTTP_PROXY is the process's own: wsgiref and CGI handlers copy os.environ.
+_NOT_OF_A_HEADER = ("HTTP_", "HTTP_PROXY", "HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH")
 
 
 @functools.lru_cache(maxsize=256)
@@ -61,9 +66,9 @@ def maybe_header_from_cgi_name(key: str) -> bytes | None:
     """Return the name of the request header behind an environ key; None where there is none."""
     if key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
         return key.lower().replace("_", "-").encode()
-    if not key.startswith("HTTP_") or key in ("HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH") or ":" in key:
+    if not key.startswith("HTTP_") or key in _NOT_OF_A_HEADER or ":" in key:
         return None
-    return key[5:].lower().replace("_", "-").encode("latin-1", "replace")
+    return key[5:].encode("latin-1", "replace").lower().replace(b"_", b"-")
 
 
 def environ_from_headers(headers: RawHeaders) -> dict[str, str]:
@@ -227,7 +232,7 @@ def environ_from_scope(scope: Scope) -> Environ:
     if client:
         address, port = client
         if address:
-            environ["REMOTE_ADDR"] = address
+            environ["REMOTE_ADDR"] = _native_from_text(address)
             if port is not None:
                 environ["REMOTE_PORT"] = str(port)
     if scheme == "https":
@@ -243,11 +248,12 @@ def _server_from_scope(scope: Scope, environ: Environ, scheme: str) -> tuple[str
     name, port = scope.get("server") or (None, None)
     default_port = "443" if scheme == "https" else "80"
     if name and port is not None:
+        name = _native_from_text(name)
         # RFC 3875 4.1.14: an IPv6 address stands in brackets.
         return f"[{name}]" if ":" in name and not name.startswith("[") else name, str(port)
     # A Unix socket, or unknown: the Host header is the next best, as gunicorn has it.
     host = environ.get("HTTP_HOST") or "localhost"
-    match = re.fullmatch(r"(\[[^\]]*\]|[^:]*):?([0-9]*)", host)
+    match = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(?::([0-9]*))?", host)
     if match is None or not match[1]:
         return "localhost", default_port
     return match[1], match[2] or default_port

@@ -200,7 +200,7 @@ def _maybe_content_length(headers: Headers) -> int | None:
     if not lengths:
         return None
     length = lengths.pop()
-    if lengths or not (length.isascii() and length.isdigit()):
+    if lengths or not (length.isascii() and length.isdigit() and len(length) <= 1000):
         raise AppProtocolError(f"Content-Length must be one number, got {length!r:.200} (RFC 9110 8.6)")
     return int(length)
 

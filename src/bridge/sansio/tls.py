@@ -30,7 +30,7 @@ def ssl_variables_from_tls(tls: Mapping[str, Any]) -> dict[str, str]:
             variables["SSL_CIPHER"] = names[0]
     if tls.get("server_cert"):
         variables["SSL_SERVER_CERT"] = tls["server_cert"]
-    certificate, *issuers = tls.get("client_cert_chain") or ("",)
+    certificate, *issuers = [*(tls.get("client_cert_chain") or ())] or [""]
     if certificate:
         variables["SSL_CLIENT_CERT"] = certificate
     for index, issuer in enumerate(issuers):
@@ -39,7 +39,8 @@ def ssl_variables_from_tls(tls: Mapping[str, Any]) -> dict[str, str]:
     if name:
         # The only one of these that may hold more than ASCII; environ is bytes-as-latin-1.
         variables["SSL_CLIENT_S_DN"] = name.encode("utf-8", "replace").decode("latin-1")
-    variables["SSL_CLIENT_VERIFY"] = f"FAILED:{error}" if error else "SUCCESS" if certificate or name else "NONE"
+    verify = f"FAILED:{error}" if error else "SUCCESS" if certificate or name else "NONE"
+    variables["SSL_CLIENT_VERIFY"] = verify.encode("utf-8", "replace").decode("latin-1")
     return variables
 
 
