@@ -177,6 +177,31 @@ def test_a_response_without_a_body_has_none(adapt: Adapt, method: str, status: i
     assert (server.headers, server.body) == ([("content-length", "1234")], b"")
 
 
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_a_response_that_has_all_of_its_body_is_complete(adapt: Adapt, method: str) -> None:
+    """A stream that goes on beyond what its client can get frees the thread, and its app is stopped."""
+    app = Recorder(start(200, (b"content-length", b"1500")), endless=True)
+    server = respond(adapt(app), http_environ(method))
+    assert len(server.body) == (0 if method == "HEAD" else 1500)
+    assert app.done.wait(5)
+    assert isinstance(app.error, ClientDisconnected)
+    assert app.received == DISCONNECTS
+
+
+def test_an_app_may_end_a_response_that_is_complete_by_its_length(adapt: Adapt) -> None:
+    """The empty last message of a stream that has its Content-Length by then is no surplus."""
+    done = threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await answers(start(200, (b"content-length", b"3")), body(b"abc", True), body(b"", True), body())(
+            scope, receive, send
+        )
+        done.set()
+
+    assert respond(adapt(app)).body == b"abc"
+    assert done.wait(5)
+
+
 @pytest.mark.parametrize("status", [99, 100, 1000, "200", True, None])
 def test_a_status_that_is_none_is_refused(adapt: Adapt, status: Any) -> None:
     """send() raises for a status that is no int from 200 to 999."""

@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from bridge import ASGIToWSGI, StartupFailed
+from bridge import AdapterClosed, ASGIToWSGI, StartupFailed
 from bridge.types import Receive, Scope, Send
 from tests.fakes import in_thread, respond
 
@@ -137,6 +137,31 @@ def test_a_startup_that_takes_too_long_is_an_error(adapt: Adapt) -> None:
     """startup_timeout bounds it, and the app's task is cancelled."""
     with pytest.raises(StartupFailed, match=r"longer than 0\.05 seconds"):
         respond(adapt(App(startup=(10.0, COMPLETE)), lifespan="auto", startup_timeout=0.05))
+
+
+@pytest.mark.parametrize(
+    "startup", [(10.0, COMPLETE), (lambda scope: time.sleep(0.5), COMPLETE)], ids=["waits", "blocks"]
+)
+def test_close_ends_a_startup(adapt: Adapt, startup: Any) -> None:
+    """close() during a startup does not wait for it, and the request that did gets an error."""
+    entered = threading.Event()
+    adapter = adapt(App(startup=(lambda scope: entered.set(), *startup)), lifespan="auto")
+    errors: list[BaseException] = []
+
+    def request() -> None:
+        try:
+            respond(adapter)
+        except AdapterClosed as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=request)
+    thread.start()
+    assert entered.wait(5)
+    start = time.monotonic()
+    adapter.close()
+    thread.join(5)
+    assert time.monotonic() - start < 0.4
+    assert len(errors) == 1
 
 
 def test_a_startup_that_blocks_the_loop_is_an_error(adapt: Adapt) -> None:

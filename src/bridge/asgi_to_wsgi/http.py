@@ -79,6 +79,7 @@ class HTTPExchange:
         self._inbox: deque[tuple[bytes, bool]] = deque()
         self._response = ResponseFromASGI(scope["method"])
         self._state = "nothing sent"
+        self._ended = False  # the client has all of it, though the app may have more to say
         self._gone = False
         self._produced = 0
         self._full = False  # a send() waits for room in the outbox
@@ -116,7 +117,7 @@ class HTTPExchange:
 
     def _finish(self, error: BaseException | None) -> None:
         """Note that the app has ended: the thread's wait ends with its error, or with what it owes."""
-        if self._state == DONE or self._gone:
+        if self._ended or self._gone:
             if isinstance(error, Exception):
                 self._log(error)
         elif error is None:
@@ -131,11 +132,11 @@ class HTTPExchange:
     def _log(self, error: BaseException) -> None:
         """Log what the app raised when there is nobody to raise it to."""
         if not _is_of_disconnect(error):
-            when = "its response was complete" if self._state == DONE else "its client had left"
+            when = "its response was complete" if self._ended else "its client had left"
             _logger.error("the ASGI app raised after %s", when, exc_info=error)
 
     async def _receive(self) -> Message:
-        while self._state != DONE and not self._gone:
+        while not self._ended and not self._gone:
             if self._inbox:
                 body, more_body = self._inbox.popleft()
                 return {"type": "http.request", "body": body, "more_body": more_body}
@@ -157,15 +158,20 @@ class HTTPExchange:
         if message_type == "http.response.start":
             self._response.start(message)
         elif message_type == "http.response.body":
+            if self._ended and message.get("body") and message.get("more_body"):
+                raise ClientDisconnected("the response has no room for more")
             items.append(self._response.pass_on(message))
         elif message_type == "http.response.pathsend":
             items.append(self._open(message))
         elif message_type == "http.response.early_hint":
             items.append(native_from_raw_headers([(b"Link", link) for link in message.get("links") or ()]))
-        if state == DONE:
-            items.append(None)  # the end
         self._state = state
-        if state == DONE:
+        if not self._ended and (
+            state == DONE or (message_type == "http.response.body" and self._response.length.reached)
+        ):
+            # Of HEAD, 204, 304 and a body that has its Content-Length the client has all, whatever follows.
+            self._ended = True
+            items.append(None)
             self._wake_waiters()  # who waits in receive() hears of the end
         if items:
             self._outbox.extend(items)
@@ -306,7 +312,7 @@ class HTTPExchange:
 
     def fail(self, error: BaseException) -> None:
         """End the thread's wait with `error`, unless the response is complete. From any thread."""
-        if self._state != DONE and self._error is None:
+        if not self._ended and self._error is None:
             self._error = error
             self._wake_thread()
 

@@ -69,6 +69,7 @@ class LoopThread:
         self._started = binary_semaphore()
         self._serving = False
         self._start_error: BaseException | None = None
+        self._startup: anyio.CancelScope | None = None
         self._stop: Event
         self._grace = shutdown_timeout
         self._jobs: deque[Job] = deque()
@@ -88,10 +89,21 @@ class LoopThread:
                     f"the ASGI app's startup blocked its event loop for {self._startup_timeout:g} seconds"
                 )
         except BaseException as error:
-            self._start_error = error  # nobody waits any more, so the loop ends once it gets there
+            self.abort(error)  # nobody waits any more
             raise
         if self._start_error is not None:
             raise self._start_error
+
+    def abort(self, error: BaseException) -> None:
+        """End a start that is under way: `start` raises `error`, and the loop ends once it gets there."""
+        self._start_error = error
+        if self._started.locked():
+            self._started.release()
+        if self._startup is not None:
+            try:
+                self.loop.call_soon(self._startup.cancel)
+            except RuntimeError:
+                pass  # it has ended by itself
 
     def submit(self, job: Job) -> None:
         """Have `job` run on the loop; if that has ended, fail it. Raises BridgeError on the loop's own thread."""
@@ -142,12 +154,12 @@ class LoopThread:
         except BaseException as error:
             if self._serving:  # SystemExit, say, in a task of the app's own
                 _logger.critical("the ASGI app's event loop died", exc_info=error)
-            else:
+            elif self._start_error is None:
                 self._start_error = error
         finally:
             self.ended = True
             self._fail_jobs()
-            if not self._serving:
+            if not self._serving and self._started.locked():
                 self._started.release()
 
     async def _main(self) -> None:
@@ -159,7 +171,9 @@ class LoopThread:
             if self._lifespan != "off":
                 lifespan_task.start_soon(lifespan.run)
                 try:
-                    with anyio.fail_after(self._startup_timeout):
+                    with anyio.fail_after(self._startup_timeout) as self._startup:
+                        if self._start_error is not None:  # aborted before there was a scope to cancel
+                            self._startup.cancel()
                         await lifespan.startup()
                 except TimeoutError:
                     error = StartupFailed(f"the ASGI app's startup took longer than {self._startup_timeout:g} seconds")
@@ -276,6 +290,7 @@ class PrivateLoop:
         self._pid = os.getpid()
         self._lock = threading.Lock()  # held while the loop starts, so no longer than startup_timeout
         self._current: LoopThread | None = None
+        self._starting: LoopThread | None = None
         self._closed = False
         _register_close_all()
         _private_loops.add(self)
@@ -288,31 +303,28 @@ class PrivateLoop:
         with self._lock:
             if reopen:
                 self._closed = False
-            self._check_open(None)
+            if self._closed:
+                raise AdapterClosed("the adapter was closed; start() opens it again")
             if self._current is None or self._current.ended:
-                loop_thread = LoopThread(self._app, **self._options)
-                loop_thread.start()
-                self._check_open(loop_thread)
-                self._current = loop_thread
+                self._starting = LoopThread(self._app, **self._options)
+                try:
+                    if self._closed:  # by a close() that came just before there was something to abort
+                        raise AdapterClosed("the adapter was closed; start() opens it again")
+                    self._starting.start()
+                    self._current = self._starting
+                finally:
+                    self._starting = None
             return self._current
-
-    def _check_open(self, started: LoopThread | None) -> None:
-        if self._closed:
-            if started is not None:
-                started.stop(0)
-            raise AdapterClosed("the adapter was closed; start() opens it again")
 
     def stop(self, grace: float) -> LoopThread | None:
         """Refuse new requests and have the loop end; return what is left to join."""
         if self._pid != os.getpid():
             return None  # a fork's copy of its parent's loop, whose thread is not here
         self._closed = True
-        if not self._lock.acquire(timeout=grace):
-            return None  # it is just starting up, and sees that it is closed when it has
-        try:
+        if (starting := self._starting) is not None:
+            starting.abort(AdapterClosed("the adapter was closed while it started"))
+        with self._lock:
             current, self._current = self._current, None
-        finally:
-            self._lock.release()
         if current is not None:
             current.stop(grace)
         return current
@@ -337,6 +349,8 @@ def _register_close_all() -> None:
     By the hook that concurrent.futures uses, as it runs before the interpreter waits for threads,
     some of which wait for us; atexit comes after that.
     """
+    import concurrent.futures.thread  # noqa: F401  # its hook is to run after ours, or no app could use threads
+
     getattr(threading, "_register_atexit", atexit.register)(_close_all)
 
 

@@ -53,7 +53,7 @@ def maybe_green_loop_factory(backend: str, backend_options: dict[str, Any]) -> A
             'leave ASGIToWSGI(backend=, backend_options=) at "asyncio" and None, or use a worker '
             "with real threads (gunicorn -k gthread)"
         )
-    return lambda: asyncio.SelectorEventLoop(_GreenSelector())
+    return lambda: asyncio.SelectorEventLoop(_green_selector())
 
 
 def _maybe_patched_by() -> str | None:
@@ -81,17 +81,20 @@ def _original_poll() -> Any:
     return select.poll
 
 
-class _GreenSelector(selectors.DefaultSelector):
-    """Hide the running loop from the other greenlets while its own one waits.
+def _green_selector() -> selectors.BaseSelector:
+    """Return the patched selector, which hides the running loop from the other greenlets while its own one waits.
 
     asyncio keeps the running loop by OS thread, which all greenlets share: they would seem to be
     inside of it, and asyncio.run() and asgiref's async_to_sync would refuse to work.
     """
 
-    def select(self, timeout: float | None = None) -> Any:
-        loop = asyncio._get_running_loop()
-        asyncio._set_running_loop(None)
-        try:
-            return super().select(timeout)
-        finally:
-            asyncio._set_running_loop(loop)
+    class GreenSelector(selectors.DefaultSelector):  # as it is now: this module may be older than the patch
+        def select(self, timeout: float | None = None) -> Any:
+            loop = asyncio._get_running_loop()
+            asyncio._set_running_loop(None)
+            try:
+                return super().select(timeout)
+            finally:
+                asyncio._set_running_loop(loop)
+
+    return GreenSelector()

@@ -172,9 +172,9 @@ def paths_from_environ(environ: Environ) -> tuple[str, str, bytes | None]:
     if isinstance(target, str) and target.startswith("/"):
         candidate = _bytes_from_native(target).partition(b"?")[0]
         unquoted = unquote_to_bytes(candidate) if b"%" in candidate else candidate
-        if unquoted == path:
+        if _same_text(unquoted, path):
             raw_path = candidate
-        elif unquoted == path_info:  # a server that was told its SCRIPT_NAME by configuration
+        elif _same_text(unquoted, path_info):  # a server that was told its SCRIPT_NAME by configuration
             raw_path = quote_from_bytes(script_name, _PATH_SAFE).encode() + candidate
     try:
         text = path.decode("utf-8")
@@ -182,6 +182,11 @@ def paths_from_environ(environ: Environ) -> tuple[str, str, bytes | None]:
         text = path.decode("utf-8", "replace")
         raw_path = raw_path or quote_from_bytes(path, _PATH_SAFE).encode()
     return script_name.decode("utf-8", "replace"), text, raw_path
+
+
+def _same_text(target: bytes, path: bytes) -> bool:
+    """Return whether both are one path; a server (Werkzeug's) may have put U+FFFD for what is not UTF-8."""
+    return target == path or target.decode("utf-8", "replace").encode() == path
 
 
 def _native_from_text(text: str) -> str:
