@@ -1,5 +1,6 @@
 import contextvars
 import gc
+import gzip
 import io
 import sys
 import threading
@@ -12,6 +13,7 @@ from typing import Any
 import anyio
 import pytest
 
+import bridge.wsgi_to_asgi.http
 from bridge import AppProtocolError, ClientDisconnected, ServerProtocolError, WSGIToASGI
 from bridge.types import Environ, StartResponse
 from tests.fakes import ASGIServer, eventually, http_scope, request
@@ -826,6 +828,37 @@ async def test_a_client_that_leaves_behind_an_unread_body_is_noticed() -> None:
     assert blocks.closed == 1
 
 
+async def test_a_body_left_unread_for_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An app that streams on and leaves a large body unread loses the rest, so that its client can be seen to leave."""
+    monkeypatch.setattr(bridge.wsgi_to_asgi.http, "_PATIENCE", 0.05)
+    dropped, left = threading.Event(), threading.Event()
+    errors: list[str] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response(OK, [])
+        while not dropped.wait(0.01):
+            yield b"tick"
+        try:
+            environ["wsgi.input"].read()
+        except AppProtocolError as error:
+            errors.append(str(error))
+        try:
+            while True:
+                yield b"tick"
+        finally:
+            left.set()
+
+    server = ASGIServer(app_of(app), blocks=[bytes(100_000)] * 40)
+    with anyio.fail_after(5):
+        async with server.running():
+            await eventually(lambda: server.receive_calls > 40)
+            dropped.set()
+            await eventually(lambda: errors)
+            server.disconnect()
+    assert "unread" in errors[0]
+    assert left.is_set()
+
+
 async def test_an_app_that_yields_nothing_is_told_that_its_client_left() -> None:
     """An app that waits by empty blocks sends nothing that could fail, and is stopped all the same."""
 
@@ -997,12 +1030,31 @@ async def test_a_file_is_sent_by_path_where_the_server_can(tmp_path: Path) -> No
     assert file.closed
 
 
-@pytest.mark.parametrize("why", ["no extension", "offset", "length", "head", "no name"])
+async def test_a_file_is_closed_when_its_server_has_it(tmp_path: Path) -> None:
+    """close(), which may delete the file, comes after send() of its path has returned."""
+    path = tmp_path / "file"
+    path.write_bytes(b"abc")
+    file = path.open("rb")
+    server = ASGIServer(sends_file(file), http_scope(extensions={"http.response.pathsend": {}}))
+    async with server.running():
+        server.hold_sends()
+        await server.until_sent(1)
+        await anyio.wait_all_tasks_blocked()
+        assert not file.closed
+        server.release_sends()
+    assert file.closed
+
+
+@pytest.mark.parametrize("why", ["no extension", "offset", "length", "head", "no name", "decodes"])
 async def test_a_file_that_is_not_fit_for_it_is_sent_in_blocks(tmp_path: Path, why: str) -> None:
     """Without the extension, from an offset, with another length or without a name the file is read."""
     path = tmp_path / "file"
     path.write_bytes(b"abcdef")
     file: Any = io.BytesIO(b"abcdef") if why == "no name" else path.open("rb")
+    if why == "decodes":
+        file.close()
+        path.write_bytes(gzip.compress(b"abcdef"))
+        file = gzip.open(path)  # noqa: SIM115  # as the others: the adapter closes it
     if why == "offset":
         file.seek(2)
     scope = http_scope(

@@ -33,6 +33,8 @@ _logger = logging.getLogger("bridge")
 _LIMIT = 64 * 1024
 # How much of a body is taken before the app reads it, as only behind it stands that the client has left.
 _READ_AHEAD = 1024 * 1024
+# How long an app may go on sending and leave such a body unread, in seconds, before the rest of it is given up.
+_PATIENCE = 5.0
 # How often a sleeping worker thread looks whether its loop is still there, in seconds.
 _LOOP_CHECK = 5.0
 
@@ -107,6 +109,7 @@ class HTTPExchange:
         self._room = self._loop.event()  # more is wanted in the inbox
         self._body_ended = False
         self._arrived = 0  # bytes of the request body
+        self._dropping = False  # what comes of it now is lost
         self._streaming = False  # the response has begun, and its end is not in sight
         self._complete = False  # the response has ended
         self._transmitted = 0
@@ -158,7 +161,8 @@ class HTTPExchange:
                     body = message.get("body") or b""
                     if not isinstance(body, bytes):
                         raise ServerProtocolError(f"the body of http.request must be bytes, got {body!r:.80}")
-                    self._inbox.append(body)
+                    if not self._dropping:
+                        self._inbox.append(body)
                     self._arrived += len(body)
                     self._body_ended = not message.get("more_body")
                     _wake(self._body_lock)
@@ -238,6 +242,9 @@ class HTTPExchange:
                 self._streaming = item["type"] == "http.response.start"
                 self._complete = item["type"] == "http.response.pathsend"
                 await self._send(item)
+                if self._complete:
+                    self._transmitted += 1
+                    _wake(self._sent_lock)
         except OSError:
             self._leave()  # ASGI HTTP spec 2.4: that is how a server says that the client left
         except Exception as error:
@@ -253,18 +260,21 @@ class HTTPExchange:
     async def _watch(self) -> None:
         """Receive beside the response: the request's body, and `http.disconnect`, which is all that some servers say.
 
-        What the app leaves unread is taken up to a limit. Behind that a client that leaves goes
-        unnoticed, until something is sent to it; so it does in any server.
+        What the app leaves unread is taken up to a limit, behind which a client that leaves would
+        go unnoticed. So an app that goes on sending, and does not read, loses the rest.
         """
         while not self.gone and not self._complete:
-            if self._body_ended or self._arrived - self._consumed < _READ_AHEAD:
+            if self._body_ended or self._dropping or self._arrived - self._consumed < _READ_AHEAD:
                 ended = self._body_ended
                 await self.fetch_body()
                 if ended:
                     return  # the client has left, or the server goes on about a body that has ended
             else:
-                await self._room.wait()
-                self._room = self._loop.event()
+                consumed, transmitted = self._consumed, self._transmitted
+                with anyio.move_on_after(_PATIENCE):
+                    await self._room.wait()
+                    self._room = self._loop.event()
+                self._dropping = self._consumed == consumed and self._transmitted > transmitted
 
     def _leave(self) -> None:
         """Let everybody know that there is no client any more."""
@@ -349,6 +359,9 @@ class HTTPExchange:
             return False
         self._outbox.extend([start, {"type": "http.response.pathsend", "path": path}])
         self._ended = True
+        self._produced += 1
+        self._tell()
+        self._make_room(0)  # for close(), which may delete the file
         return True
 
     def _start_response(self, status: str, headers: Headers, exc_info: ExcInfo | None = None, /) -> Write:
@@ -387,8 +400,12 @@ class HTTPExchange:
         self._produced += len(chunk)
         if self._produced - self._transmitted > _LIMIT:
             self._tell()
-            while self._produced - self._transmitted > _LIMIT and not self.gone:
-                self._sleep(self._sent_lock)
+            self._make_room(_LIMIT)
+
+    def _make_room(self, limit: int) -> None:
+        """Wait until no more than `limit` is on the way."""
+        while self._produced - self._transmitted > limit and not self.gone:
+            self._sleep(self._sent_lock)
 
     def _end(self) -> None:
         """Pass the end of the body on, and the headers if there was no body."""
@@ -409,6 +426,11 @@ class HTTPExchange:
                 if block := self._inbox.popleft():
                     self._consumed += len(block)
                     return block
+            elif self._dropping:
+                raise AppProtocolError(
+                    f"the app left more than {_READ_AHEAD} bytes of its request body unread for {_PATIENCE:g} s "
+                    "while it went on sending, and the rest was dropped"
+                )
             elif ended:
                 return b""
             elif self.gone or self._finished:

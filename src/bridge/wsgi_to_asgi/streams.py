@@ -66,14 +66,18 @@ class FileWrapper:
         """Return the absolute path to send in the file's stead, if that would send the same.
 
         It would for a plain file at its start, of which `length`, if given, is the size, and
-        whose name still leads to it.
+        whose name still leads to it. A file that decodes, or deletes itself, is not plain.
         """
+        file = self._file
+        if type(file) is not io.BufferedReader or type(file.raw) is not io.FileIO:
+            return None
         try:
-            name = os.path.abspath(os.fsdecode(self._file.name))
-            status = os.fstat(self._file.fileno())
+            name = os.path.abspath(os.fsdecode(file.name))
+            name.encode()
+            status = os.fstat(file.fileno())
             same = os.path.samestat(status, os.stat(name))
-            at_start = self._file.tell() == 0
-        except (AttributeError, OSError, TypeError, ValueError):  # no name, descriptor or position
+            at_start = file.tell() == 0
+        except (OSError, TypeError, ValueError):  # of a descriptor without a name, say, or a name that is not UTF-8
             return None
         plain = stat.S_ISREG(status.st_mode)
         return name if same and at_start and plain and length in (None, status.st_size) else None
