@@ -1,0 +1,840 @@
+"""`WSGIToASGI` behind real ASGI servers."""
+
+import contextlib
+import gzip
+import http.client
+import importlib.util
+import io
+import itertools
+import json
+import os
+import random
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from tests.processes import Server, serving, wait_until
+from tests.servers.wsgi_apps import MIB, READS
+
+APP = "tests.servers.wsgi_apps:app"
+# How long it may take until an app knows that its client has left: "at once", on a busy machine.
+AT_ONCE = 3.0
+
+
+class Kind(NamedTuple):
+    """A server and how it is run; `optional` is the module without which it is skipped."""
+
+    name: str
+    command: list[str]
+    optional: str | None
+    root_path: str  # the option for it
+    grace: list[str]  # the options that have it wait one second for requests at shutdown, and no longer
+
+
+def _uvicorn(http: str, loop: str) -> Kind:
+    command = [
+        "{python}",
+        "-m",
+        "uvicorn",
+        "--http",
+        http,
+        "--loop",
+        loop,
+        "--port",
+        "{port}",
+        "--log-level",
+        "warning",
+    ]
+    return Kind(f"uvicorn-{http}-{loop}", command, None, "--root-path", ["--timeout-graceful-shutdown", "1"])
+
+
+def _hypercorn(loop: str, optional: str | None = None) -> Kind:
+    command = ["{python}", "-m", "hypercorn", "-k", loop, "-b", "127.0.0.1:{port}"]
+    return Kind(f"hypercorn-{loop}", command, optional, "--root-path", ["--graceful-timeout", "1"])
+
+
+_DAPHNE = ["{python}", "-m", "daphne", "-v", "0", "-p", "{port}"]
+_GRANIAN = ["{python}", "-m", "granian", "--interface", "asgi", "--port", "{port}", "--log-level", "warning"]
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        _uvicorn("h11", "asyncio"),
+        _uvicorn("httptools", "uvloop"),
+        _hypercorn("asyncio"),
+        _hypercorn("uvloop", "uvloop"),
+        _hypercorn("trio"),
+        Kind("daphne", _DAPHNE, "daphne", "--root-path", []),
+        Kind("granian", _GRANIAN, "granian", "--url-path-prefix", ["--workers-kill-timeout", "1"]),
+    )
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    """Return each kind of server that is installed."""
+    kind = KINDS[request.param]
+    if kind.optional and importlib.util.find_spec(kind.optional) is None:
+        pytest.skip(f"{kind.name}: {kind.optional} is not installed")
+    return kind
+
+
+@pytest.fixture(scope="module")
+def server(kind: Kind) -> Iterator[Server]:
+    """Run one server for all tests that do not stop it."""
+    with serving([*kind.command, APP]) as server:
+        yield server
+
+
+_ids = itertools.count(1)
+
+
+@pytest.fixture
+def request_id() -> str:
+    """Return an id for the notes of an app, new for each test."""
+    return f"request-{next(_ids)}"
+
+
+def notes(server: Server, request_id: str) -> list[str]:
+    """Return what apps have noted for requests of this id."""
+    start = f"{request_id} "
+    return [line.removeprefix(start) for line in server.output().splitlines() if line.startswith(start)]
+
+
+def wait_for_note(server: Server, request_id: str, note: str, count: int = 1, timeout: float = 10.0) -> None:
+    """Wait until an app has noted something, `count` times."""
+    wait_until(lambda: notes(server, request_id).count(note) >= count, timeout, f"{count} of {note!r}")
+
+
+def head(target: str, *lines: str, method: str = "GET") -> bytes:
+    """Return the head of a request."""
+    return "\r\n".join([f"{method} {target} HTTP/1.1", "Host: localhost", *lines, "", ""]).encode("latin-1")
+
+
+class Client:
+    """A connection to a server; what is sent by it need not be a whole request."""
+
+    def __init__(self, server: Server) -> None:
+        self.sock = server.connect()
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._file = self.sock.makefile("rb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def send(self, content: bytes) -> None:
+        self.sock.sendall(content)
+
+    def get(self, target: str, *lines: str) -> None:
+        """Send a request without a body."""
+        self.send(head(target, *lines))
+
+    def post(self, target: str, *lines: str, body: bytes = b"") -> None:
+        """Send a request whose body is not complete, or is in `body`."""
+        self.send(head(target, *lines, method="POST") + body)
+
+    def answer(self, method: str = "GET") -> http.client.HTTPResponse:
+        """Return the next response, its body still unread."""
+        response = http.client.HTTPResponse(_Unclosed(self._file), method=method)  # type: ignore[arg-type]  # as a socket
+        response.begin()
+        return response
+
+    def json(self) -> Any:
+        """Return what the next response says."""
+        return json.loads(self.answer().read())
+
+    def close(self) -> None:
+        """Leave as a client does that has read all it wants."""
+        self._file.close()
+        self.sock.close()
+
+    def reset(self) -> None:
+        """Leave by RST, as a client does that is killed with data unread."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
+
+
+class _Unclosed:
+    """What http.client takes for a socket and then for its file; stays open behind a response, for the next one."""
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        self._file = file
+
+    def makefile(self, mode: str) -> Self:
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def close(self) -> None:
+        pass
+
+
+# --- The request ----------------------------------------------------------------------------------
+
+# Lines long and short, one empty, one that ends in CRLF, every byte there is, and no newline at the end.
+BODY = b"first\n\nsecond line\r\n" + bytes(range(256)) * 3 + b"\n" * 3 + b"x" * 1000 + b"\nthe last"
+
+
+def in_odd_pieces(content: bytes) -> Iterator[bytes]:
+    """Cut `content` to pieces of one byte and more."""
+    start = 0
+    for size in itertools.cycle([1, 4, 1, 2, 13, 700, 3]):
+        if start >= len(content):
+            return
+        yield content[start : start + size]
+        start += size
+
+
+def chunk(piece: bytes) -> bytes:
+    """Return a piece of body as chunked transfer coding has it."""
+    return b"%x\r\n%b\r\n" % (len(piece), piece)
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["Content-Length", "chunked"])
+def test_body_is_read_as_a_file_is(server: Server, chunked: bool) -> None:
+    """Every way to read a body gives what it gives for a file, however the body arrives."""
+    framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(BODY)}"
+    with contextlib.ExitStack() as stack:
+        clients = {how: stack.enter_context(Client(server)) for how in READS}
+        for how, client in clients.items():
+            client.post(f"/body?how={how.replace(' ', '+')}", framing)
+        for piece in in_odd_pieces(BODY):
+            time.sleep(0.005)  # the pauses are what is tested
+            for client in clients.values():
+                client.send(chunk(piece) if chunked else piece)
+        for how, client in clients.items():
+            if chunked:
+                client.send(chunk(b""))
+            assert client.json() == [piece.decode("latin-1") for piece in READS[how](io.BytesIO(BODY))], how
+
+
+@pytest.mark.parametrize("how", ["read", "read(7)", "iteration"])
+@pytest.mark.parametrize("chunked", [False, True], ids=["Content-Length", "chunked"])
+def test_large_body_arrives_whole(server: Server, how: str, chunked: bool) -> None:
+    """A body of many messages is the same behind the server as it was in front of it."""
+    body = BODY * 300
+    content: Any = iter([body[:100_000], body[100_000:]]) if chunked else body
+    pieces = server.client.post("/body", params={"how": how}, content=content).json()
+    assert pieces == [piece.decode("latin-1") for piece in READS[how](io.BytesIO(body))]
+
+
+@pytest.mark.parametrize("framework", ["flask", "django"])
+@pytest.mark.parametrize("chunked", [False, True], ids=["Content-Length", "chunked"])
+def test_frameworks_read_uploads(server: Server, framework: str, chunked: bool) -> None:
+    """Flask reads a chunked body as it is, Django with `buffer_body`: whole, by lines, as a form."""
+
+    def post(path: str, body: bytes, content_type: str = "text/plain") -> Any:
+        content: Any = in_odd_pieces(body) if chunked else body
+        headers = {"Content-Type": content_type}
+        return server.client.post(f"/{framework}/{path}", content=content, headers=headers).json()
+
+    text = "first\nsecond\n\nlast"
+    assert post("body", text.encode()) == {"body": text}
+    assert post("lines", text.encode()) == {"lines": text.splitlines(keepends=True)}
+    form = httpx.Request("POST", "http://localhost", data={"field": "value"}, files={"file": b"x" * 50_000})
+    assert post("form", form.read(), form.headers["Content-Type"]) == {"field": "value", "size": 50_000, "x": 50_000}
+
+
+def test_lines_are_answered_before_the_next_is_sent(kind: Kind, server: Server) -> None:
+    """A request body and a response body flow at the same time."""
+    if kind.name == "daphne":
+        pytest.skip("daphne calls an app with the whole body")
+    with Client(server) as client:
+        client.post("/duplex", "Transfer-Encoding: chunked", body=chunk(b"first\n"))
+        response = client.answer()
+        assert response.readline() == b"FIRST\n"
+        for word in (b"second\n", b"third\n"):
+            client.send(chunk(word))
+            assert response.readline() == word.upper()
+        client.send(chunk(b""))
+        assert response.read() == b""
+
+
+def test_environ_of_a_request(server: Server) -> None:
+    """Path and query keep their bytes; repeated headers are joined, and ambiguous ones dropped."""
+    target = "/variables/%FF/a%2Fb/%C3%A9%E2%82%AC/%41;x=1//end/%00?a=%FF&b=%2F&b=+%C3%A9"
+    lines = ["X-Word: one", "X_Word: two", "X-Word: three", "Cookie: a=1", "Cookie: b=2", "Proxy: evil", "X-Empty:"]
+    with Client(server) as client:
+        client.get(target, *lines, "X-Bytes: \xe9\xff")
+        environ = client.json()
+    assert environ["PATH_INFO"].encode("latin-1") == b"/variables/\xff/a/b/\xc3\xa9\xe2\x82\xac/A;x=1//end/\0"
+    assert environ["QUERY_STRING"] == "a=%FF&b=%2F&b=+%C3%A9"
+    assert environ["REQUEST_URI"] == environ["RAW_URI"] == target
+    assert environ["HTTP_X_WORD"] == "one,three"
+    assert environ["HTTP_COOKIE"] == "a=1; b=2"
+    assert environ["HTTP_X_EMPTY"] == ""
+    assert environ["HTTP_X_BYTES"] == "\xe9\xff"
+    assert "HTTP_PROXY" not in environ
+    assert (environ["REQUEST_METHOD"], environ["SERVER_PROTOCOL"]) == ("GET", "HTTP/1.1")
+    assert (environ["SERVER_NAME"], environ["SERVER_PORT"]) == ("127.0.0.1", str(server.port))
+    assert environ["REMOTE_ADDR"] == "127.0.0.1"
+    assert environ["SCRIPT_NAME"] == ""
+
+
+def test_body_waits_for_100_continue(server: Server) -> None:
+    """A client that expects 100 Continue gets it, and then sends its body."""
+    with Client(server) as client:
+        client.post("/body", "Content-Length: 5", "Expect: 100-continue")
+        interim = b""
+        while not interim.endswith(b"\r\n\r\n"):
+            interim += client.sock.recv(1)
+        assert interim.startswith(b"HTTP/1.1 100 ")
+        client.send(b"hello")
+        assert client.json() == ["hello"]
+
+
+def test_app_that_reads_nothing_does_not_ask_for_the_body(kind: Kind, server: Server) -> None:
+    """Who answers without reading the body does not have it sent (RFC 9110 10.1.1)."""
+    if kind.name.startswith(("hypercorn", "daphne")):
+        pytest.skip(f"{kind.name} sends 100 Continue before it calls the app")
+    with Client(server) as client:
+        client.post("/empty?status=403+Forbidden", "Content-Length: 5", "Expect: 100-continue")
+        assert client.sock.recv(12) == b"HTTP/1.1 403"
+
+
+def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
+    """Requests that arrive together on one connection are all answered, streams among them."""
+    targets = ["/late", "/empty", "/flask/stream?word=a", "/written", "/declared?blocks=2&length=10", "/headers"]
+    with Client(server) as client:
+        client.send(b"".join(head(target) for target in targets))
+        answers = [client.answer().read() for _ in targets]
+    assert answers == [b"one,two", b"", b"a 0\na 1\na 2\n", b"one,two,three", b"0123401234", b"hello"]
+
+
+# --- The response ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "body"),
+    [
+        ("/late", 202, b"one,two"),
+        ("/written", 200, b"one,two,three"),
+        ("/replaced", 503, b"sorry"),
+        ("/empty", 200, b""),
+        ("/empty?status=204+No+Content", 204, b""),
+        ("/empty?status=304+Not+Modified", 304, b""),
+        ("/empty?status=404", 404, b""),
+        ("/sized?size=3000000", 200, bytes(3_000_000)),
+        ("/declared?blocks=2&length=10", 200, b"0123401234"),
+        ("/declared?blocks=2&length=7", 200, b"0123401"),
+        ("/declared?blocks=2&length=5", 200, b"01234"),
+        ("/declared?blocks=2&length=0", 200, b""),
+        ("/flask/stream?word=a", 200, b"a 0\na 1\na 2\n"),
+        ("/flask/page", 200, b"page"),
+        ("/flask/nowhere", 404, None),
+        ("/flask/error", 500, None),
+        ("/django/stream?word=b", 200, b"b 0\nb 1\nb 2\n"),
+        ("/django/nowhere", 404, None),
+    ],
+)
+def test_response_arrives_as_the_app_gave_it(server: Server, target: str, status: int, body: bytes | None) -> None:
+    """Status and body are the app's; HEAD has the same head; the connection can be used again."""
+    with Client(server) as client:
+        for method in ("GET", "HEAD", "GET"):
+            client.send(head(target, method=method))
+            response = client.answer(method)
+            assert response.status == status
+            content = response.read()
+            assert content == b"" if method == "HEAD" else body is None or content == body
+            assert not response.will_close
+
+
+def test_repeated_headers_and_cookies_keep_their_order(server: Server) -> None:
+    """A header that the app sends twice arrives twice."""
+    with Client(server) as client:
+        client.get("/headers")
+        response = client.answer()
+        assert response.headers.get_all("X-Word") == ["one", "two"]
+        assert response.headers.get_all("Set-Cookie") == ["a=1; Path=/", "b=2"]
+        response.read()
+        client.get("/flask/page")
+        assert client.answer().headers.get_all("Set-Cookie") == ["a=1; Path=/", "b=2; Path=/"]
+
+
+def test_not_modified_by_flask(server: Server) -> None:
+    """A conditional request is answered 304, with its ETag and no body."""
+    etag = server.client.get("/flask/page").headers["ETag"]
+    response = server.client.get("/flask/page", headers={"If-None-Match": etag})
+    assert (response.status_code, response.headers["ETag"], response.content) == (304, etag, b"")
+
+
+@pytest.mark.parametrize("target", ["/early_error", "/no_start", "/declared?blocks=0&length=10"])
+def test_error_before_the_first_byte_is_a_500(server: Server, target: str) -> None:
+    """What goes wrong before there is output is answered 500."""
+    with Client(server) as client:
+        client.sock.settimeout(5)
+        client.get(target)
+        assert client.answer().status == 500
+
+
+# The last one is no app of ours: a server does the same by itself.
+@pytest.mark.parametrize("target", ["/late_error", "/too_late_to_replace", "/declared?blocks=2&length=20", "/native"])
+def test_error_behind_the_first_byte_cuts_the_connection(kind: Kind, server: Server, target: str) -> None:
+    """What goes wrong in mid-stream leaves the client with a broken response, not with a whole one."""
+    if kind.name == "daphne":
+        pytest.skip("daphne leaves the response open: test_daphne_leaves_a_failed_stream_open")
+    with Client(server) as client:
+        client.get(target)
+        response = client.answer()
+        assert response.status == 200
+        with pytest.raises(http.client.IncompleteRead):
+            response.read()
+
+
+def test_daphne_leaves_a_failed_stream_open() -> None:
+    """daphne does not end the response of any ASGI app that raised in mid-stream."""
+    pytest.importorskip("daphne")
+    with serving([*_DAPHNE, APP]) as server, Client(server) as client:
+        client.get("/native")
+        response = client.answer()
+        assert response.read(1000) == b"x" * 1000
+        wait_until(lambda: "ValueError: late error" in server.output(), what="the error in the log")
+        client.sock.settimeout(1)
+        with pytest.raises(TimeoutError):
+            response.read(1)
+        server.process.kill()  # it would not end at SIGTERM any more
+
+
+@pytest.mark.parametrize(
+    ("way", "size", "offset", "name"),
+    [
+        ("plain", 20_000_000, 0, b"file"),
+        ("plain", 20_000_000, 5_000_001, b"file"),
+        ("plain", 200_000, 0, b"\xff"),
+        ("temporary", 200_000, 0, b"file"),
+        ("gzip", 200_000, 0, b"file"),
+    ],
+)
+def test_file_arrives_whole(
+    kind: Kind, server: Server, tmp_path: Path, request_id: str, way: str, size: int, offset: int, name: bytes
+) -> None:
+    """`wsgi.file_wrapper` sends what read() would give, and leaves a plain file to a server that can send it."""
+    content = random.Random(1).randbytes(size)
+    path = os.path.join(os.fsencode(tmp_path), name)
+    with gzip.open(path, "wb") if way == "gzip" else open(path, "wb") as file:
+        file.write(content)
+    target = f"/file?id={request_id}&path={quote(path)}&way={way}&offset={offset}"
+    times = 5 if way == "temporary" else 1  # the file may be gone too early, or not
+    for _ in range(times):
+        assert server.client.get(target).content == content[offset:]
+    by_the_server = kind.name == "granian" and (way, offset, name) == ("plain", 0, b"file")
+    assert notes(server, request_id) == ["pathsend"] * by_the_server
+
+
+def test_error_in_close_leaves_the_next_request_alone(server: Server) -> None:
+    """What close() raises behind a complete response does not cut the connection, which others use by then."""
+    with Client(server) as client:
+        client.get("/close_error")
+        assert client.answer().read() == b"hello"
+        client.get("/slow")
+        assert client.json() == "done"
+
+
+# --- Clients that leave ---------------------------------------------------------------------------
+
+LEAVES: list[Callable[[Client], object]] = [Client.close, Client.reset]
+
+
+@pytest.mark.parametrize("leave", LEAVES)
+@pytest.mark.parametrize("app", ["ticks", "written_ticks"])
+def test_stream_ends_when_its_client_leaves(
+    server: Server, request_id: str, app: str, leave: Callable[[Client], object]
+) -> None:
+    """A stream is closed at its next block, with `bridge.disconnected` set."""
+    with Client(server) as client:
+        client.get(f"/{app}?id={request_id}")
+        assert client.answer().readline() == b"tick\n"
+        leave(client)
+        wait_for_note(server, request_id, "closed, disconnected is True", timeout=AT_ONCE)
+
+
+@pytest.mark.parametrize("leave", LEAVES)
+def test_empty_blocks_end_when_their_client_leaves(
+    server: Server, request_id: str, leave: Callable[[Client], object]
+) -> None:
+    """An app that yields empty blocks until it has something to say is closed at its next one, too."""
+    with Client(server) as client:
+        client.get(f"/empty_ticks?id={request_id}")
+        wait_for_note(server, request_id, "called")
+        leave(client)
+        wait_for_note(server, request_id, "closed, disconnected is True", timeout=AT_ONCE)
+
+
+@pytest.mark.parametrize("size", [100, 100_000, 1_000_000])
+def test_stream_ends_though_the_request_body_was_never_read(server: Server, request_id: str, size: int) -> None:
+    """A client that leaves is noticed by an app that streams and left the request body alone."""
+    with Client(server) as client:
+        client.sock.settimeout(0.2)
+        with contextlib.suppress(TimeoutError):  # a server that stops to read takes no more
+            client.post(f"/ticks?id={request_id}", f"Content-Length: {size}", body=bytes(size))
+        client.sock.settimeout(20)
+        assert client.answer().readline() == b"tick\n"
+        client.close()
+        # A body beyond 1 MiB is given up after five seconds; the news stands behind it.
+        timeout = AT_ONCE if size <= 1_000_000 else AT_ONCE + 5
+        wait_for_note(server, request_id, "closed, disconnected is True", timeout=timeout)
+
+
+def test_non_reading_client_gets_a_bounded_number_of_blocks(kind: Kind, server: Server, request_id: str) -> None:
+    """An app is stopped while its client does not read, and its stream closed when that leaves."""
+    if kind.name == "daphne":
+        pytest.skip("daphne takes all that an app sends, and holds it in memory")
+    with Client(server) as client:
+        client.get(f"/blocks?id={request_id}")
+        assert unchanging(lambda: notes(server, request_id).count("block")) <= 12  # the sockets hold some MiB
+        client.close()
+        wait_for_note(server, request_id, "closed", timeout=AT_ONCE)
+
+
+def unchanging(count: Callable[[], int], seconds: float = 0.4) -> int:
+    """Return a count that is not 0 and has not changed for a while."""
+    last, since = 0, time.monotonic()
+    while not last or time.monotonic() - since < seconds:
+        now = count()
+        if now != last:
+            last, since = now, time.monotonic()
+        time.sleep(0.02)
+    return last
+
+
+@pytest.mark.parametrize("leave", LEAVES)
+@pytest.mark.parametrize(
+    ("framing", "body"),
+    [("Content-Length: 1000000", bytes(300_000)), ("Transfer-Encoding: chunked", chunk(b"hello"))],
+    ids=["Content-Length", "chunked"],
+)
+def test_upload_that_is_cut_off_raises(
+    kind: Kind, server: Server, request_id: str, framing: str, body: bytes, leave: Callable[[Client], object]
+) -> None:
+    """An app that reads gets ClientDisconnected, and never a short body."""
+    if kind.name == "daphne":
+        pytest.skip("daphne calls an app with the whole body")
+    with Client(server) as client:
+        client.post(f"/upload?id={request_id}", framing, body=body)
+        wait_for_note(server, request_id, "called")
+        leave(client)
+        wait_for_note(server, request_id, "cut off", timeout=AT_ONCE)
+        assert notes(server, request_id) == ["called", "cut off"]
+
+
+@pytest.mark.parametrize("leave", LEAVES)
+def test_app_can_wait_for_its_client_to_leave(
+    server: Server, request_id: str, leave: Callable[[Client], object]
+) -> None:
+    """`bridge.disconnected` wakes an app that has not begun its response."""
+    with Client(server) as client:
+        client.get(f"/patient?id={request_id}")
+        wait_for_note(server, request_id, "called")
+        leave(client)
+        wait_for_note(server, request_id, "disconnected is True", timeout=AT_ONCE)
+
+
+def test_app_can_wait_though_the_request_body_was_never_read(server: Server, request_id: str) -> None:
+    """`bridge.disconnected` is set behind a large body that the app left alone, too."""
+    with Client(server) as client:
+        client.sock.settimeout(0.2)
+        with contextlib.suppress(TimeoutError):  # a server that stops to read takes no more
+            client.post(f"/patient?id={request_id}", "Content-Length: 3000000", body=bytes(3_000_000))
+        wait_for_note(server, request_id, "called")
+        client.close()
+        wait_for_note(server, request_id, "disconnected is True", timeout=AT_ONCE)
+
+
+def test_client_that_got_everything_has_not_left(server: Server, request_id: str) -> None:
+    """`bridge.disconnected` is not set by the end of a response, with the client still there."""
+    assert server.client.get("/accomplished", params={"id": request_id}).content == b"one,two"
+    wait_until(lambda: notes(server, request_id), what="the note of close()")
+    assert notes(server, request_id) == ["disconnected is False"]
+
+
+def test_abandoned_streams_leave_the_workers_free(server: Server, request_id: str) -> None:
+    """A hundred clients that leave hold none of four workers: the next one is served."""
+    for _ in range(100):
+        with Client(server) as client:
+            client.get(f"/few/ticks?id={request_id}")
+    start = time.monotonic()
+    assert server.client.get("/few/late").content == b"one,two"
+    assert time.monotonic() - start < 10
+
+
+# --- Many at once ---------------------------------------------------------------------------------
+
+
+def test_twenty_requests_run_at_the_same_time(server: Server) -> None:
+    """Requests that wait for each other get a worker thread each."""
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Client(server)) for _ in range(20)]
+        for client in clients:
+            client.get("/together")
+        assert len({client.json() for client in clients}) == 20
+
+
+def test_two_hundred_requests_at_the_same_time(server: Server) -> None:
+    """More requests than worker threads are all answered, each with its own answer."""
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Client(server)) for _ in range(200)]
+        for number, client in enumerate(clients):
+            client.post("/body", "Content-Length: 4", body=b"%04d" % number)
+        for number, client in enumerate(clients):
+            assert client.json() == [f"{number:04d}"]
+
+
+def test_slow_uploads_do_not_hold_worker_threads(server: Server, request_id: str) -> None:
+    """Clients that have sent no byte of their body yet do not keep others from being served."""
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Client(server)) for _ in range(50)]
+        for client in clients:
+            client.post(f"/upload?id={request_id}", "Content-Length: 5")
+        assert server.client.get("/late").content == b"one,two"
+        assert notes(server, request_id) == []
+        for client in clients:
+            client.send(b"hello")
+        for client in clients:
+            assert client.json() == 5
+
+
+def test_body_is_read_in_another_thread(kind: Kind, server: Server) -> None:
+    """A thread beside the worker's may read the body: neither holds the other up."""
+    if kind.name == "daphne":
+        pytest.skip("daphne calls an app with the whole body")
+    with Client(server) as client:
+        client.sock.settimeout(5)
+        client.post("/beside", "Transfer-Encoding: chunked", body=chunk(b"."))
+        response = client.answer()
+        assert response.readline() == b"ready\n"
+
+        def send() -> None:
+            for _ in range(300):
+                client.send(chunk(b"..."))
+            client.send(chunk(b""))
+
+        with ThreadPoolExecutor(1) as pool:
+            sent = pool.submit(send)
+            assert response.read() == bytes(10_000_000) + b"\n901"
+            sent.result()
+
+
+@pytest.mark.parametrize("app", ["left_reading", "read_too_late"])
+def test_reader_ends_with_the_response(kind: Kind, server: Server, request_id: str, app: str) -> None:
+    """Nobody waits for more of the body when the response is complete, neither another thread nor the worker's."""
+    if kind.name == "daphne":
+        pytest.skip("daphne calls an app with the whole body")
+    with Client(server) as client:
+        client.sock.settimeout(5)
+        client.post(f"/{app}?id={request_id}", "Content-Length: 1000", body=b"first")
+        assert client.answer().read() == b"hello"
+        wait_for_note(server, request_id, "reader ended", timeout=AT_ONCE)
+
+
+@pytest.mark.parametrize("framework", ["flask", "django"])
+def test_async_views_run_on_the_loop_of_the_server(kind: Kind, server: Server, framework: str) -> None:
+    """Async views of two requests share a loop, where that is asyncio's; under trio they get one each."""
+    loops = {server.client.get(f"/{framework}/loop").raise_for_status().text for _ in range(5)}
+    if kind.name != "hypercorn-trio":
+        assert len(loops) == 1
+
+
+# --- The process ----------------------------------------------------------------------------------
+
+
+def test_threads_and_files_do_not_pile_up(kind: Kind, server: Server) -> None:
+    """A thousand requests, abandoned ones among them, leave no thread and no open file behind."""
+    process = Path("/proc", server.client.get("/process").text)
+    targets = ["/late", "/empty?status=204", "/flask/page", "/django/stream?word=a", "/headers", "/early_error"]
+    if kind.name == "daphne":
+        targets.pop()  # it is slow to notice errors
+    else:
+        targets.append("/late_error")
+
+    def requests(count: int) -> None:
+        for number in range(count):
+            with Client(server) as client:
+                client.get("/ticks" if number % 5 == 0 else targets[number % len(targets)], "Connection: close")
+                if number % 10 == 5:
+                    client.reset()
+                elif number % 5:
+                    while client.sock.recv(65536):
+                        pass
+
+    def used() -> tuple[int, int]:
+        return len(list((process / "fd").iterdir())), len(list((process / "task").iterdir()))
+
+    def run(count: int) -> None:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(requests, [count // 8] * 8))
+
+    run(200)
+    files, threads = used()
+    run(1000)
+    # Worker threads start as they are needed, and stay: there may be more by now, but not one a request.
+    wait_until(lambda: used()[0] <= files + 2 and used()[1] <= threads + 40, what=f"{files}, {threads}, not {used()}")
+
+
+def test_shutdown_lets_a_request_end(kind: Kind, request_id: str) -> None:
+    """SIGTERM in the middle of a request: it is answered, and then the server is gone at once."""
+    if kind.name == "daphne":
+        pytest.skip("daphne drops requests in flight")
+    with serving([*kind.command, APP]) as server, Client(server) as client:
+        client.get(f"/slow?id={request_id}")
+        wait_for_note(server, request_id, "called")
+        server.process.terminate()
+        assert client.json() == "done"
+        client.close()
+        assert server.stop() < 3
+
+
+def test_shutdown_ends_endless_streams(kind: Kind, request_id: str) -> None:
+    """SIGTERM while streams run, one of them abandoned: the server waits as long as it was told to, and ends."""
+    with serving([*kind.command, *kind.grace, APP]) as server, contextlib.ExitStack() as stack:
+        apps = ["ticks", "ticks", "written_ticks", "blocks"]
+        if kind.name == "hypercorn-trio":
+            apps.remove("blocks")  # it waits without an end for a client that does not read, whatever the app
+        clients = [stack.enter_context(Client(server)) for _ in apps]
+        for app, client in zip(apps, clients, strict=True):
+            client.get(f"/{app}?id={request_id}")
+            assert client.answer().read(1)
+        patient = stack.enter_context(Client(server))
+        patient.get(f"/patient?id={request_id}")
+        wait_for_note(server, request_id, "called", 4)
+        clients[0].close()
+        assert server.stop() < 1 + 2
+
+
+# --- Other ways to be served ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["uvicorn-h11-asyncio", "hypercorn-trio", "daphne", "granian"])
+def test_root_path_is_the_script_name(name: str) -> None:
+    """A root_path becomes SCRIPT_NAME, whether the proxy in front left it in the path or took it out."""
+    kind = KINDS[name]
+    if kind.optional:
+        pytest.importorskip(kind.optional)
+    targets = ["/variables/%FF", "/base/variables/%FF"]
+    if name.startswith("uvicorn"):
+        targets.pop()  # it takes it that the proxy took it out
+    with serving([*kind.command, kind.root_path, "/base", APP]) as server:
+        for target in targets:
+            environ = server.client.get(target).json()
+            assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/base", "/variables/\xff")
+
+
+def test_unix_socket(tmp_path: Path) -> None:
+    """Behind a Unix socket the Host header names the server, and there is no client address."""
+    path = tmp_path / "socket"
+    # `serving` waits for its port, on which nobody need answer.
+    code = "import socket, uvicorn; s = socket.create_server(('127.0.0.1', {port})); "
+    code += f"uvicorn.run('{APP}', uds='{path}', log_level='warning')"
+    with serving(["{python}", "-c", code]):
+        wait_until(path.exists, what="the socket")
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://example.org:81") as client:
+            environ = client.get("/variables/x").json()
+            assert (environ["SERVER_NAME"], environ["SERVER_PORT"]) == ("example.org", "81")
+            assert environ["PATH_INFO"] == "/variables/x"
+            assert not environ.get("REMOTE_ADDR")
+            assert client.post("/body", content=b"x" * 100_000).json() == ["x" * 100_000]
+
+
+def test_http_2(request_id: str) -> None:
+    """Over HTTP/2 cookies come one by one, hints come early, and a client can leave one stream of its connection."""
+    h2_connection = pytest.importorskip("h2.connection")
+    h2_events = pytest.importorskip("h2.events")
+    with serving([*KINDS["hypercorn-trio"].command, APP]) as server, Client(server) as client:
+        connection = h2_connection.H2Connection()
+        connection.initiate_connection()
+
+        def get(stream: int, target: str, *headers: tuple[str, str]) -> None:
+            pseudo = [(":method", "GET"), (":scheme", "http"), (":authority", "localhost"), (":path", target)]
+            connection.send_headers(stream, [*pseudo, *headers], end_stream=True)
+            client.send(connection.data_to_send())
+
+        def next_event(stream: int, kind: Any) -> Any:
+            while True:
+                for event in connection.receive_data(client.sock.recv(65536)):
+                    if isinstance(event, kind) and event.stream_id == stream:
+                        return event
+
+        get(1, f"/ticks?id={request_id}")
+        next_event(1, h2_events.DataReceived)
+        get(3, "/variables/x", ("cookie", "a=1"), ("cookie", "b=2"), ("x-word", "one"), ("x-word", "two"))
+        environ = json.loads(next_event(3, h2_events.DataReceived).data)
+        assert (environ["SERVER_PROTOCOL"], environ["HTTP_COOKIE"]) == ("HTTP/2.0", "a=1; b=2")
+        assert environ["HTTP_X_WORD"] == "one,two"
+        connection.reset_stream(1)
+        client.send(connection.data_to_send())
+        wait_for_note(server, request_id, "closed, disconnected is True", timeout=AT_ONCE)
+        get(5, "/hints")
+        hints = next_event(5, h2_events.InformationalResponseReceived).headers
+        assert (b"link", b"</style.css>; rel=preload") in hints
+
+
+def test_app_may_take_its_time_over_a_body() -> None:
+    """A body waits while the app sends, and does not read on for some seconds."""
+    with serving([*KINDS["uvicorn-h11-asyncio"].command, APP]) as server:
+        assert server.client.post("/pausing", content=bytes(5_000_000)).content == b"working\n" * 12 + b"5000000"
+
+
+def test_asyncio_finds_nothing_to_say_in_debug_mode(request_id: str) -> None:
+    """With PYTHONASYNCIODEBUG no call comes from a wrong thread, and no task or error is lost."""
+    environment = {"PYTHONASYNCIODEBUG": "1", "PYTHONDEVMODE": "1"}
+    with serving([*KINDS["uvicorn-h11-asyncio"].command, APP], env=environment) as server:
+        for target in ("/late", "/sized?size=1000000", "/django/stream?word=a", "/flask/loop"):
+            assert server.client.get(target).is_success
+        for _ in range(10):
+            with Client(server) as client:
+                client.get(f"/ticks?id={request_id}")
+                client.answer().readline()
+        wait_for_note(server, request_id, "closed, disconnected is True", 10)
+        server.stop()
+        # That a step took long is for a busy machine to say.
+        said = {line for line in server.output().splitlines() if not line.startswith("Executing ")}
+        assert said == {f"{request_id} called", f"{request_id} closed, disconnected is True"}
+
+
+@pytest.mark.timeout(180)
+def test_gibibytes_pass_through_in_little_memory(request_id: str) -> None:
+    """1 GiB up, 1 GiB down and 1 GiB that the app does not read take less than 32 MiB of memory."""
+    size = 1024 * MIB
+    block = bytes(4 * MIB)
+    with serving([*KINDS["uvicorn-httptools-uvloop"].command, APP]) as server:
+        process = Path("/proc", server.client.get("/process").text)
+        server.client.post("/upload", content=block)
+        server.client.get("/sized", params={"size": len(block)})
+        before = most_memory(process)
+        with Client(server) as client:
+            client.post("/upload", f"Content-Length: {size}")
+            for _ in range(size // len(block)):
+                client.send(block)
+            assert client.json() == size
+        with Client(server) as client:
+            client.get(f"/sized?size={size}")
+            response, buffer, received = client.answer(), bytearray(len(block)), 0
+            while count := response.readinto(buffer):
+                received += count
+            assert received == size
+        with Client(server) as client:
+            client.post(f"/ticks?id={request_id}", f"Content-Length: {size}")
+            client.sock.settimeout(0.5)
+            with contextlib.suppress(TimeoutError):  # a server that stops to read takes no more
+                for _ in range(size // len(block)):
+                    client.send(block)
+        # With so much unread in between it may take a while until the server sees that the client has left.
+        wait_for_note(server, request_id, "closed, disconnected is True", timeout=20)
+        assert most_memory(process) - before < 32 * MIB
+
+
+def most_memory(process: Path) -> int:
+    """Return the most memory that a process ever had, in bytes."""
+    line = next(line for line in (process / "status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
