@@ -12,12 +12,19 @@ import json
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 from anyio.streams.buffered import BufferedByteReceiveStream
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
 
 from bridge import ASGIToWSGI
 from bridge.types import ASGIApp, Environ, Receive, Scope, Send, StartResponse, WSGIApp
@@ -224,6 +231,16 @@ async def is_cancelled(scope: Scope, receive: Receive, send: Send) -> None:
     raise asyncio.CancelledError
 
 
+async def unwinds_slowly(scope: Scope, receive: Receive, send: Send) -> None:
+    note(f"{scope['path']} runs")
+    try:
+        await anyio.sleep(60)
+    finally:
+        note(f"{scope['path']} unwinds")
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(0.3)
+
+
 async def exits(scope: Scope, receive: Receive, send: Send) -> None:
     raise SystemExit(3)
 
@@ -324,48 +341,91 @@ async def overruns_for_ever(scope: Scope, receive: Receive, send: Send) -> None:
 # --- Frameworks -----------------------------------------------------------------------------------
 
 
+def thread(request: Request) -> Response:
+    return JSONResponse([_variable.get(), threading.current_thread().name])
+
+
+def sleep(request: Request) -> Response:
+    time.sleep(request.path_params["seconds"])
+    return PlainTextResponse("slept")
+
+
+def file(request: Request) -> Response:
+    return FileResponse(request.query_params["path"])
+
+
+async def upload(request: Request) -> Response:
+    return JSONResponse(len(await request.body()))
+
+
+async def stream(request: Request) -> Response:
+    """Send one event, and then nothing for a minute."""
+
+    async def events() -> AsyncIterator[str]:
+        try:
+            yield "data: first\n\n"
+            await anyio.sleep(60)
+        finally:
+            note(f"{request.url.path} has ended")
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+async def exact(request: Request) -> Response:
+    """Have something to do behind the last byte."""
+
+    async def blocks() -> AsyncIterator[str]:
+        yield "hel"
+        yield "lo"
+        await anyio.sleep(0.1)
+        note(f"{request.url.path} went on to its end")
+
+    done = BackgroundTask(note, f"{request.url.path} is done")
+    return StreamingResponse(blocks(), headers={"Content-Length": "5"}, background=done)
+
+
+async def raises(request: Request) -> Response:
+    raise RuntimeError("behind a middleware")
+
+
+async def middleware(request: Request, call_next: RequestResponseEndpoint) -> Response:
+    return await call_next(request)
+
+
+starlette = Starlette(
+    routes=[
+        Route("/starlette/thread", thread),
+        Route("/starlette/sleep/{seconds:float}", sleep),
+        Route("/starlette/file", file),
+        Route("/starlette/upload", upload, methods=["POST"]),
+        Route("/starlette/stream/{key}", stream),
+        Route("/starlette/exact/{key}", exact),
+        Route("/starlette/raises", raises, middleware=[Middleware(BaseHTTPMiddleware, dispatch=middleware)]),
+    ],
+)
+
+
 @functools.cache
-def framework() -> ASGIApp:
+def make_fastapi() -> ASGIApp:
     """Return a FastAPI app; made when it is first asked for, as the import takes its time."""
-    from fastapi import BackgroundTasks, FastAPI, Request
-    from fastapi.responses import FileResponse, StreamingResponse
+    from fastapi import BackgroundTasks, Depends, FastAPI, UploadFile
 
-    fastapi_app = FastAPI()
+    fastapi = FastAPI()
 
-    @fastapi_app.get("/framework/thread")
-    def thread() -> list[str]:
-        return [_variable.get(), threading.current_thread().name]
+    def connection(key: str) -> Iterator[str]:
+        yield f"connection of {key}"
+        note(f"connection of {key} is closed")
 
-    @fastapi_app.get("/framework/sleep/{seconds}")
-    def sleep(seconds: float) -> str:
-        time.sleep(seconds)
-        return "slept"
+    @fastapi.get("/fastapi/items/{key}")
+    def items(key: str, tasks: BackgroundTasks, connection: str = Depends(connection)) -> list[str]:
+        tasks.add_task(note, f"background of {key} has run")
+        return [connection, threading.current_thread().name]
 
-    @fastapi_app.api_route("/framework/file", methods=["GET", "HEAD"])
-    def file(path: str) -> FileResponse:
-        return FileResponse(path)
+    @fastapi.post("/fastapi/upload")
+    async def upload(file: UploadFile) -> int:
+        return len(await file.read())
 
-    @fastapi_app.post("/framework/upload")
-    async def upload(request: Request) -> int:
-        return len(await request.body())
-
-    @fastapi_app.get("/framework/stream/{key}")
-    async def stream(key: str) -> StreamingResponse:
-        async def events() -> AsyncIterator[str]:
-            try:
-                yield "data: first\n\n"
-                await anyio.sleep(60)
-            finally:
-                note(f"stream {key} has ended")
-
-        return StreamingResponse(events(), media_type="text/event-stream")
-
-    @fastapi_app.get("/framework/background/{key}")
-    def background(key: str, tasks: BackgroundTasks) -> str:
-        tasks.add_task(note, f"background {key} has run")
-        return "hello"
-
-    return fastapi_app
+    return fastapi
 
 
 # --- Lifespans, and all together ------------------------------------------------------------------
@@ -403,7 +463,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await lifespan(scope, receive, send)
         return
     name = scope["path"].removeprefix(scope["root_path"]).split("/")[1]
-    await (framework() if name == "framework" else _apps[name])(scope, receive, send)
+    await (make_fastapi() if name == "fastapi" else _apps[name])(scope, receive, send)
 
 
 class FailsAtFirst:

@@ -124,7 +124,7 @@ KINDS = [
         "from socketserver import ThreadingMixIn\n"
         "from wsgiref.simple_server import WSGIServer, make_server\n"
         "class Threading(ThreadingMixIn, WSGIServer):\n"
-        "    daemon_threads = True\n"
+        "    daemon_threads, request_queue_size = True, 64\n"
         "make_server('127.0.0.1', {port}, app, Threading).serve_forever()",
         takes_chunks=False,
         continues=False,
@@ -495,7 +495,7 @@ def test_client_leaves_while_it_is_sent_to(server: Server, puppet: Puppet) -> No
     pid_of(server)
 
 
-@on(where=lambda kind: kind.shows_client)
+@on(where=lambda kind: kind.shows_client and (not kind.variant or kind.name == "waitress-lookahead"))
 def test_clients_leave_while_the_app_is_quiet(kind: Kind, server: Server) -> None:
     """In an idle stream, and in a long poll, an app hears of it where the server shows the connection."""
     with contextlib.ExitStack() as at_the_end:
@@ -579,6 +579,24 @@ def test_faulty_app_ends_at_once(server: Server, name: str, expected: str) -> No
         assert expected in ("error", "cut")
     assert outcome(server, f"/{name}") == expected
     pid_of(server)
+
+
+@on("gunicorn-gthread", "gunicorn-gevent")
+def test_loop_that_dies_answers_all(server: Server) -> None:
+    """Where a task of the app's ends the loop, a request that comes meanwhile gets an answer, too."""
+
+    def count(text: str) -> int:
+        return server.output().count(f"</without-lifespan/unwinds_slowly {text}>")
+
+    ran, unwound = count("runs"), count("unwinds")
+    with ThreadPoolExecutor(3) as clients:
+        first = clients.submit(outcome, server, "/without-lifespan/unwinds_slowly", timeout=5)
+        wait_until(lambda: count("runs") > ran)
+        second = clients.submit(outcome, server, "/without-lifespan/exits_in_a_task", timeout=5)
+        wait_until(lambda: count("unwinds") > unwound)
+        third = clients.submit(outcome, server, "/without-lifespan/slow/0.5", timeout=5)
+        assert [first.result(), second.result()] == ["error", "error"]
+        assert third.result() in ("error", "slept")
 
 
 @pytest.mark.parametrize("name", ["raises_in_chunks", "leaves_chunks_unfinished"])
@@ -692,7 +710,7 @@ def big_file() -> Iterator[Path]:
 
 def test_file(server: Server, big_file: Path) -> None:
     """Starlette's FileResponse goes through the server's wsgi.file_wrapper, ranges by the app."""
-    url, content = f"/framework/file?path={big_file}", big_file.read_bytes()
+    url, content = f"/starlette/file?path={big_file}", big_file.read_bytes()
     assert server.client.get(url).content == content
     head = server.client.head(url)
     assert (head.headers["content-length"], head.content) == (str(len(content)), b"")
@@ -700,28 +718,55 @@ def test_file(server: Server, big_file: Path) -> None:
     assert (part.status_code, part.content) == (206, content[10_000_000:10_100_000])
 
 
+def test_starlettes_threads_and_bodies(server: Server) -> None:
+    """Endpoints in threads and request bodies do as on an ASGI server."""
+    assert server.client.get("/starlette/thread").json() == ["unset", "AnyIO worker thread"]
+    assert server.client.post("/starlette/upload", content=b"x" * 200_000).json() == 200_000
+
+
+@on("gunicorn-sync", "gunicorn-gthread", "gunicorn-gevent", "uwsgi-threads", "mod_wsgi")
 def test_fastapi(server: Server) -> None:
-    """Endpoints in threads, request bodies and background tasks do as on an ASGI server."""
+    """Endpoints in threads, dependencies, forms and background tasks do as on an ASGI server."""
     key = uuid4().hex
-    variable, thread = server.client.get("/framework/thread").json()
-    assert (variable, thread) == ("unset", "AnyIO worker thread")
-    assert server.client.post("/framework/upload", content=b"x" * 200_000).json() == 200_000
-    assert server.client.get(f"/framework/background/{key}").json() == "hello"
+    connection, thread = server.client.get(f"/fastapi/items/{key}").json()
+    assert (connection, thread) == (f"connection of {key}", "AnyIO worker thread")
+    wait_until(lambda: f"background of {key} has run" in server.output())
+    wait_until(lambda: f"connection of {key} is closed" in server.output())
+    assert server.client.post("/fastapi/upload", files={"file": b"x" * 200_000}).json() == 200_000
 
-    def has_run() -> bool:
-        pid_of(server)  # where threads do not run between requests
-        return f"background {key} has run" in server.output()
 
-    wait_until(has_run)
+@on("gunicorn-gthread")
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_stream_goes_on_behind_its_last_byte(server: Server, method: str) -> None:
+    """What an app does after the last byte that goes to the client is done, as on an ASGI server.
+
+    The response is complete for the client by its Content-Length, or as it is one to HEAD.
+    """
+    path = f"/starlette/exact/{uuid4().hex}"
+    assert server.client.request(method, path).text == ("hello" if method == "GET" else "")
+    wait_until(lambda: f"{path} is done" in server.output(), timeout=2)
+    assert f"{path} went on to its end" in server.output()
+
+
+@on("gunicorn-gthread")
+def test_error_behind_a_middleware_is_logged(server: Server) -> None:
+    """What the app raises after its response is logged as it is.
+
+    Starlette's middleware raises it out of a task group, so that it refers to a group that holds it.
+    """
+    assert server.client.get("/starlette/raises").status_code == 500
+    wait_until(lambda: "RuntimeError: behind a middleware" in server.output())
+    assert "the ASGI app raised after its response was complete" in server.output()
+    assert "RecursionError" not in server.output()
 
 
 @on("gunicorn-gthread", "gunicorn-gevent", "uwsgi-threads")
 def test_client_leaves_starlettes_stream(server: Server) -> None:
     """Starlette ends a StreamingResponse of its own accord once the client has left."""
-    key = uuid4().hex
-    with server.client.stream("GET", f"/framework/stream/{key}", headers={"Connection": "close"}) as response:
+    path = f"/starlette/stream/{uuid4().hex}"
+    with server.client.stream("GET", path, headers={"Connection": "close"}) as response:
         assert next(response.iter_text()) == "data: first\n\n"
-    wait_until(lambda: f"stream {key} has ended" in server.output(), SEES_LEAVING)
+    wait_until(lambda: f"{path} has ended" in server.output(), SEES_LEAVING)
 
 
 def test_fifty_requests_at_once(server: Server) -> None:
@@ -729,7 +774,7 @@ def test_fifty_requests_at_once(server: Server) -> None:
 
     def request(number: int) -> bool:
         body = b"x" * (1000 + number)
-        path = ("/digest", "/framework/upload")[number % 2]
+        path = ("/digest", "/starlette/upload")[number % 2]
         with server.connect() as connection:
             head = request_head(path, f"Content-Length: {len(body)}", "Connection: close", method="POST")
             connection.sendall(head + body)
@@ -741,11 +786,9 @@ def test_fifty_requests_at_once(server: Server) -> None:
 
 
 @on("gunicorn-gevent", "gevent-pywsgi")
-@pytest.mark.parametrize("path", ["/slow/0.5", "/framework/sleep/0.5"])
+@pytest.mark.parametrize("path", ["/slow/0.5", "/starlette/sleep/0.5"])
 def test_greenlets_run_side_by_side(server: Server, path: str) -> None:
     """Requests that wait, on the loop or in a thread, wait together on one gevent worker."""
-    server.client.get("/framework/thread")  # the import takes its time
-
     with ThreadPoolExecutor(20) as clients:
         start = time.monotonic()
         answers = list(clients.map(lambda _: outcome(server, path, timeout=5), range(20)))
@@ -758,7 +801,7 @@ def test_greenlets_run_side_by_side(server: Server, path: str) -> None:
 def test_other_event_loops(server: Server, puppet: Puppet, backend: str) -> None:
     """trio and uvloop serve as asyncio does, and hear of a client that leaves."""
     assert server.client.post(f"/{backend}/digest", content=b"x" * 200_000).json()["total"] == 200_000
-    assert server.client.get(f"/{backend}/framework/thread").json()[0] == "unset"
+    assert server.client.get(f"/{backend}/starlette/thread").json()[0] == "unset"
     assert outcome(server, f"/{backend}/raises_before_start") == outcome(server, "/native/raises")
     with server.connect() as connection:
         connection.sendall(request_head(f"/{backend}{puppet.path}"))
@@ -885,8 +928,9 @@ def script(code: str, *, env: dict[str, str] | None = None, timeout: float = 5) 
         text=True,
     ) as process:
         assert process.stdout is not None
+        lines: list[str] = []
+        left = time.monotonic()
         try:
-            lines = []
             for line in process.stdout:
                 lines.append(line)
                 left = time.monotonic()
@@ -994,6 +1038,96 @@ print("leaving")
     assert output == "leaving\nclosed in a thread\n", errors
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_request_that_comes_during_the_shutdown(backend: str) -> None:
+    """A request whose body is still being read when the app shuts down is refused, and the shutdown completed."""
+    code = f"""
+import anyio, io, threading
+from bridge import ASGIToWSGI
+from wsgiref.util import setup_testing_defaults
+
+reading, shutting_down = threading.Event(), threading.Event()
+
+class SlowInput(io.BytesIO):
+    def read(self, size):
+        reading.set()
+        shutting_down.wait()
+        return b"x" * size
+
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        print("the app was called")
+        return
+    await receive()
+    await send({{"type": "lifespan.startup.complete"}})
+    await receive()
+    shutting_down.set()
+    await anyio.sleep(0.3)
+    print("shut down")
+    await send({{"type": "lifespan.shutdown.complete"}})
+
+def request():
+    environ = {{"wsgi.input": SlowInput(), "CONTENT_LENGTH": "5"}}
+    setup_testing_defaults(environ)
+    try:
+        adapter(environ, lambda *_: None)
+    except Exception as error:
+        print(type(error).__name__)
+
+adapter = ASGIToWSGI(app, backend={backend!r})
+adapter.start()
+thread = threading.Thread(target=request, daemon=True)
+thread.start()
+reading.wait()
+adapter.close()
+thread.join(2)
+"""
+    output, errors, _ = script(code)
+    assert sorted(output.splitlines()) == ["AdapterClosed", "shut down"], errors
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_adapter_that_is_closed_while_it_starts(backend: str) -> None:
+    """An app that has started is shut down, and its loop ends, whenever close() comes."""
+    code = f"""
+import threading, time
+from bridge import AdapterClosed, ASGIToWSGI
+
+started = shut_down = 0
+
+async def app(scope, receive, send):
+    global started, shut_down
+    await receive()
+    await send({{"type": "lifespan.startup.complete"}})
+    started += 1
+    await receive()
+    shut_down += 1
+    await send({{"type": "lifespan.shutdown.complete"}})
+
+def start(adapter, begun):
+    begun.set()
+    try:
+        adapter.start()
+    except AdapterClosed:
+        pass
+
+for number in range(100):
+    adapter, begun = ASGIToWSGI(app, backend={backend!r}), threading.Event()
+    thread = threading.Thread(target=start, args=(adapter, begun))
+    thread.start()
+    begun.wait()
+    time.sleep(number % 20 / 10_000)
+    adapter.close()
+    thread.join()
+deadline = time.monotonic() + 1
+while threading.active_count() > 1 and time.monotonic() < deadline:
+    time.sleep(0.01)
+print(started - shut_down, "not shut down,", threading.active_count() - 1, "threads left")
+"""
+    output, errors, _ = script(code, timeout=20)
+    assert output == "0 not shut down, 0 threads left\n", errors
+
+
 # --- What it takes --------------------------------------------------------------------------------
 
 
@@ -1043,7 +1177,7 @@ def test_nothing_is_left_behind(gthread: Server) -> None:
             ("/ticking", 0, 0, b"tick"),
             ("/slow/0.1", 0, 0, b""),  # leaves before the response
             ("/raises_in_body", 0, 0, b"start"),
-            ("/framework/thread", 0, 0, b"thread"),
+            ("/starlette/thread", 0, 0, b"thread"),
         )[number % 8]
         with gthread.connect() as connection:
             connection.sendall(request_head(path, f"Content-Length: {body}", method="POST" if body else "GET"))

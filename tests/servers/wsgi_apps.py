@@ -286,11 +286,11 @@ def accomplished(environ: Environ, start_response: StartResponse) -> Iterable[by
     class Stream:
         def __iter__(self) -> Iterator[bytes]:
             yield b"one,"
-            time.sleep(0.1)
+            time.sleep(0.05)
             yield b"two"
 
         def close(self) -> None:
-            _note(environ, f"disconnected is {environ['bridge.disconnected'].wait(0.2)}")
+            _note(environ, f"disconnected is {environ['bridge.disconnected'].wait(0.1)}")
 
     start_response("200 OK", TEXT)
     return Stream()

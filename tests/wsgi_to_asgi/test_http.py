@@ -828,35 +828,53 @@ async def test_a_client_that_leaves_behind_an_unread_body_is_noticed() -> None:
     assert blocks.closed == 1
 
 
-async def test_a_body_left_unread_for_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An app that streams on and leaves a large body unread loses the rest, so that its client can be seen to leave."""
+@pytest.mark.parametrize("sends", [True, False])
+async def test_a_body_left_unread_for_long_goes_to_disk(monkeypatch: pytest.MonkeyPatch, sends: bool) -> None:
+    """Of a large body that the app leaves unread nothing is lost, and its client can be seen to leave."""
     monkeypatch.setattr(bridge.wsgi_to_asgi.http, "_PATIENCE", 0.05)
-    dropped, left = threading.Event(), threading.Event()
-    errors: list[str] = []
+    proceed = threading.Event()
+    results: list[Any] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         start_response(OK, [])
-        while not dropped.wait(0.01):
-            yield b"tick"
-        try:
-            environ["wsgi.input"].read()
-        except AppProtocolError as error:
-            errors.append(str(error))
-        try:
-            while True:
-                yield b"tick"
-        finally:
-            left.set()
+        if sends:
+            yield b"one"
+        results.append(environ["bridge.disconnected"].is_set())
+        assert proceed.wait(5)
+        results.append(sum(len(block) for block in iter(lambda: environ["wsgi.input"].read(70_000), b"")))
+        results.append(environ["bridge.disconnected"].wait(5))
 
     server = ASGIServer(app_of(app), blocks=[bytes(100_000)] * 40)
-    with anyio.fail_after(5):
+    with anyio.fail_after(10):
         async with server.running():
             await eventually(lambda: server.receive_calls > 40)
-            dropped.set()
-            await eventually(lambda: errors)
+            proceed.set()
+            await eventually(lambda: len(results) == 2)
             server.disconnect()
-    assert "unread" in errors[0]
-    assert left.is_set()
+    assert results == [False, 4_000_000, True]
+
+
+async def test_a_body_cannot_be_read_after_the_response() -> None:
+    """A read, or a wait, in close() meets the end of the response, and not one that nobody would end."""
+    results: list[Any] = []
+
+    class Reading(Blocks):
+        def app(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+            self.environ = environ
+            return super().app(environ, start_response)
+
+        def close(self) -> None:
+            with pytest.raises(ClientDisconnected):
+                self.environ["wsgi.input"].read()
+            results.append(self.environ["bridge.disconnected"].wait())
+            super().close()
+
+    blocks = Reading([b"x"])
+    server = ASGIServer(app_of(blocks.app), blocks=[])
+    server.feed(b"abc", more_body=True)
+    with anyio.fail_after(5):
+        await server.run()
+    assert (results, blocks.closed) == ([False], 1)
 
 
 async def test_an_app_that_yields_nothing_is_told_that_its_client_left() -> None:

@@ -251,8 +251,13 @@ class ResponseFromWSGI:
         return self._start
 
     @property
+    def ready(self) -> bool:
+        """Whether there is a start to begin with."""
+        return self._start is not None
+
+    @property
     def length(self) -> BodyLength:
-        """The body's length, declared and passed on; after `begin()`."""
+        """The body's length, declared and passed on; once `ready`."""
         assert self._length is not None
         return self._length
 

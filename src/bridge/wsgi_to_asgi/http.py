@@ -25,7 +25,7 @@ from bridge.sansio.request import environ_from_scope
 from bridge.sansio.response import ResponseFromWSGI, check_chunk, check_iterable, native_from_app_headers
 from bridge.types import Environ, ExcInfo, Headers, Message, Receive, Scope, Send, Write, WSGIApp
 from bridge.wsgi_to_asgi.runner import WorkerThreads, lend_loop_to_asgiref
-from bridge.wsgi_to_asgi.streams import Disconnected, FileWrapper, RequestStream, spool_input
+from bridge.wsgi_to_asgi.streams import Disconnected, FileWrapper, RequestStream, Spool, spool_input
 
 _logger = logging.getLogger("bridge")
 
@@ -33,7 +33,7 @@ _logger = logging.getLogger("bridge")
 _LIMIT = 64 * 1024
 # How much of a body is taken before the app reads it, as only behind it stands that the client has left.
 _READ_AHEAD = 1024 * 1024
-# How long an app may go on sending and leave such a body unread, in seconds, before the rest of it is given up.
+# How long a body beyond that waits for the app to read on, in seconds, before the rest of it goes to disk.
 _PATIENCE = 5.0
 # How often a sleeping worker thread looks whether its loop is still there, in seconds.
 _LOOP_CHECK = 5.0
@@ -109,7 +109,7 @@ class HTTPExchange:
         self._room = self._loop.event()  # more is wanted in the inbox
         self._body_ended = False
         self._arrived = 0  # bytes of the request body
-        self._dropping = False  # what comes of it now is lost
+        self._spool: Spool | None = None  # for what comes of it now
         self._streaming = False  # the response has begun, and its end is not in sight
         self._complete = False  # the response has ended
         self._transmitted = 0
@@ -150,6 +150,8 @@ class HTTPExchange:
         finally:
             self._finished = True
             self._wake_threads()
+            if self._spool is not None:
+                self._spool.close()
         self.raise_outcome()
 
     async def fetch_body(self) -> None:
@@ -161,8 +163,10 @@ class HTTPExchange:
                     body = message.get("body") or b""
                     if not isinstance(body, bytes):
                         raise ServerProtocolError(f"the body of http.request must be bytes, got {body!r:.80}")
-                    if not self._dropping:
+                    if self._spool is None:
                         self._inbox.append(body)
+                    else:
+                        self._spool.put(body)
                     self._arrived += len(body)
                     self._body_ended = not message.get("more_body")
                     _wake(self._body_lock)
@@ -231,18 +235,19 @@ class HTTPExchange:
                 self._streaming = not (outbox and outbox[0] is _Mark.END)
                 if not self._streaming:
                     outbox.popleft()
-                    self._complete = True
+                    self._set_complete()
                 await self._send({"type": "http.response.body", "body": item, "more_body": self._streaming})
                 self._transmitted += len(item)
                 _wake(self._sent_lock)
             elif isinstance(item, _Mark):  # END, behind blocks that have left
-                self._streaming, self._complete = False, True
+                self._streaming = False
+                self._set_complete()
                 await self._send({"type": "http.response.body", "body": b"", "more_body": False})
             else:
                 self._streaming = item["type"] == "http.response.start"
-                self._complete = item["type"] == "http.response.pathsend"
                 await self._send(item)
-                if self._complete:
+                if item["type"] == "http.response.pathsend":
+                    self._set_complete()
                     self._transmitted += 1
                     _wake(self._sent_lock)
         except OSError:
@@ -261,20 +266,26 @@ class HTTPExchange:
         """Receive beside the response: the request's body, and `http.disconnect`, which is all that some servers say.
 
         What the app leaves unread is taken up to a limit, behind which a client that leaves would
-        go unnoticed. So an app that goes on sending, and does not read, loses the rest.
+        go unnoticed. So after a while the rest goes to disk.
         """
         while not self.gone and not self._complete:
-            if self._body_ended or self._dropping or self._arrived - self._consumed < _READ_AHEAD:
+            if self._body_ended or self._spool is not None or self._arrived - self._consumed < _READ_AHEAD:
                 ended = self._body_ended
                 await self.fetch_body()
                 if ended:
                     return  # the client has left, or the server goes on about a body that has ended
             else:
-                consumed, transmitted = self._consumed, self._transmitted
+                consumed = self._consumed
                 with anyio.move_on_after(_PATIENCE):
                     await self._room.wait()
                     self._room = self._loop.event()
-                self._dropping = self._consumed == consumed and self._transmitted > transmitted
+                if self._consumed == consumed:
+                    self._spool = Spool()
+
+    def _set_complete(self) -> None:
+        """Note that the response has ended: the server gives no more of the request."""
+        self._complete = True
+        self._wake_threads()
 
     def _leave(self) -> None:
         """Let everybody know that there is no client any more."""
@@ -350,14 +361,12 @@ class HTTPExchange:
     def _send_path(self, wrapper: FileWrapper) -> bool:
         """Have the server send the file by itself, if it can and the file is fit for it."""
         response = self._response
-        if response.begun:
+        if response.begun or not response.ready or response.length.bodiless:
             return False
-        start = response.begin()
-        path = None if response.length.bodiless else wrapper.maybe_path(response.length.declared)
+        path = wrapper.maybe_path(response.length.declared)
         if path is None:
-            self._outbox.append(start)
             return False
-        self._outbox.extend([start, {"type": "http.response.pathsend", "path": path}])
+        self._outbox.extend([response.begin(), {"type": "http.response.pathsend", "path": path}])
         self._ended = True
         self._produced += 1
         self._tell()
@@ -426,13 +435,13 @@ class HTTPExchange:
                 if block := self._inbox.popleft():
                     self._consumed += len(block)
                     return block
-            elif self._dropping:
-                raise AppProtocolError(
-                    f"the app left more than {_READ_AHEAD} bytes of its request body unread for {_PATIENCE:g} s "
-                    "while it went on sending, and the rest was dropped"
-                )
+            elif self._spool is not None and (block := self._spool.take()):
+                self._consumed += len(block)
+                return block
             elif ended:
                 return b""
+            elif self._complete and not self.gone:
+                raise ClientDisconnected("the response has ended, and with it the request body")
             elif self.gone or self._finished:
                 raise ClientDisconnected
             else:
@@ -475,7 +484,7 @@ class HTTPExchange:
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         lock = binary_semaphore()
         self._waiting.append(lock)
-        while not self.gone and not self._finished and (left := deadline - time.monotonic()) > 0:
+        while not (self.gone or self._complete or self._finished) and (left := deadline - time.monotonic()) > 0:
             if not lock.acquire(timeout=min(left, _LOOP_CHECK)):
                 self._is_loop_there()
         with contextlib.suppress(ValueError):  # who woke us took it out

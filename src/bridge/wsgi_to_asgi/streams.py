@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -81,6 +82,35 @@ class FileWrapper:
             return None
         plain = stat.S_ISREG(status.st_mode)
         return name if same and at_start and plain and length in (None, status.st_size) else None
+
+
+class Spool:
+    """A queue of bytes on disk, for one thread that puts and one that takes."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  # close() is below
+        self._lock = threading.Lock()
+        self._put = 0
+        self._taken = 0
+
+    def put(self, block: bytes) -> None:
+        with self._lock:
+            self._file.seek(self._put)
+            self._put += self._file.write(block)
+
+    def take(self) -> bytes:
+        """Return what there is, up to 64 KiB; b"" if that is nothing."""
+        with self._lock:
+            if self._file.closed:
+                return b""
+            self._file.seek(self._taken)
+            block = self._file.read(_BLOCK_SIZE)
+            self._taken += len(block)
+            return block
+
+    def close(self) -> None:
+        with self._lock:
+            self._file.close()
 
 
 def spool_input(environ: Environ, stack: contextlib.ExitStack) -> None:
