@@ -463,9 +463,11 @@ def test_content_length_may_be_said_twice() -> None:
 def test_start_response_stores_a_start_message() -> None:
     """Status and headers become http.response.start; nothing has begun by that (ASGI HTTP spec, Response Start)."""
     answer = ResponseFromWSGI("GET")
+    was_ready = answer.ready
     answer.start_response("404 Nope", [("Content-Length", "3"), ("Set-Cookie", "a"), ("Set-Cookie", "b")])
     before, message, after = answer.begun, answer.begin(), answer.begun
     assert (before, after) == (False, True)
+    assert (was_ready, answer.ready) == (False, True)
     assert message == {
         "type": "http.response.start",
         "status": 404,
@@ -513,6 +515,7 @@ def test_start_response_that_failed_has_been_called(status: str, headers: Header
         answer.start_response(OK, [])
     with pytest.raises(AppProtocolError, match="without calling start_response"):
         answer.begin()
+    assert not answer.ready
     answer.start_response("500 Oops", [], exc_info())
     assert answer.begin()["status"] == 500
 

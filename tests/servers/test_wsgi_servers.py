@@ -327,9 +327,7 @@ def assert_idle(pid: int) -> None:
 # --- Requests -------------------------------------------------------------------------------------
 
 
-@on(where=lambda kind: True)
-def test_every_worker_answers(kind: Kind, server: Server) -> None:
-    """An adapter that was made before a fork works after it, in each of the processes."""
+def assert_every_worker_answers(kind: Kind, server: Server) -> None:
     pids: set[int] = set()
 
     def all_have_answered() -> bool:
@@ -337,6 +335,11 @@ def test_every_worker_answers(kind: Kind, server: Server) -> None:
         return len(pids) == kind.workers
 
     wait_until(all_have_answered)
+
+
+def test_every_worker_answers(kind: Kind, server: Server) -> None:
+    """An adapter that was made before a fork works after it, in each of the processes."""
+    assert_every_worker_answers(kind, server)
 
 
 def test_body_is_streamed_in_bounded_blocks(server: Server) -> None:
@@ -515,12 +518,10 @@ def test_clients_leave_while_the_app_is_quiet(kind: Kind, server: Server) -> Non
             assert puppet.reply("receive", SEES_LEAVING) == DISCONNECT
             assert "OSError" in puppet.send(b"more")
 
-        idle, polling = (at_the_end.enter_context(contextlib.closing(Puppet())) for _ in range(2))
-        leave(idle, streaming=True)
-        if not kind.parallel:
-            hear(idle)
+        polling, idle = (at_the_end.enter_context(contextlib.closing(Puppet())) for _ in range(2))
         leave(polling, streaming=False)
         if kind.parallel:
+            leave(idle, streaming=True)
             hear(idle)
         hear(polling)
     pid_of(server)
@@ -760,7 +761,7 @@ def test_error_behind_a_middleware_is_logged(server: Server) -> None:
     assert "RecursionError" not in server.output()
 
 
-@on("gunicorn-gthread", "gunicorn-gevent", "uwsgi-threads")
+@on("gunicorn-gthread")
 def test_client_leaves_starlettes_stream(server: Server) -> None:
     """Starlette ends a StreamingResponse of its own accord once the client has left."""
     path = f"/starlette/stream/{uuid4().hex}"
@@ -865,6 +866,7 @@ def test_lifespan_ends_with_the_server(kind: Kind) -> None:
 def test_killed_worker_is_replaced(kind: Kind) -> None:
     """What a worker leaves behind does not keep the next one from serving, and from ending in good order."""
     with running(kind) as server:
+        assert_every_worker_answers(kind, server)
         pid = pid_of(server)
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not Path(f"/proc/{pid}").exists())
@@ -901,9 +903,9 @@ def test_server_ends_with_requests_in_flight(kind: Kind, puppet: Puppet) -> None
 def test_gevent_patches_after_the_import(kind: Kind) -> None:
     """An adapter that was imported before gevent patched the process works after it."""
     with running(kind) as server:
-        assert outcome(server, "/hello") == "hello"
+        assert outcome(server, "/hello", timeout=5) == "hello"
         with ThreadPoolExecutor(5) as clients:
-            assert list(clients.map(lambda _: outcome(server, "/slow/0.3"), range(5))) == ["slept"] * 5
+            assert list(clients.map(lambda _: outcome(server, "/slow/0.3", timeout=5), range(5))) == ["slept"] * 5
 
 
 @on("gunicorn-gthread-preload")
@@ -989,6 +991,24 @@ print("leaving")
     )
     output, errors, seconds = script(f"FIRST = {first!r}\n{code}")
     assert output == "leaving\nAdapterClosed\n"
+    assert "<shutdown of" in errors
+    assert seconds < 2
+
+
+def test_interpreter_ends_with_a_server_in_a_thread() -> None:
+    """A wsgiref server in a daemon thread does not keep the app from shutting down, or the interpreter from ending."""
+    code = f"""
+import threading, urllib.request
+from wsgiref.simple_server import make_server
+from {APPS} import wsgi_app
+
+server = make_server("127.0.0.1", 0, wsgi_app)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+print(urllib.request.urlopen(f"http://127.0.0.1:{{server.server_port}}/hello").read())
+print("leaving")
+"""
+    output, errors, seconds = script(code)
+    assert output == "b'hello'\nleaving\n"
     assert "<shutdown of" in errors
     assert seconds < 2
 

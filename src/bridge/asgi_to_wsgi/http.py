@@ -7,11 +7,13 @@ one side tells the other goes through a deque and a wake-up; no attribute is wri
 import contextvars
 import logging
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 
 from bridge.asgi_to_wsgi.runner import LoopThread
 from bridge.asgi_to_wsgi.servers import maybe_client_check
@@ -28,6 +30,8 @@ _logger = logging.getLogger("bridge")
 # How much of a body may be on the way: the high-water mark of asyncio's transports and of uvicorn.
 # A request body up to this size is read before the app starts, which saves a hop.
 _LIMIT = 64 * 1024
+# How long an app may go on with the body of a response that has none (to HEAD, say), in seconds.
+_SURPLUS_TIME = 1.0
 # How often a WSGI thread that waits looks whether its client is still there, in seconds.
 _CLIENT_CHECK = 1.0
 
@@ -79,6 +83,7 @@ class HTTPExchange:
         self._inbox: deque[tuple[bytes, bool]] = deque()
         self._response = ResponseFromASGI(scope["method"])
         self._state = "nothing sent"
+        self._ended_at = 0.0
         self._ended = False  # the client has all of it, though the app may have more to say
         self._gone = False
         self._produced = 0
@@ -136,7 +141,7 @@ class HTTPExchange:
             _logger.error("the ASGI app raised after %s", when, exc_info=error)
 
     async def _receive(self) -> Message:
-        while not self._ended and not self._gone:
+        while self._state != DONE and not self._gone:
             if self._inbox:
                 body, more_body = self._inbox.popleft()
                 return {"type": "http.request", "body": body, "more_body": more_body}
@@ -159,7 +164,7 @@ class HTTPExchange:
             self._response.start(message)
         elif message_type == "http.response.body":
             if self._ended and message.get("body") and message.get("more_body"):
-                raise ClientDisconnected("the response has no room for more")
+                await self._pass_surplus()
             items.append(self._response.pass_on(message))
         elif message_type == "http.response.pathsend":
             items.append(self._open(message))
@@ -171,7 +176,9 @@ class HTTPExchange:
         ):
             # Of HEAD, 204, 304 and a body that has its Content-Length the client has all, whatever follows.
             self._ended = True
+            self._ended_at = time.monotonic()
             items.append(None)
+        if state == DONE:
             self._wake_waiters()  # who waits in receive() hears of the end
         if items:
             self._outbox.extend(items)
@@ -179,6 +186,14 @@ class HTTPExchange:
             if isinstance(items[0], bytes):
                 self._produced += len(items[0])
                 await self._make_room()
+
+    async def _pass_surplus(self) -> None:
+        """Stop an app that goes on beyond what its client can get; one that does so for a moment may."""
+        if not self._response.length.bodiless or time.monotonic() - self._ended_at > _SURPLUS_TIME:
+            self._gone = True
+            self._wake_waiters()
+            raise ClientDisconnected("the response has no room for more")
+        await anyio.lowlevel.checkpoint()  # or the loop would do nothing else
 
     def _open(self, message: Message) -> bytes | File:
         """Open the file of an http.response.pathsend; OSError reaches the app."""
@@ -394,13 +409,11 @@ def _maybe_content_length(environ: Environ) -> int | None:
     return None if environ.get("wsgi.input_terminated") else 0
 
 
-def _is_of_disconnect(error: BaseException | None) -> bool:
+def _is_of_disconnect(error: BaseException | None, seen: frozenset[int] = frozenset()) -> bool:
     """Return whether `error` is our ClientDisconnected, or was raised because of it."""
-    seen = 0
-    while error is not None and seen < 20:
-        if isinstance(error, ClientDisconnected):
-            return True
-        if isinstance(error, BaseExceptionGroup):
-            return all(_is_of_disconnect(inner) for inner in error.exceptions)
-        error, seen = error.__cause__ or error.__context__, seen + 1
-    return False
+    if error is None or id(error) in seen:  # an exception may refer to a group that holds it
+        return False
+    seen |= {id(error)}
+    if isinstance(error, BaseExceptionGroup):
+        return all(_is_of_disconnect(inner, seen) for inner in error.exceptions)
+    return isinstance(error, ClientDisconnected) or _is_of_disconnect(error.__cause__ or error.__context__, seen)

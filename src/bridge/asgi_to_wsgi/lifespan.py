@@ -60,6 +60,8 @@ class Lifespan:
 
     async def shutdown(self) -> None:
         """Tell the app to shut down, and wait until it has."""
+        if self._order == "starting":
+            self._order = "failed"  # given up: an app that completes its startup now is told so by send()
         if self._order == "serving" and not self._ended:
             self._order = "stopping"
             self._wake()

@@ -68,6 +68,7 @@ class LoopThread:
         self._thread = threading.Thread(target=self._run, name="ASGIToWSGI loop", daemon=True)
         self._started = binary_semaphore()
         self._serving = False
+        self._stopped = False
         self._start_error: BaseException | None = None
         self._startup: anyio.CancelScope | None = None
         self._stop: Event
@@ -102,6 +103,7 @@ class LoopThread:
         if self._startup is not None:
             try:
                 self.loop.call_soon(self._startup.cancel)
+                self.loop.call_soon(self._stop.set)
             except RuntimeError:
                 pass  # it has ended by itself
 
@@ -159,7 +161,10 @@ class LoopThread:
         finally:
             self.ended = True
             self._fail_jobs()
-            if not self._serving and self._started.locked():
+            if self._serving:
+                for job in list(self._tasks.running):  # tasks that came while the loop was dying
+                    job.fail(AdapterClosed("the ASGI app's event loop has ended"))
+            elif self._started.locked():
                 self._started.release()
 
     async def _main(self) -> None:
@@ -179,9 +184,10 @@ class LoopThread:
                     error = StartupFailed(f"the ASGI app's startup took longer than {self._startup_timeout:g} seconds")
                 except StartupFailed as failed:
                     error = failed
-            if error is None and self._start_error is None:
-                self.state = lifespan.state if lifespan.supported else None
-                await self._serve()
+            if error is None:
+                if self._start_error is None:
+                    self.state = lifespan.state if lifespan.supported else None
+                    await self._serve()
                 with anyio.move_on_after(self._shutdown_timeout) as scope:
                     await lifespan.shutdown()
                 if scope.cancelled_caught:
@@ -197,11 +203,15 @@ class LoopThread:
             self._started.release()
             await self._stop.wait()
             await self._tasks.drain(self._grace)
+            self._stopped = True
 
     def _spawn_jobs(self) -> None:
         self._told = False
         while self._jobs:
             job = self._jobs.popleft()
+            if self._stopped:
+                job.fail(_closed_meanwhile())
+                continue
             job.context.run(set_async_library, self._backend)
             self._tasks.spawn(job)
 
@@ -215,30 +225,30 @@ class _AsyncioTasks:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._running: dict[Job, asyncio.Task[None]] = {}
+        self.running: dict[Job, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> "_AsyncioTasks":
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        for job, task in self._running.items():
+        for job, task in self.running.items():
             job.fail(_closed_meanwhile())
             task.cancel()
         await self.drain(_UNWIND_TIMEOUT)
 
     def spawn(self, job: Job) -> None:
-        self._running[job] = self._loop.create_task(self._run(job), context=job.context)
+        self.running[job] = self._loop.create_task(self._run(job), context=job.context)
 
     async def _run(self, job: Job) -> None:
         try:
             await job.run()
         finally:
-            del self._running[job]
+            del self.running[job]
 
     async def drain(self, grace: float) -> None:
         """Wait until no job runs, up to `grace` seconds."""
-        if self._running:
-            await asyncio.wait(self._running.values(), timeout=grace)
+        if self.running:
+            await asyncio.wait(self.running.values(), timeout=grace)
 
 
 class _TrioTasks:
@@ -246,7 +256,7 @@ class _TrioTasks:
 
     def __init__(self) -> None:
         self._task_group = anyio.create_task_group()
-        self._running: set[Job] = set()
+        self.running: set[Job] = set()
         self._idle = anyio.Event()
 
     async def __aenter__(self) -> "_TrioTasks":
@@ -254,26 +264,26 @@ class _TrioTasks:
         return self
 
     async def __aexit__(self, *exc_info: Any) -> None:
-        for job in self._running:
+        for job in self.running:
             job.fail(_closed_meanwhile())
         self._task_group.cancel_scope.cancel()
         await self._task_group.__aexit__(*exc_info)
 
     def spawn(self, job: Job) -> None:
-        self._running.add(job)
+        self.running.add(job)
         job.context.run(self._task_group.start_soon, self._run, job)
 
     async def _run(self, job: Job) -> None:
         try:
             await job.run()
         finally:
-            self._running.discard(job)
+            self.running.discard(job)
             self._idle.set()
 
     async def drain(self, grace: float) -> None:
         """Wait until no job runs, up to `grace` seconds."""
         with anyio.move_on_after(grace):
-            while self._running:
+            while self.running:
                 self._idle = anyio.Event()
                 await self._idle.wait()
 
