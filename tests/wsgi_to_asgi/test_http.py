@@ -799,6 +799,7 @@ async def test_an_unread_body_is_not_piled_up() -> None:
     results: list[bytes] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        assert not environ["bridge.disconnected"].is_set()  # which has the connection watched early
         start_response(OK, [])
         yield b"one"
         assert proceed.wait(5)

@@ -98,14 +98,20 @@ class LoopThread:
     def abort(self, error: BaseException) -> None:
         """End a start that is under way: `start` raises `error`, and the loop ends once it gets there."""
         self._start_error = error
-        if self._started.locked():
-            self._started.release()
+        self._end_start()
         if self._startup is not None:
             try:
                 self.loop.call_soon(self._startup.cancel)
                 self.loop.call_soon(self._stop.set)
             except RuntimeError:
                 pass  # it has ended by itself
+
+    def _end_start(self) -> None:
+        """End the wait of `start`, which the loop and `abort` may both be about to."""
+        try:
+            self._started.release()
+        except RuntimeError:
+            pass  # the other was faster
 
     def submit(self, job: Job) -> None:
         """Have `job` run on the loop; if that has ended, fail it. Raises BridgeError on the loop's own thread."""
@@ -164,8 +170,8 @@ class LoopThread:
             if self._serving:
                 for job in list(self._tasks.running):  # tasks that came while the loop was dying
                     job.fail(AdapterClosed("the ASGI app's event loop has ended"))
-            elif self._started.locked():
-                self._started.release()
+            else:
+                self._end_start()
 
     async def _main(self) -> None:
         self.loop = running_loop()
@@ -200,7 +206,7 @@ class LoopThread:
         self._tasks = _AsyncioTasks() if self.loop.asyncio_loop is not None else _TrioTasks()
         async with self._tasks:
             self._serving = True
-            self._started.release()
+            self._end_start()
             await self._stop.wait()
             await self._tasks.drain(self._grace)
             self._stopped = True

@@ -276,10 +276,10 @@ class HTTPExchange:
                     return  # the client has left, or the server goes on about a body that has ended
             else:
                 consumed = self._consumed
-                with anyio.move_on_after(_PATIENCE):
+                with anyio.move_on_after(_PATIENCE) as patience:
                     await self._room.wait()
                     self._room = self._loop.event()
-                if self._consumed == consumed:
+                if patience.cancelled_caught and self._consumed == consumed:
                     self._spool = Spool()
 
     def _set_complete(self) -> None:
