@@ -779,6 +779,17 @@ def test_early_hints_go_through_the_servers_callable(adapt: Adapt) -> None:
     assert "http.response.early_hint" in seen[0]["extensions"]
 
 
+def test_early_hints_that_were_not_offered_are_refused(adapt: Adapt) -> None:
+    """Without wsgi.early_hints send() raises for them, and the app can answer all the same."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        with pytest.raises(AppProtocolError, match="early_hint"):
+            await send({"type": "http.response.early_hint", "links": [b"</a.css>"]})
+        await answers(start(), body(b"x"))(scope, receive, send)
+
+    assert respond(adapt(app)).body == b"x"
+
+
 # --- Files --------------------------------------------------------------------------------------
 
 

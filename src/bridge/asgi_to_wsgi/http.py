@@ -103,7 +103,8 @@ class HTTPExchange:
         self._taken = 0
         self._over = False
         scope["extensions"]["http.response.pathsend"] = {}
-        if callable(environ.get("wsgi.early_hints")):
+        self._hints = callable(environ.get("wsgi.early_hints"))
+        if self._hints:
             scope["extensions"]["http.response.early_hint"] = {}
 
     # ON THE LOOP
@@ -169,6 +170,8 @@ class HTTPExchange:
         elif message_type == "http.response.pathsend":
             items.append(self._open(message))
         elif message_type == "http.response.early_hint":
+            if not self._hints:
+                raise AppProtocolError("http.response.early_hint was not offered (docs/extensions, Early Hints)")
             items.append(native_from_raw_headers([(b"Link", link) for link in message.get("links") or ()]))
         self._state = state
         if not self._ended and (
