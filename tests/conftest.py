@@ -1,6 +1,10 @@
-"""Fixtures for all tests."""
+"""Options and fixtures for all tests."""
 
 import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all-servers", action="store_true", help="run on every server that is installed, not on a core")
 
 
 @pytest.fixture(params=["asyncio", "asyncio+uvloop", "trio"])

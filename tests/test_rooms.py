@@ -52,7 +52,9 @@ def test_the_directions_are_twins() -> None:
         direction: {path.name for path in (SOURCE / direction).glob("*.py")}
         for direction in ("wsgi_to_asgi", "asgi_to_wsgi")
     }
-    shared = {"__init__.py", "adapter.py", "http.py", "lifespan.py", "runner.py", "streams.py", "websocket.py"}
+    shared = {
+        f"{name}.py" for name in ("__init__", *"adapter body call http lifespan runner streams websocket".split())
+    }
     assert names["wsgi_to_asgi"] == shared
     assert names["asgi_to_wsgi"] == shared | {"servers.py"}
 

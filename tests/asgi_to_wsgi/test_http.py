@@ -16,7 +16,7 @@ import anyio.lowlevel
 import pytest
 
 from bridge import AppProtocolError, ASGIToWSGI, ClientDisconnected
-from bridge.asgi_to_wsgi import http as exchange_module
+from bridge.asgi_to_wsgi import call as call_module
 from bridge.types import ASGIApp, Message, Receive, Scope, Send
 from tests.fakes import WSGIServer, http_environ, in_thread, respond
 from tests.processes import wait_until
@@ -451,7 +451,7 @@ def test_an_error_for_want_of_a_client_is_not_logged(adapt: Adapt, caplog: pytes
 
 def test_a_client_that_leaves_an_idle_stream_is_noticed(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the server lets the client's connection be seen, the thread ends its wait and the app is told."""
-    monkeypatch.setattr(exchange_module, "_CLIENT_CHECK", 0.02)
+    monkeypatch.setattr(call_module, "_CLIENT_CHECK", 0.02)
     received: list[Message] = []
     done = threading.Event()
 

@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import pytest
 
-import bridge.wsgi_to_asgi.http
+import bridge.wsgi_to_asgi.body
 from bridge import AppProtocolError, ClientDisconnected, ServerProtocolError, WSGIToASGI
 from bridge.types import Environ, StartResponse
 from tests.fakes import ASGIServer, eventually, http_scope, request
@@ -832,7 +832,7 @@ async def test_a_client_that_leaves_behind_an_unread_body_is_noticed() -> None:
 @pytest.mark.parametrize("sends", [True, False])
 async def test_a_body_left_unread_for_long_goes_to_disk(monkeypatch: pytest.MonkeyPatch, sends: bool) -> None:
     """Of a large body that the app leaves unread nothing is lost, and its client can be seen to leave."""
-    monkeypatch.setattr(bridge.wsgi_to_asgi.http, "_PATIENCE", 0.05)
+    monkeypatch.setattr(bridge.wsgi_to_asgi.body, "_PATIENCE", 0.05)
     proceed = threading.Event()
     results: list[Any] = []
 

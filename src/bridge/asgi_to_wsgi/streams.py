@@ -2,9 +2,6 @@
 
 from collections.abc import Callable, Iterator
 
-# A block costs the server a turn of its loop, so files go out in large ones.
-_BLOCK_SIZE = 64 * 1024
-
 
 class Blocks:
     """A response of more than one block; the server iterates it, and closes it whatever became of it.
@@ -39,13 +36,15 @@ class Blocks:
 class File:
     """A file to send (http.response.pathsend): all of it, or the first `size` bytes. Raises OSError."""
 
+    BLOCK_SIZE = 64 * 1024  # a block costs the server a turn of its loop
+
     def __init__(self, path: str) -> None:
         self.file = open(path, "rb")  # noqa: SIM115  # close() is below
         self.size: int | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         left = self.size
-        while block := self.file.read(_BLOCK_SIZE if left is None else min(left, _BLOCK_SIZE)):
+        while block := self.file.read(self.BLOCK_SIZE if left is None else min(left, self.BLOCK_SIZE)):
             if left is not None:
                 left -= len(block)
             yield block

@@ -1,0 +1,61 @@
+"""The request body of a WSGI server, read for the app on the loop."""
+
+from typing import Any
+
+from bridge.errors import ClientDisconnected
+from bridge.types import Environ
+
+# How much of a body is read at once: the high-water mark of asyncio's transports and of uvicorn.
+_BLOCK_SIZE = 64 * 1024
+
+
+class RequestBody:
+    """`wsgi.input`, read never beyond the body's end (PEP 3333, Input and Error Streams).
+
+    All of it runs in the request's WSGI thread. `remaining` is what is left, in bytes; None for a
+    stream that knows its own end. Without CONTENT_LENGTH there is no body, unless the server sets
+    `wsgi.input_terminated`.
+    """
+
+    def __init__(self, environ: Environ) -> None:
+        self.remaining: int | None = None
+        self._environ = environ
+        self._input: Any = environ.get("wsgi.input")
+        if environ.get("CONTENT_LENGTH"):
+            self.remaining = int(environ["CONTENT_LENGTH"])
+        elif not environ.get("wsgi.input_terminated"):
+            self.remaining = 0
+
+    def maybe_at_once(self) -> tuple[bytes, bool] | None:
+        """Read a body so small that it costs no waiting, before the app starts; that saves a hop.
+
+        Return it and whether there may be more, or None: the app is to ask for it. Raises as `read`.
+        """
+        remaining = self.remaining
+        if remaining == 0:
+            return b"", False
+        if self._environ.get("HTTP_EXPECT", "").lower() == "100-continue":
+            return None  # the client waits for the app to ask (RFC 9110 10.1.1)
+        if remaining is None:
+            # A stream that knows its end, and by that says nothing of whether there is a body.
+            return None if "HTTP_TRANSFER_ENCODING" in self._environ else self.read()
+        if remaining > _BLOCK_SIZE:
+            return None
+        blocks = []
+        while self.remaining:
+            blocks.append(self.read()[0])
+        return b"".join(blocks), False
+
+    def read(self) -> tuple[bytes, bool]:
+        """Wait for a block; return it and whether there may be more.
+
+        Raises ClientDisconnected where the client left, and what the server raises.
+        """
+        remaining = self.remaining
+        block: bytes = self._input.read(_BLOCK_SIZE if remaining is None else min(_BLOCK_SIZE, remaining))
+        if remaining is None:
+            return bytes(block), bool(block)
+        if not block:
+            raise ClientDisconnected("the client left before its request body was through")
+        self.remaining = remaining - len(block)
+        return bytes(block), self.remaining > 0

@@ -1,0 +1,154 @@
+"""One call by a WSGI server, in the thread that it comes in: the app's part of PEP 3333."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeAlias
+
+from bridge.asgi_to_wsgi.body import RequestBody
+from bridge.asgi_to_wsgi.servers import maybe_client_check
+from bridge.asgi_to_wsgi.streams import Blocks, File
+from bridge.errors import ClientDisconnected
+from bridge.runtime import Loop
+from bridge.sansio.response import ResponseFromASGI
+from bridge.types import Environ, Headers, StartResponse
+
+# How often a WSGI thread that waits looks whether its client is still there, in seconds.
+_CLIENT_CHECK = 1.0
+
+# Blocks of body, or a file in their place; early hints; what the app raised; None is the end.
+Item: TypeAlias = bytes | File | Headers | BaseException | None
+
+
+class Exchange(Protocol):
+    """What a call asks of the app's run; see `http.HTTPExchange`."""
+
+    loop: Loop
+    outbox: deque[Item]
+    lock: threading.Lock
+    response: ResponseFromASGI
+    wanted: int
+    full: bool
+    taken: int
+
+    def deliver(self, block: bytes, more_body: bool) -> None: ...
+
+    def make_room(self) -> None: ...
+
+    def leave(self) -> None: ...
+
+
+class WSGICall:
+    """One call of the adapter: it sleeps until the app has said something, and reads for it meanwhile.
+
+    All of it runs in the request's WSGI thread, the only one that touches what the server gave.
+    """
+
+    def __init__(self, exchange: Exchange, environ: Environ, body: RequestBody) -> None:
+        self._exchange = exchange
+        self._environ = environ
+        self._body = body
+        self._client_has_left = maybe_client_check(environ)
+        self._read = 0  # how many blocks of the request body
+        self._over = False
+
+    def respond(self, start_response: StartResponse) -> Iterable[bytes]:
+        """Wait for the first block; call `start_response`; return the blocks."""
+        first = self._next_item()
+        response = self._exchange.response
+        if isinstance(first, File):
+            try:
+                start_response(response.status, response.headers)
+            except BaseException:
+                first.close()
+                raise
+            file_wrapper = self._environ.get("wsgi.file_wrapper")
+            return (
+                first if file_wrapper is None or first.size is not None else file_wrapper(first.file, first.BLOCK_SIZE)
+            )
+        start_response(response.status, response.headers)
+        outbox = self._exchange.outbox
+        if first is None or (outbox and outbox[0] is None):
+            self._over = True
+            return [first] if first else []
+        return Blocks(first, self.next_block, self.leave)
+
+    def next_block(self) -> bytes | None:
+        """Wait for the next block; return None at the end."""
+        if self._over:
+            return None
+        try:
+            item = self._next_item()
+        except BaseException:
+            self.leave()
+            raise
+        if item is None:
+            self._over = True
+        assert not isinstance(item, File)  # the order table has files only in place of a body
+        return item
+
+    def leave(self) -> None:
+        """The client has left, or the server has no more use for the response. Idempotent."""
+        if not self._over:
+            self._over = True
+            self._call_on_loop(self._exchange.leave)
+
+    def _next_item(self) -> bytes | File | None:
+        """Wait for what the app says next, and read for it meanwhile; raise what it raised."""
+        exchange = self._exchange
+        outbox = exchange.outbox
+        while True:
+            if outbox:
+                item = outbox.popleft()
+                if isinstance(item, bytes):
+                    return self._take_blocks(item)
+                if isinstance(item, list):
+                    self._environ["wsgi.early_hints"](item)
+                elif isinstance(item, BaseException):
+                    self._over = True
+                    try:
+                        raise item
+                    finally:
+                        del item  # it refers to this frame by its traceback
+                else:
+                    return item
+            elif exchange.wanted > self._read:
+                try:
+                    block, more_body = self._body.read()
+                except BaseException:
+                    self.leave()
+                    raise
+                self._read += 1
+                self._call_on_loop(exchange.deliver, block, more_body)
+            else:
+                self._sleep()
+
+    def _take_blocks(self, block: bytes) -> bytes:
+        """Take `block`, and what waits behind it: they leave as one."""
+        exchange = self._exchange
+        outbox = exchange.outbox
+        if outbox and isinstance(outbox[0], bytes):
+            blocks = [block]
+            while outbox and isinstance(outbox[0], bytes):
+                blocks.append(outbox.popleft())  # type: ignore[arg-type]  # just looked at
+            block = b"".join(blocks)
+        exchange.taken += len(block)
+        if exchange.full:
+            self._call_on_loop(exchange.make_room)
+        return block
+
+    def _sleep(self) -> None:
+        """Sleep until the loop has something to tell; where the client is in sight, until it leaves."""
+        if self._client_has_left is None:
+            self._exchange.lock.acquire()
+        else:
+            while not self._exchange.lock.acquire(timeout=_CLIENT_CHECK):
+                if self._client_has_left():
+                    self.leave()
+                    raise ClientDisconnected
+
+    def _call_on_loop(self, function: Callable[..., object], *args: object) -> None:
+        try:
+            self._exchange.loop.call_soon(function, *args)
+        except RuntimeError:
+            pass  # the loop has ended, and the exchange was failed with that
