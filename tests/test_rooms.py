@@ -12,6 +12,7 @@ ROOMS = {
     "types": set[str](),
     "runtime": set[str](),
     "sansio": {"errors", "types"},
+    "validate": {"errors", "types", "sansio"},
     "wsgi_to_asgi": {"errors", "types", "runtime", "sansio"},
     "asgi_to_wsgi": {"errors", "types", "runtime", "sansio"},
     "__init__": {"errors", "wsgi_to_asgi", "asgi_to_wsgi"},
@@ -56,7 +57,7 @@ def test_the_directions_are_twins() -> None:
         f"{name}.py" for name in ("__init__", *"adapter body call http lifespan runner streams websocket".split())
     }
     assert names["wsgi_to_asgi"] == shared
-    assert names["asgi_to_wsgi"] == shared | {"servers.py"}
+    assert names["asgi_to_wsgi"] == shared | {"loop.py", "servers.py", "tasks.py"}
 
 
 def test_what_is_exported_is_what_is_public() -> None:

@@ -17,7 +17,7 @@ import anyio.lowlevel
 
 from bridge.asgi_to_wsgi.body import RequestBody
 from bridge.asgi_to_wsgi.call import Item, WSGICall
-from bridge.asgi_to_wsgi.runner import LoopThread
+from bridge.asgi_to_wsgi.loop import LoopThread
 from bridge.asgi_to_wsgi.streams import File
 from bridge.errors import AppProtocolError, ClientDisconnected, ClientProtocolError
 from bridge.runtime import Event, Loop, binary_semaphore
