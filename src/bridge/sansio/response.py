@@ -8,7 +8,6 @@ import http
 import logging
 import re
 from collections.abc import Iterable
-from typing import NoReturn
 
 from bridge.errors import AppProtocolError
 from bridge.types import ExcInfo, Headers, Message, RawHeaders
@@ -103,40 +102,36 @@ def native_from_raw_headers(headers: Iterable[Iterable[bytes]]) -> Headers:
         ) from None
 
 
+@functools.lru_cache(maxsize=256)
+def _lowered(name: str) -> str:
+    """Return a header's name in lower case; raises AppProtocolError if it is not a token."""
+    if not name or _NOT_IN_NAME.search(name):
+        raise AppProtocolError(f"header name {name!r:.200} is not a token (RFC 9110 5.1)")
+    return name.lower()
+
+
 def _end_to_end(headers: Headers) -> Headers:
-    """Return `headers` less the hop-by-hop ones; raise AppProtocolError that names an invalid one.
-
-    They are looked at in one sweep, and one by one only if the sweep found something.
-    """
-    names = [name for name, _ in headers]
-    if (
-        not all(names)
-        or _NOT_IN_NAME.search("".join(names))
-        or _NOT_IN_VALUE.search("".join([value for _, value in headers]))
-    ):
-        _raise_for_invalid(headers)
-    lowered = [name.lower() for name in names]
-    if _HOP_BY_HOP.isdisjoint(lowered):
-        return headers
-    hop_by_hop = set(_HOP_BY_HOP)
+    """Return `headers` less the hop-by-hop ones; raise AppProtocolError that names an invalid one."""
+    found = False
     for name, value in headers:
-        if name.lower() == "connection":  # "and any field it nominates"
-            hop_by_hop.update(token.strip().lower() for token in value.split(","))
-    for name in hop_by_hop.intersection(lowered):
-        _warn_hop_by_hop(name)
-    return [(name, value) for name, value in headers if name.lower() not in hop_by_hop]
-
-
-def _raise_for_invalid(headers: Headers) -> NoReturn:
-    for name, value in headers:
-        if not name or _NOT_IN_NAME.search(name):
-            raise AppProtocolError(f"header name {name!r:.200} is not a token (RFC 9110 5.1)")
-        if _NOT_IN_VALUE.search(value):
+        if _lowered(name) in _HOP_BY_HOP:
+            found = True
+        if not (value.isascii() and value.isprintable()) and _NOT_IN_VALUE.search(value):
             raise AppProtocolError(
                 f"header {name!r} holds CR, LF, NUL, another control character or text beyond latin-1: "
                 f"{value!r:.200} (RFC 9110 5.5)"
             )
-    raise AssertionError("called without an invalid header")
+    return _without_hop_by_hop(headers) if found else headers
+
+
+def _without_hop_by_hop(headers: Headers) -> Headers:
+    hop_by_hop = set(_HOP_BY_HOP)
+    for name, value in headers:
+        if name.lower() == "connection":  # "and any field it nominates"
+            hop_by_hop.update(token.strip().lower() for token in value.split(","))
+    for name in hop_by_hop.intersection(name.lower() for name, _ in headers):
+        _warn_hop_by_hop(name)
+    return [(name, value) for name, value in headers if name.lower() not in hop_by_hop]
 
 
 @functools.lru_cache(maxsize=64)  # once a name, and no more names than an app could mean to send
@@ -196,7 +191,7 @@ class BodyLength:
 
 
 def _maybe_content_length(headers: Headers) -> int | None:
-    lengths = {value for name, value in headers if name.lower() == "content-length"}
+    lengths = {value for name, value in headers if len(name) == 14 and name.lower() == "content-length"}
     if not lengths:
         return None
     length = lengths.pop()
