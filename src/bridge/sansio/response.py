@@ -23,13 +23,19 @@ _STATUS = re.compile(r"([2-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?")
 
 def code_from_status(status: str) -> int:
     """Return the code of a WSGI status; the reason means nothing (RFC 9110 15) and is dropped."""
-    match = _STATUS.fullmatch(status) if isinstance(status, str) else None
-    if match is None:
+    code = _maybe_code(status) if isinstance(status, str) else None
+    if code is None:
         raise AppProtocolError(
             f"status must be a str like '200 OK', without control characters and no 1xx, "
             f"got {status!r:.200} (PEP 3333, The start_response() Callable)"
         )
-    return int(match[1])
+    return code
+
+
+@functools.lru_cache(maxsize=64)
+def _maybe_code(status: str) -> int | None:
+    match = _STATUS.fullmatch(status)
+    return int(match[1]) if match else None
 
 
 def status_from_code(code: object) -> str:

@@ -42,8 +42,8 @@ class RequestBody:
         self.ended = False
         self._arrived = 0
         self._spool: Spool | None = None  # for what comes from now on
-        self._new_event = event
-        self._read_on = event()  # the app reads on
+        self._event = event
+        self._read_on: Event | None = None  # tells `wait_for_room` that the app reads on
         # Written in the thread that reads:
         self.lock = binary_semaphore()
         self._consumed = 0
@@ -68,15 +68,17 @@ class RequestBody:
         """Wait while there is more unread than there should be; in the end, have the rest go to disk."""
         while not self.ended and self._spool is None and self._arrived - self._consumed >= _READ_AHEAD:
             consumed = self._consumed
+            self._read_on = self._event()
             with anyio.move_on_after(_PATIENCE) as patience:
                 await self._read_on.wait()
-                self._read_on = self._new_event()
+            self._read_on = None
             if patience.cancelled_caught and self._consumed == consumed:
                 self._spool = Spool()
 
     def wake_loop(self) -> None:
         """End `wait_for_room`'s wait: the app reads on."""
-        self._read_on.set()
+        if self._read_on is not None:
+            self._read_on.set()
 
     def take_all(self) -> bytes:
         """Return the whole of a body that came in one block."""

@@ -1,6 +1,5 @@
 """One call of a WSGI app, in its worker thread: the server's part of PEP 3333."""
 
-import contextlib
 import contextvars
 import enum
 import threading
@@ -13,7 +12,7 @@ from bridge.runtime import Loop, set_async_library
 from bridge.sansio.response import ResponseFromWSGI, check_chunk, check_iterable, native_from_app_headers
 from bridge.types import Environ, ExcInfo, Headers, Message, Scope, Write, WSGIApp
 from bridge.wsgi_to_asgi.runner import lend_loop_to_asgiref
-from bridge.wsgi_to_asgi.streams import FileWrapper, spool_input
+from bridge.wsgi_to_asgi.streams import FileWrapper, spooled_input
 
 # How much of a body may be on the way: the high-water mark of asyncio's transports and of uvicorn.
 _LIMIT = 64 * 1024
@@ -83,17 +82,21 @@ class WSGICall:
     def _call(self, app: WSGIApp, environ: Environ, buffer_body: bool) -> None:
         set_async_library(None)
         lend_loop_to_asgiref(self._connection.loop)
-        with contextlib.ExitStack() as stack:
-            if buffer_body and "CONTENT_LENGTH" not in environ:
-                spool_input(environ, stack)
-            iterable = app(environ, self._start_response)
-            try:
-                self._respond(iterable)
-            finally:
-                close = getattr(iterable, "close", None)
-                if close is not None:
-                    self._connection.tell()  # the end of the response need not wait for close()
-                    close()
+        if buffer_body and "CONTENT_LENGTH" not in environ:
+            with spooled_input(environ):
+                self._call_app(app, environ)
+        else:
+            self._call_app(app, environ)
+
+    def _call_app(self, app: WSGIApp, environ: Environ) -> None:
+        iterable = app(environ, self._start_response)
+        try:
+            self._respond(iterable)
+        finally:
+            close = getattr(iterable, "close", None)
+            if close is not None:
+                self._connection.tell()  # the end of the response need not wait for close()
+                close()
 
     def _start_response(self, status: str, headers: Headers, exc_info: ExcInfo | None = None, /) -> Write:
         try:

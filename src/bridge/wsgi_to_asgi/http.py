@@ -20,7 +20,7 @@ from typing import BinaryIO
 import anyio
 
 from bridge.errors import AppProtocolError, ClientDisconnected, ClientProtocolError, ServerProtocolError
-from bridge.runtime import binary_semaphore, running_loop
+from bridge.runtime import Event, binary_semaphore, running_loop
 from bridge.sansio.request import environ_from_scope
 from bridge.types import Receive, Scope, Send, WSGIApp
 from bridge.wsgi_to_asgi.body import RequestBody
@@ -61,7 +61,7 @@ async def serve_http(
     environ["wsgi.multiprocess"] = True
     environ["wsgi.run_once"] = False
     environ["wsgi.file_wrapper"] = FileWrapper
-    environ["bridge.disconnected"] = Disconnected(exchange.is_gone, exchange.wait_until_gone)
+    environ["bridge.disconnected"] = Disconnected(exchange)
     if "http.response.early_hint" in (scope.get("extensions") or ()):
         environ["wsgi.early_hints"] = call.send_early_hints
     context = contextvars.copy_context()
@@ -99,7 +99,7 @@ class HTTPExchange:
         self._body = RequestBody(self.loop.event)
         self._receive = receive
         self._send = send
-        self._event = self.loop.event()  # something is in the outbox
+        self._event: Event | None = None  # tells `_work` that something is in the outbox
         self._streaming = False  # the response has begun, and its end is not in sight
         self._failure: Exception | None = None
         # Set by a thread that wakes the loop, cleared on the loop before it looks:
@@ -192,8 +192,8 @@ class HTTPExchange:
                 return False
             self._told = False  # from here on, a thread that adds to the outbox wakes us
             if not outbox:  # else it did before that
-                await self._event.wait()
                 self._event = self.loop.event()
+                await self._event.wait()
 
     async def _transmit(self, item: Item) -> None:
         """Send one message; blocks that wait together leave as one."""
@@ -263,7 +263,8 @@ class HTTPExchange:
             self._waiting.popleft().release()
 
     def _look(self) -> None:
-        self._event.set()
+        if self._event is not None:
+            self._event.set()
 
     # IN ANY THREAD
 

@@ -8,7 +8,7 @@ import stat
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from bridge.types import Environ
 
@@ -113,19 +113,28 @@ class Spool:
             self._file.close()
 
 
-def spool_input(environ: Environ, stack: contextlib.ExitStack) -> None:
+@contextlib.contextmanager
+def spooled_input(environ: Environ) -> Iterator[None]:
     """Read a body of unknown length to its end, for a framework that reads by CONTENT_LENGTH only.
 
-    `stack` closes the file. A request without a body keeps its environ as it is.
+    A request without a body keeps its environ as it is.
     """
-    spool = tempfile.SpooledTemporaryFile(max_size=_SPOOL_LIMIT)  # noqa: SIM115  # the stack is its context
-    stack.callback(spool.close)
-    shutil.copyfileobj(environ["wsgi.input"], spool, _BLOCK_SIZE)
-    length = spool.tell()
-    spool.seek(0)
-    if length or "HTTP_TRANSFER_ENCODING" in environ:
-        environ["CONTENT_LENGTH"] = str(length)
-        environ["wsgi.input"] = spool
+    with tempfile.SpooledTemporaryFile(max_size=_SPOOL_LIMIT) as spool:
+        shutil.copyfileobj(environ["wsgi.input"], spool, _BLOCK_SIZE)
+        length = spool.tell()
+        spool.seek(0)
+        if length or "HTTP_TRANSFER_ENCODING" in environ:
+            environ["CONTENT_LENGTH"] = str(length)
+            environ["wsgi.input"] = spool
+        yield
+
+
+class Watched(Protocol):
+    """What knows of a client; see `http.HTTPExchange`."""
+
+    def is_gone(self) -> bool: ...
+
+    def wait_until_gone(self, timeout: float | None) -> bool: ...
 
 
 class Disconnected:
@@ -135,14 +144,13 @@ class Disconnected:
     watched; a request that never asks pays nothing.
     """
 
-    def __init__(self, is_set: Callable[[], bool], wait: Callable[[float | None], bool]) -> None:
-        self._is_set = is_set
-        self._wait = wait
+    def __init__(self, connection: Watched) -> None:
+        self._connection = connection
 
     def is_set(self) -> bool:
         """Return whether the client has left."""
-        return self._is_set()
+        return self._connection.is_gone()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Return True once the client has left; False after `timeout` seconds, or with the request."""
-        return self._wait(timeout)
+        return self._connection.wait_until_gone(timeout)
