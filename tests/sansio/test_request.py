@@ -325,6 +325,14 @@ def test_content_lengths_that_differ_are_the_clients_fault(other: bytes, chunked
         environ_from_headers(headers)
 
 
+def test_answer_to_content_lengths_that_differ_is_short() -> None:
+    """What the client sent is told back in part only."""
+    headers = [(b"content-length", b"1" * 100_000), (b"content-length", b"2")]
+    with pytest.raises(ClientProtocolError) as caught:
+        environ_from_headers(headers)
+    assert len(str(caught.value)) < 200
+
+
 def test_content_length_is_checked_though_chunked_beats_it() -> None:
     """A length that is no number contradicts the request, whatever else frames it (RFC 9112 6.3)."""
     with pytest.raises(ClientProtocolError):
@@ -527,6 +535,7 @@ def test_raw_path_gives_bytes_back_only_while_it_agrees(
         # Text beyond latin-1 is the server's slip: it decoded UTF-8, or CGI's variables, by itself.
         ({"PATH_INFO": "/\u4e2d"}, ("", "/\u4e2d", None)),
         ({"PATH_INFO": "/\udcff\u4e2d"}, ("", "/\ufffd\u4e2d", b"/%FF%E4%B8%AD")),
+        ({"PATH_INFO": "/\ud800"}, ("", "/?", None)),
     ],
 )
 def test_paths_are_read_from_whatever_the_server_gives(environ: Environ, paths: tuple[str, str, bytes | None]) -> None:
