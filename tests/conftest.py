@@ -4,7 +4,14 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what `tests/servers` and `tests/conformance` read: pytest wants to know options before it looks there."""
     parser.addoption("--all-servers", action="store_true", help="run on every server that is installed, not on a core")
+    group = parser.getgroup("conformance", "conformance suite")
+    group.addoption("--wsgi-to-asgi", default="bridge:WSGIToASGI", metavar="MODULE:CLASS", help="adapter, or none")
+    group.addoption("--asgi-to-wsgi", default="bridge:ASGIToWSGI", metavar="MODULE:CLASS", help="adapter, or none")
+    group.addoption("--backends", help="loops to run --wsgi-to-asgi on (asyncio,trio for bridge's, else asyncio)")
+    group.addoption("--deadline", type=float, help="seconds after which a wait fails (5 for bridge's, else 2)")
+    group.addoption("--conformance-results", metavar="FILE", help="write what became of each test, as JSON")
 
 
 @pytest.fixture(params=["asyncio", "asyncio+uvloop", "trio"])

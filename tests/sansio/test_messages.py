@@ -159,8 +159,9 @@ def test_order_leads_nowhere_that_it_does_not_know(order: Order) -> None:
         ("started", 5, "sent '5' where"),
         ("started", None, "sent 'None' where"),
         ("started", [], "sent '[]' where"),
+        ("done", BODY, "where the spec has no message (done)"),
     ],
-    ids=["more", "before start", "second start", "int", "None", "list"],
+    ids=["more", "before start", "second start", "int", "None", "list", "done"],
 )
 def test_illegal_event_is_told_what_would_have_been_legal(state: str, event: Any, text: str) -> None:
     """What came, what was expected, each once, and where the response stands (ASGI spec, Error Handling)."""

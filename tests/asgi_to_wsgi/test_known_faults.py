@@ -1,0 +1,101 @@
+"""Faults that other adapters of this direction have, or had, and that no other test here is about."""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from bridge import ASGIToWSGI
+from bridge.types import Receive, Scope, Send
+from tests.fakes import WSGIServer, http_environ, in_thread, respond
+
+Adapt = Callable[..., ASGIToWSGI]
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    more_body = True
+    while more_body:
+        message = await receive()
+        more_body = message.get("more_body", False)
+        await send({"type": "http.response.body", "body": message.get("body", b""), "more_body": more_body})
+
+
+def test_start_response_is_called_before_the_call_returns(adapt: Adapt) -> None:
+    """An adapter that is a generator does nothing before it is iterated, which some servers take for an error."""
+    server = WSGIServer(adapt(echo))
+    in_thread(server.call)
+    assert server.status == "200 OK"
+    server.close()
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"PATH_INFO": "/\xff"},
+        {"QUERY_STRING": "q=\xe9"},
+        {"QUERY_STRING": "q=\u20ac"},
+        {"CONTENT_LENGTH": ""},
+        {"SERVER_PORT": ""},
+        {"SERVER_PROTOCOL": "INCLUDED"},
+        {"REMOTE_PORT": None},
+        {"REMOTE_PORT": ""},
+        {"REMOTE_ADDR": None, "REMOTE_PORT": None},
+    ],
+    ids=repr,
+)
+def test_odd_request_is_served(adapt: Adapt, variables: dict[str, Any]) -> None:
+    """What a client may send, or a server leave out, ends the request: `GET /%FF` is answered 500."""
+    assert respond(adapt(echo), http_environ("GET", "/", **variables)).status == "200 OK"
+
+
+def test_large_body_is_not_cut_short(adapt: Adapt) -> None:
+    """A body is read into memory up to some MiB, and what comes after that is lost without a word."""
+    length = 0
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal length
+        more_body = True
+        while more_body:
+            message = await receive()
+            length += len(message["body"])
+            more_body = message["more_body"]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    respond(adapt(app), http_environ("POST", "/", bytes(20_000_000)))
+    assert length == 20_000_000
+
+
+@pytest.mark.parametrize("use_uvloop", [False, True], ids=["asyncio", "uvloop"])
+def test_loop_is_touched_by_its_own_thread_alone(caplog: pytest.LogCaptureFixture, use_uvloop: bool) -> None:
+    """A loop that is used from the server's threads as if they were its own fails by chance, and in debug mode at once.
+
+    In that mode both loops raise RuntimeError where a thread calls what is not thread-safe.
+    """
+    done = threading.Event()
+
+    async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            while True:
+                await send({"type": "http.response.body", "body": bytes(10_000), "more_body": True})
+        finally:
+            done.set()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await (endless if scope["path"] == "/endless" else echo)(scope, receive, send)
+
+    def leave() -> None:
+        assert len(next(blocks.call())) > 0
+        blocks.close()
+
+    with ASGIToWSGI(app, lifespan="off", backend_options={"debug": True, "use_uvloop": use_uvloop}) as adapter:
+        content = bytes(range(256)) * 2000
+        assert respond(adapter, http_environ("POST", "/", content)).body == content
+        blocks = WSGIServer(adapter, http_environ("GET", "/endless"))
+        in_thread(leave)
+        assert done.wait(5)
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []

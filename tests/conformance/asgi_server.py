@@ -1,0 +1,216 @@
+"""A recording fake of an ASGI server, for adapters that may hang: whatever they do, the test's thread goes on.
+
+Connections run on a loop in another thread. The test says what its client does, waits for what it has to wait
+for, no longer than the deadline, and looks at the log.
+"""
+
+import copy
+import math
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Self, TypeAlias
+
+import anyio
+import anyio.lowlevel
+
+from bridge.types import ASGIApp, Message, Scope
+from tests.conformance.exchange import Exchange, Server, joined
+from tests.conformance.loops import Loop, Loops
+from tests.fakes import http_scope
+
+# The class under test, with options where the test is about one.
+ToASGI: TypeAlias = Callable[..., ASGIApp]
+
+
+class ASGIConnection(Exchange):
+    """One connection of an ASGI server.
+
+    Logged: "receive" and "send" when the adapter calls them, with the message; "received" and "sent" when they
+    return; "disconnect" and "cancel" when the test has that happen.
+    """
+
+    def __init__(
+        self, app: ASGIApp, scope: Scope, loop: Loop, deadline: float, hold_after: int | None, incoming: list[Message]
+    ) -> None:
+        super().__init__(deadline, hold_after)
+        self.app = app
+        self.scope = scope
+        self.loop = loop
+        self._send_error: Exception | None = None
+        self._incoming = deque(incoming)
+        self._waiters: list[anyio.Event] = []  # of the loop alone
+        self._cancel = loop.start(self._run)
+
+    # What the client does
+
+    def feed(self, body: bytes, more_body: bool = False) -> None:
+        """Add a block to the request's body."""
+        self.feed_message({"type": "http.request", "body": body, "more_body": more_body})
+
+    def feed_message(self, message: Message) -> None:
+        """Add any message to what `receive` gives."""
+        self._incoming.append(message)
+        self.loop.call_soon(self._wake)
+
+    def hold(self) -> None:
+        """Have each `send` wait from now on, as it does for a client that does not read."""
+        self._hold_after = self._counts["send"]
+
+    def release(self) -> None:
+        """Have `send` return again."""
+        self._hold_after = math.inf
+        self.loop.call_soon(self._wake)
+
+    def disconnect(self, send_error: Exception | None = None) -> None:
+        """Have the client leave: `receive` says so, and `send` does nothing, or raises `send_error`."""
+        self._record("disconnect")
+        self._send_error = send_error
+        self._disconnected = True
+        self.release()
+
+    def cancel(self) -> None:
+        """Cancel the task, as servers do that run out of patience."""
+        self._record("cancel")
+        self._cancel()
+
+    def settle(self) -> Self:
+        """Let the loop turn a few times, so that what only waits for its turn has happened."""
+        for _ in range(10):
+            turned = threading.Event()
+            self.loop.call_soon(turned.set)
+            assert turned.wait(self.deadline), "the loop is stuck"
+        return self
+
+    # What the test looks at
+
+    @property
+    def failed(self) -> bool:
+        """Whether the client is told of an error: by the server, as the call raised, or by the adapter's own 500."""
+        starts = [message for message in self.sent if message["type"] == "http.response.start"]
+        return self.error is not None or (bool(starts) and starts[0]["status"] == 500)
+
+    @property
+    def sent(self) -> list[Any]:
+        """The messages that `send` was called with."""
+        return self.values("send")
+
+    @property
+    def status(self) -> int:
+        """The status of the response."""
+        return int(self._start()["status"])
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers of the response, in pairs."""
+        return [(name, value) for name, value in self._start().get("headers", ())]
+
+    @property
+    def body(self) -> bytes:
+        """The body of the response, as far as it was sent."""
+        return joined(message.get("body", b"") for message in self.sent if message["type"] == "http.response.body")
+
+    @property
+    def complete(self) -> bool:
+        """Whether the response has ended."""
+        return any(message["type"] == "http.response.body" and not message.get("more_body") for message in self.sent)
+
+    def _start(self) -> Any:
+        starts = [message for message in self.sent if message["type"] == "http.response.start"]
+        assert starts, f"there is no response; the call ended with {self.error!r}"
+        return starts[0]
+
+    # ON THE LOOP
+
+    async def _run(self) -> None:
+        self._record("call")
+        try:
+            await self.app(self.scope, self._receive, self._send)
+        except BaseException as error:
+            self._end(error)
+        else:
+            self._end(None)
+
+    async def _receive(self) -> Message:
+        self._record("receive")
+        while (message := self._maybe_message()) is None:
+            await self._changed()
+        self._record("received", message)
+        return message
+
+    def _maybe_message(self) -> Message | None:
+        """Return what the client has said, if anything; after a response there is nothing left but its leaving."""
+        if self.scope["type"] == "http" and (self._disconnected or self.complete):
+            return {"type": "http.disconnect"}
+        if self.scope["type"] == "websocket" and self._disconnected:
+            return {"type": "websocket.disconnect", "code": 1006, "reason": ""}
+        return self._incoming.popleft() if self._incoming else None
+
+    async def _send(self, message: Message) -> None:
+        number = self._counts["send"]
+        self._record("send", copy.copy(message))
+        self._wake()  # a receive() may have waited for the end of the response
+        await anyio.lowlevel.checkpoint()
+        while number >= self._hold_after:
+            await self._changed()
+        if self._send_error is not None:
+            raise self._send_error
+        self._record("sent", message)
+
+    async def _changed(self) -> None:
+        event = anyio.Event()
+        self._waiters.append(event)
+        await event.wait()
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for event in waiters:
+            event.set()
+
+
+class ASGIServer(Server):
+    """Serves connections on a loop in another thread; called with an app, it starts one.
+
+    The request's body comes in `blocks`, empty without; with `more_body`, more of it is fed later. The first
+    `hold_after` calls of `send` return at once, and later ones when `release()` is called. Other scopes than http
+    are fed their messages by the test.
+    """
+
+    def __init__(self, loops: Loops, backend: str, deadline: float, strict: bool = True) -> None:
+        super().__init__(deadline, strict)
+        self.backend = backend
+        self._loops = loops
+        self._connections: list[ASGIConnection] = []
+
+    def __call__(
+        self,
+        app: ASGIApp,
+        scope: Scope | None = None,
+        *blocks: bytes,
+        more_body: bool = False,
+        hold_after: int | None = None,
+    ) -> ASGIConnection:
+        scope = http_scope() if scope is None else scope
+        incoming: list[Message] = []
+        if scope["type"] == "http":
+            incoming = [{"type": "http.request", "body": block, "more_body": True} for block in blocks]
+            if not more_body:
+                incoming = incoming or [{"type": "http.request", "body": b""}]
+                incoming[-1]["more_body"] = False
+        loop = self._loops.get(self.backend)
+        connection = ASGIConnection(app, scope, loop, self.deadline, hold_after, incoming)
+        self._connections.append(connection)
+        return connection
+
+    def close(self) -> None:
+        """End all connections; leave the loop to those that do not end."""
+        for connection in self._connections:
+            if connection.scope["type"] == "lifespan":  # which no client leaves
+                connection.cancel()
+        try:
+            self._end_all(self._connections)
+        finally:
+            for connection in self._connections:
+                if not connection.ended:
+                    connection.cancel()
+                    self._loops.abandon(connection.loop)

@@ -1,0 +1,46 @@
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from bridge.types import ASGIApp, WSGIApp
+from tests.conformance.conftest import adapter_name, deadline_for, is_ours, load_adapter
+from tests.conformance.wsgi_server import ToWSGI, WSGIServer
+from tests.fakes import in_thread
+
+DIRECTION = "asgi_to_wsgi"
+
+
+@pytest.fixture
+def adapt(pytestconfig: pytest.Config) -> Iterator[ToWSGI]:
+    """The adapter's class, called with an ASGI app, and with options where the test is about one.
+
+    What has a close() is closed after the test; bridge's own within the deadline.
+    """
+    adapter = load_adapter(pytestconfig, DIRECTION)
+    ours = is_ours(adapter_name(pytestconfig, DIRECTION))
+    made: list[Any] = []
+
+    def make(app: ASGIApp, **options: object) -> WSGIApp:
+        if ours:
+            options.setdefault("shutdown_timeout", 1.0)
+        made.append(adapter(app, **options))
+        closable: WSGIApp = made[-1]
+        return closable
+
+    yield make
+    for closable in made:
+        if hasattr(closable, "close"):
+            try:
+                in_thread(closable.close, deadline_for(pytestconfig, DIRECTION))
+            except Exception:
+                if ours:
+                    raise
+
+
+@pytest.fixture
+def serve(adapt: ToWSGI, pytestconfig: pytest.Config) -> Iterator[WSGIServer]:
+    """A WSGI server; its requests end with the test, and before the adapters are closed."""
+    server = WSGIServer(deadline_for(pytestconfig, DIRECTION), strict=is_ours(adapter_name(pytestconfig, DIRECTION)))
+    yield server
+    server.close()

@@ -1,0 +1,111 @@
+"""ASGI apps that record what an adapter gives them, and what else more than one module of tests needs."""
+
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+import anyio
+import pytest
+
+from bridge.types import Environ, Message, Receive, Scope, Send, WSGIApp
+from tests.conformance.wsgi_server import ToWSGI, WSGIRequest, WSGIServer
+from tests.fakes import in_thread
+
+START = {"type": "http.response.start", "status": 200, "headers": []}
+END = {"type": "http.response.body", "body": b"", "more_body": False}
+
+Step: TypeAlias = Callable[[Scope, Send], Awaitable[None]]
+
+
+def block(body: bytes) -> dict[str, Any]:
+    """Return the message for a block of a response's body that others follow."""
+    return {"type": "http.response.body", "body": body, "more_body": True}
+
+
+class Recording:
+    """An app that receives the whole request, answers it, and keeps the scopes and messages."""
+
+    def __init__(self) -> None:
+        self.scopes: list[Scope] = []
+        self.received: list[Message] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise ValueError("this app knows of HTTP alone")
+        self.scopes.append(scope)
+        more_body = True
+        while more_body:
+            self.received.append(await receive())
+            more_body = self.received[-1].get("more_body", False)
+        await send(START)
+        await send({**END, "body": b"done"})
+
+
+def scope_of(adapt: ToWSGI, serve: WSGIServer, environ: Environ | None = None) -> Scope:
+    """Return the scope that an app gets for `environ`."""
+    app = Recording()
+    assert serve(adapt(app), environ).finish().body == b"done"
+    (scope,) = app.scopes
+    return scope
+
+
+async def complete_startup(scope: Scope, send: Send) -> None:
+    """Do what an app with nothing to start does."""
+    await send({"type": "lifespan.startup.complete"})
+
+
+async def complete_shutdown(scope: Scope, send: Send) -> None:
+    """Do what an app with nothing to shut down does."""
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+class LifespanApp:
+    """An app with a lifespan that notes what comes; `startup` and `shutdown` are what it does then."""
+
+    def __init__(self, startup: Step = complete_startup, shutdown: Step = complete_shutdown) -> None:
+        self.events: list[str] = []
+        self.scopes: list[Scope] = []
+        self.threads: list[threading.Thread] = []
+        self.answer: Step = self._answer
+        self._steps = {"lifespan.startup": startup, "lifespan.shutdown": shutdown}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.events.append(scope["type"])
+        self.scopes.append(scope)
+        self.threads.append(threading.current_thread())
+        if scope["type"] == "http":
+            await self.answer(scope, send)
+            return
+        for _ in range(2):
+            message = await receive()
+            self.events.append(message["type"])
+            await self._steps[message["type"]](scope, send)
+
+    async def _answer(self, scope: Scope, send: Send) -> None:
+        await send(START)
+        await send({**END, "body": b"done"})
+
+    def skip_without_lifespan(self) -> None:
+        """Skip the test where a request did not come with a lifespan, which is a matter of a test of its own."""
+        if self.scopes[0]["type"] != "lifespan":
+            pytest.skip("the adapter runs no lifespan")
+
+
+def is_refused(request: WSGIRequest) -> bool:
+    """Return whether the request has come to nothing but an error, which is raised or is the response."""
+    request.until_ended()
+    return request.error is not None or request.status.startswith("5")
+
+
+def close(app: WSGIApp, deadline: float) -> None:
+    """Close an adapter, within the deadline; skip the test where it has no close()."""
+    if not hasattr(app, "close"):
+        pytest.skip("the adapter has no close()")
+    in_thread(app.close, deadline)
+
+
+async def until_set(event: threading.Event, deadline: float) -> None:
+    """Wait, on the app's loop, for what the test's thread sets."""
+    with anyio.fail_after(deadline):
+        while not event.is_set():
+            await anyio.sleep(0.001)

@@ -1,0 +1,113 @@
+import pytest
+
+from tests.conformance import clause
+from tests.conformance.asgi_to_wsgi.recording import Recording, scope_of
+from tests.conformance.wsgi_server import ToWSGI, WSGIServer
+from tests.fakes import http_environ
+
+
+@clause("ASGI-HTTP-013")
+@pytest.mark.parametrize(
+    ("path_info", "path"),
+    [
+        ("/", "/"),
+        ("/\xe4\xb8\xad", "/中"),
+        ("/a b", "/a b"),
+        ("/100%", "/100%"),
+        ("/a%2Fb", "/a%2Fb"),
+        ("/a?b", "/a?b"),
+    ],
+)
+def test_path_is_decoded_once(adapt: ToWSGI, serve: WSGIServer, path_info: str, path: str) -> None:
+    """PATH_INFO has no percent-encoding any more, so only its UTF-8 is decoded, and the query is elsewhere."""
+    scope = scope_of(adapt, serve, http_environ("GET", path_info, QUERY_STRING="x=1"))
+    assert scope["path"] == path
+
+
+@clause("ASGI-HTTP-014")
+@pytest.mark.parametrize("script_name", ["", "/\xff"])
+def test_a_path_that_is_not_utf_8_is_no_crash(adapt: ToWSGI, serve: WSGIServer, script_name: str) -> None:
+    """The app gets a str of some kind, or the client a 400."""
+    app = Recording()
+    request = serve(adapt(app), http_environ("GET", "/\xff\xfe", SCRIPT_NAME=script_name)).finish()
+    assert request.status.startswith("400 ") or (
+        type(app.scopes[0]["path"]) is str and app.scopes[0]["path"].startswith("/")
+    )
+
+
+@clause("ASGI-HTTP-015")
+@pytest.mark.parametrize("name", ["RAW_URI", "REQUEST_URI"])
+@pytest.mark.parametrize(
+    ("target", "path_info", "raw_path"),
+    [
+        ("/a%20b?x=1", "/a b", b"/a%20b"),
+        ("/a%2Fb%3F", "/a/b?", b"/a%2Fb%3F"),
+        ("/a?", "/a", b"/a"),
+        ("http://example.org/a%20b?x=1", "/a b", b"/a%20b"),
+        ("*", "", b"*"),
+    ],
+    ids=["query", "encoded", "empty query", "absolute", "asterisk"],
+)
+def test_raw_path_is_the_request_target_without_its_query(
+    adapt: ToWSGI, serve: WSGIServer, name: str, target: str, path_info: str, raw_path: bytes
+) -> None:
+    """The path as the client wrote it, where the server kept the request's target; or else there is none."""
+    environ = http_environ("GET", path_info, QUERY_STRING=target.partition("?")[2], **{name: target})
+    assert scope_of(adapt, serve, environ).get("raw_path") in (None, raw_path)
+
+
+@clause("ASGI-HTTP-015")
+@pytest.mark.parametrize("path_info", ["/a b", "/a%20b", "/\xe4\xb8\xad"])
+def test_raw_path_is_not_guessed(adapt: ToWSGI, serve: WSGIServer, path_info: str) -> None:
+    """From a decoded path nobody can tell how the client wrote it."""
+    assert scope_of(adapt, serve, http_environ("GET", path_info)).get("raw_path") is None
+
+
+@clause("ASGI-HTTP-017", "ASGI-HTTP-110")
+@pytest.mark.parametrize(
+    ("variable", "query_string"),
+    [
+        (None, b""),
+        ("", b""),
+        ("a=1&b=%20+%C3%A9&a=%26", b"a=1&b=%20+%C3%A9&a=%26"),
+        ("a=%ZZ&%", b"a=%ZZ&%"),
+        ("a=?", b"a=?"),
+        ("a=\xe9", b"a=\xe9"),
+    ],
+    ids=["absent", "empty", "encoded", "ill-encoded", "question mark", "latin-1"],
+)
+def test_query_string_stays_as_it_is(
+    adapt: ToWSGI, serve: WSGIServer, variable: str | None, query_string: bytes
+) -> None:
+    """The bytes of QUERY_STRING, which stay percent-encoded."""
+    assert scope_of(adapt, serve, http_environ(QUERY_STRING=variable))["query_string"] == query_string
+
+
+@clause("ASGI-HTTP-018", "ASGI-HTTP-020", "ASGI-HTTP-107")
+@pytest.mark.parametrize(
+    ("script_name", "path_info", "root_path", "path"),
+    [
+        (None, "/x", "", "/x"),
+        ("", "/x", "", "/x"),
+        ("/base", "/x", "/base", "/base/x"),
+        ("/base", "/", "/base", "/base/"),
+        ("/base", "", "/base", "/base"),
+        ("/base", "/base/x", "/base", "/base/base/x"),
+        ("/\xe4\xb8\xad", "/\xe6\x96\x87", "/中", "/中/文"),
+    ],
+)
+def test_root_path_is_script_name_and_path_begins_with_it(
+    adapt: ToWSGI, serve: WSGIServer, script_name: str | None, path_info: str, root_path: str, path: str
+) -> None:
+    """SCRIPT_NAME is the root_path, and SCRIPT_NAME + PATH_INFO the path, both decoded as UTF-8."""
+    scope = scope_of(adapt, serve, http_environ("GET", path_info, SCRIPT_NAME=script_name))
+    assert scope.get("root_path", "") == root_path
+    assert scope["path"] == path
+
+
+@clause("ASGI-HTTP-107")
+def test_a_character_may_be_split_between_script_name_and_path_info(adapt: ToWSGI, serve: WSGIServer) -> None:
+    """A prefix that a server cut off inside of a character is no crash."""
+    app = Recording()
+    request = serve(adapt(app), http_environ("GET", "\xa9/x", SCRIPT_NAME="/caf\xc3")).finish()
+    assert request.status.startswith("400 ") or app.scopes[0]["path"].endswith("/x")

@@ -1,0 +1,82 @@
+import re
+
+import pytest
+
+from bridge.types import Receive, Scope, Send
+from tests.conformance import clause
+from tests.conformance.apps import asgi_response, http_app
+from tests.conformance.wsgi_server import ToWSGI, WSGIServer
+
+
+@clause("P3333-017")
+def test_start_response_gets_positional_arguments(adapt: ToWSGI, serve: WSGIServer) -> None:
+    """Servers name the arguments as they like, so only their order counts."""
+    request = serve(adapt(asgi_response(b"one"))).finish()
+    assert [len(start.args) in (2, 3) and start.kwargs == {} for start in request.starts] == [True]
+
+
+@clause("P3333-038")
+@pytest.mark.parametrize("blocks", [(), (b"one",), (b"", b"one", b"two")], ids=["empty", "one", "late"])
+def test_start_response_comes_before_the_first_block(
+    adapt: ToWSGI, serve: WSGIServer, blocks: tuple[bytes, ...]
+) -> None:
+    """No byte of a body is yielded before the server knows the headers, and they are known at the end."""
+    request = serve(adapt(asgi_response(*blocks, status=201))).finish()
+    kinds = [entry.kind for entry in request.log if entry.kind != "block" or entry.value]
+    assert kinds.index("start_response") < (kinds.index("block") if "block" in kinds else kinds.index("exhausted"))
+    assert request.status[:3] == "201"
+    assert request.body == b"".join(blocks)
+
+
+@clause("P3333-038")
+def test_start_response_comes_before_a_block_of_an_error_page(adapt: ToWSGI, serve: WSGIServer) -> None:
+    """An app that raises before it answers gets no body out without headers either."""
+
+    @http_app
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ValueError("no answer")
+
+    request = serve(adapt(app)).until_ended()
+    assert isinstance(request.error, ValueError) or request.status.startswith("500 ")
+
+
+@clause("P3333-041")
+def test_start_response_may_come_with_the_first_iteration(adapt: ToWSGI, serve: WSGIServer) -> None:
+    """Called at once or lazily, it is called by the time the first item is there, even an empty one."""
+    request = serve(adapt(asgi_response(b"", b"one"))).finish()
+    kinds = [entry.kind for entry in request.log]
+    assert kinds.index("start_response") < kinds.index("block")
+
+
+@clause("P3333-093")
+@pytest.mark.parametrize("status", [200, 204, 299, 404, 418, 451, 500, 599])
+def test_a_status_is_a_code_a_space_and_a_reason(adapt: ToWSGI, serve: WSGIServer, status: int) -> None:
+    """Codes that nobody has registered have a reason as well."""
+    request = serve(adapt(asgi_response(status=status))).finish()
+    assert re.fullmatch(rf"{status} \S(.*\S)?", request.status)
+
+
+@clause("P3333-094")
+@pytest.mark.parametrize("status", [200, 404, 599])
+def test_a_status_has_no_control_characters(adapt: ToWSGI, serve: WSGIServer, status: int) -> None:
+    """Nothing in it would end the line, or show as something else."""
+    assert serve(adapt(asgi_response(status=status))).finish().status.isprintable()
+
+
+@clause("P3333-118")
+def test_start_response_is_called_once_for_two_starts(adapt: ToWSGI, serve: WSGIServer) -> None:
+    """The second http.response.start of an app is refused, and does not reach the server."""
+    errors: list[Exception] = []
+
+    @http_app
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            await send({"type": "http.response.start", "status": 404, "headers": []})
+        except Exception as error:
+            errors.append(error)
+        await send({"type": "http.response.body", "body": b"one"})
+
+    request = serve(adapt(app)).until_ended()
+    assert [start.args[0][:3] for start in request.starts] == ["200"]
+    assert len(errors) == 1

@@ -1,0 +1,53 @@
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pytest
+
+from bridge.types import ASGIApp, Environ, StartResponse, WSGIApp
+from tests.conformance.asgi_server import ASGIServer, ToASGI
+from tests.conformance.conftest import adapter_name, deadline_for, is_ours, load_adapter
+from tests.conformance.loops import Loops
+from tests.fakes import http_scope
+
+DIRECTION = "wsgi_to_asgi"
+
+
+@pytest.fixture
+def adapt(pytestconfig: pytest.Config) -> ToASGI:
+    """The adapter's class, called with a WSGI app, and with options where the test is about one."""
+    adapter = load_adapter(pytestconfig, DIRECTION)
+
+    def make(app: WSGIApp, **options: object) -> ASGIApp:
+        made: ASGIApp = adapter(app, **options)
+        return made
+
+    return make
+
+
+@pytest.fixture
+def serve(adapt: ToASGI, loops: Loops, backend: str, pytestconfig: pytest.Config) -> Iterator[ASGIServer]:
+    """An ASGI server, on each backend; its connections end with the test."""
+    strict = is_ours(adapter_name(pytestconfig, DIRECTION))
+    server = ASGIServer(loops, backend, deadline_for(pytestconfig, DIRECTION), strict)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def environ_for(adapt: ToASGI, serve: ASGIServer) -> Callable[..., Environ]:
+    """Called with keys of a scope, and names of keys to leave out, returns the environ that the app gets for that."""
+
+    def environ_for(*missing: str, **keys: Any) -> Environ:
+        environs: list[Environ] = []
+
+        def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+            environs.append(dict(environ))
+            start_response("200 OK", [])
+            return [b"one"]
+
+        scope = {key: value for key, value in http_scope(**keys).items() if key not in missing}
+        connection = serve(adapt(app), scope).finish()
+        assert environs, f"the app was not called, and the client got {connection.sent}"
+        return environs[0]
+
+    return environ_for
