@@ -19,6 +19,8 @@ _BODY = "http.response.body"
 _PATHSEND = "http.response.pathsend"
 _TRAILERS = "http.response.trailers"
 _EARLY_HINT = "http.response.early_hint"
+_DENIAL_START = "websocket.http.response.start"
+_DENIAL_BODY = "websocket.http.response.body"
 
 # ASGI HTTP spec, "Response Start" and "Response Body"; docs/extensions, "Path Send" ("must not be
 # mixed with http.response.body"), "Early Hints" (before the final response, though the text has it
@@ -55,6 +57,26 @@ RESPONSE: Final[Order] = {
         f"{_TRAILERS}+": "trailers due",
         _TRAILERS: DONE,
     },
+    DONE: {},
+}
+
+# ASGI WebSocket spec, "Accept", "Send", "Close"; docs/extensions, "WebSocket Denial Response": a close
+# or an HTTP response in place of accept refuses the connection.
+WEBSOCKET: Final[Order] = {
+    "connecting": {
+        "websocket.accept": "open",
+        "websocket.close": DONE,
+        _DENIAL_START: "denial started",
+    },
+    "open": {
+        "websocket.send": "open",
+        "websocket.close": DONE,
+    },
+    "denial started": {
+        f"{_DENIAL_BODY}+": "denial started",
+        _DENIAL_BODY: DONE,
+    },
+    DONE: {},
 }
 
 # ASGI lifespan spec. The server moves "serving" to "stopping" by its lifespan.shutdown message.
@@ -76,6 +98,10 @@ _MORE_KEYS: Final[Mapping[str, str]] = {
     _START: "trailers",
     _BODY: "more_body",
     _TRAILERS: "more_trailers",
+    _DENIAL_BODY: "more_body",
+    # For `bridge.validate`, which looks at the server too, and at what the adapters do not offer:
+    "http.request": "more_body",
+    "http.response.zerocopysend": "more_body",
 }
 
 
