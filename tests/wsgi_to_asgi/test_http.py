@@ -990,12 +990,13 @@ async def environ_of(adapter_options: dict[str, Any] | None = None, **scope: Any
     return seen[0]
 
 
-async def test_the_environ_has_what_wsgi_wants() -> None:
+async def test_the_environ_has_what_wsgi_wants(capsys: pytest.CaptureFixture[str]) -> None:
     """The wsgi. variables of PEP 3333 are there, and tell the truth."""
     environ = await environ_of()
     assert type(environ) is dict
     assert environ["wsgi.version"] == (1, 0)
-    assert environ["wsgi.errors"] is sys.stderr
+    environ["wsgi.errors"].writelines(["a line\n", "another\n"])
+    assert capsys.readouterr().err == "a line\nanother\n"
     assert environ["wsgi.input_terminated"] is True
     assert (environ["wsgi.multithread"], environ["wsgi.multiprocess"], environ["wsgi.run_once"]) == (True, True, False)
     assert (await environ_of({"workers": 1}))["wsgi.multithread"] is False

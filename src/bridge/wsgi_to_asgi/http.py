@@ -10,7 +10,6 @@ import functools
 import io
 import logging
 import math
-import sys
 import threading
 import time
 from collections import deque
@@ -26,7 +25,7 @@ from bridge.types import Receive, Scope, Send, WSGIApp
 from bridge.wsgi_to_asgi.body import RequestBody
 from bridge.wsgi_to_asgi.call import Item, Mark, WSGICall
 from bridge.wsgi_to_asgi.runner import WorkerThreads
-from bridge.wsgi_to_asgi.streams import Disconnected, FileWrapper, RequestStream
+from bridge.wsgi_to_asgi.streams import Disconnected, ErrorStream, FileWrapper, RequestStream
 
 _logger = logging.getLogger("bridge")
 
@@ -56,7 +55,7 @@ async def serve_http(
     environ["wsgi.version"] = (1, 0)
     environ["wsgi.input"] = exchange.input_stream()
     environ["wsgi.input_terminated"] = True
-    environ["wsgi.errors"] = sys.stderr
+    environ["wsgi.errors"] = ErrorStream()
     environ["wsgi.multithread"] = workers.limit > 1
     environ["wsgi.multiprocess"] = True
     environ["wsgi.run_once"] = False

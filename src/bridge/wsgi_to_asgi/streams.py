@@ -5,9 +5,10 @@ import io
 import os
 import shutil
 import stat
+import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from bridge.types import Environ
@@ -44,6 +45,26 @@ class RequestStream(io.RawIOBase):
         blocks = [bytes(self._block), *iter(self._next_block, b"")]
         self._block = memoryview(b"")
         return b"".join(blocks)
+
+
+class ErrorStream:
+    """`wsgi.errors`: sys.stderr, with escapes for what that cannot write (PEP 3333, environ Variables).
+
+    There may be none (pythonw), or another in its place that raises where the interpreter's own escapes.
+    """
+
+    def write(self, text: str, /) -> None:
+        if sys.stderr is not None:
+            encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
+            sys.stderr.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+    def writelines(self, lines: Iterable[str], /) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        if sys.stderr is not None:
+            sys.stderr.flush()
 
 
 class FileWrapper:

@@ -1,0 +1,321 @@
+import functools
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NoReturn
+from wsgiref.validate import validator
+
+import pytest
+
+from bridge.types import Environ, StartResponse, WSGIApp
+from tests.conformance import clause
+from tests.conformance.apps import Blocks, asgi_response, wsgi_response
+from tests.conformance.asgi_server import ASGIServer, ToASGI
+from tests.conformance.conftest import adapter_name, load_adapter
+from tests.fakes import http_scope, in_thread
+
+
+def function(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("200 OK", [])
+    return [b"one"]
+
+
+def odd_names(_: Environ, wsgi: StartResponse, /) -> Iterable[bytes]:
+    return function(_, wsgi)
+
+
+def with_option(option: object, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    return function(environ, start_response)
+
+
+class Instance:
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        return function(environ, start_response)
+
+    def method(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        return function(environ, start_response)
+
+
+class Construction:
+    """An app that is a class: to construct it is to call it."""
+
+    def __init__(self, environ: Environ, start_response: StartResponse) -> None:
+        self.call = environ, start_response
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from function(*self.call)
+
+
+class Closed(Instance):
+    """An app that has nothing to look at, and tells nothing of itself."""
+
+    def __getattribute__(self, name: str) -> NoReturn:
+        raise RuntimeError(f"{name} is not for servers")
+
+
+@clause("P3333-004", "P3333-011")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: function,
+        lambda: lambda environ, start_response: function(environ, start_response),
+        lambda: odd_names,
+        lambda: functools.partial(with_option, None),
+        lambda: Instance().method,
+        Instance,
+        lambda: Construction,
+        Closed,
+    ],
+    ids=["function", "lambda", "odd-names", "partial", "method", "instance", "class", "closed"],
+)
+def test_an_app_is_any_callable(adapt: ToASGI, serve: ASGIServer, make: Callable[[], WSGIApp]) -> None:
+    """What kind of callable the app is makes no difference."""
+    connection = serve(adapt(make())).finish()
+    assert (connection.status, connection.body) == (200, b"one")
+
+
+@clause("P3333-011")
+def test_an_app_gets_two_positional_arguments(adapt: ToASGI, serve: ASGIServer) -> None:
+    """environ and start_response are given by position, and nothing else is."""
+    calls: list[tuple[int, int]] = []
+
+    def app(*arguments: Any, **named: Any) -> Iterable[bytes]:
+        calls.append((len(arguments), len(named)))
+        return function(*arguments)
+
+    serve(adapt(app)).finish()
+    assert calls == [(2, 0)]
+
+
+@clause("P3333-007")
+def test_an_app_may_be_called_any_number_of_times(adapt: ToASGI, serve: ASGIServer) -> None:
+    """One adapter serves requests one after another and at once, each with its own answer."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [("X-Path", environ["PATH_INFO"])])
+        return [environ["wsgi.input"].read()]
+
+    adapter = adapt(app)
+    for number in range(10):
+        assert serve(adapter, http_scope("POST", f"/{number}"), b"%d" % number).finish().body == b"%d" % number
+    connections = [serve(adapter, http_scope("POST", f"/{number}"), b"", more_body=True) for number in range(10)]
+    for number, connection in enumerate(connections):
+        connection.feed(b"%d" % number)
+    for number, connection in enumerate(connections):
+        assert connection.finish().body == b"%d" % number
+        assert (b"x-path", b"/%d" % number) in connection.headers
+
+
+@clause("P3333-008")
+@pytest.mark.parametrize(
+    ("method", "content"),
+    [("GET", [b"one"]), ("GET", []), ("HEAD", []), ("POST", [b"one", ValueError("two")])],
+    ids=["body", "empty", "head", "error"],
+)
+def test_an_app_is_called_once_a_request(adapt: ToASGI, serve: ASGIServer, method: str, content: list[Any]) -> None:
+    """One request is one call, whatever comes of it."""
+    calls: list[Environ] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        calls.append(environ)
+        start_response("200 OK", [])
+        return Blocks(content)
+
+    serve(adapt(app), http_scope(method)).until_ended()
+    assert len(calls) == 1
+
+
+@clause("P3333-008")
+def test_an_app_is_called_once_for_a_client_that_leaves(adapt: ToASGI, serve: ASGIServer) -> None:
+    """A client that leaves in the middle of the response does not have the app called again."""
+    calls: list[Environ] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        calls.append(environ)
+        start_response("200 OK", [])
+        return Blocks([b"one", b"two", b"three"])
+
+    connection = serve(adapt(app), hold_after=1).until_logged("send", 2)
+    connection.disconnect(OSError("the client left"))
+    connection.until_ended()
+    assert len(calls) == 1
+
+
+@clause("P3333-010")
+def test_an_adapter_is_a_server_that_wsgiref_accepts(adapt: ToASGI, serve: ASGIServer) -> None:
+    """To the app, the adapter is a server as wsgiref.validate wants one."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        environ["wsgi.errors"].flush()
+        body = b"".join(environ["wsgi.input"])
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [body]
+
+    scope = http_scope("POST", headers=[(b"host", b"example.org"), (b"content-length", b"8")])
+    assert serve(adapt(validator(app)), scope, b"one\n", b"two\n").finish().body == b"one\ntwo\n"
+
+
+@clause("P3333-010")
+def test_adapters_may_be_chained(adapt: ToASGI, serve: ASGIServer, pytestconfig: pytest.Config) -> None:
+    """An ASGI app in an adapter of the other direction answers as it would without the two."""
+    if adapter_name(pytestconfig, "asgi_to_wsgi") == "none":
+        pytest.skip("there is no adapter of the other direction")
+    headers = [(b"content-type", b"text/plain"), (b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")]
+    app = asgi_response(b"one", b"", b"two", status=404, headers=headers)
+    alone = serve(app).finish()
+    inner = load_adapter(pytestconfig, "asgi_to_wsgi")(app)
+    try:
+        chained = serve(adapt(validator(inner))).finish()
+        assert (chained.status, chained.headers, chained.body) == (alone.status, alone.headers, alone.body)
+    finally:
+        if hasattr(inner, "close"):
+            in_thread(inner.close, serve.deadline)
+
+
+@clause("P3333-012")
+def test_environ_is_a_dict(adapt: ToASGI, serve: ASGIServer) -> None:
+    """It is no subclass, and nothing that behaves like one."""
+    types: list[type] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        types.append(type(environ))
+        return function(environ, start_response)
+
+    serve(adapt(app)).finish()
+    assert types == [dict]
+
+
+@clause("P3333-013")
+def test_environ_is_the_apps_to_change(adapt: ToASGI, serve: ASGIServer) -> None:
+    """An app that empties environ, and puts other things there, does no harm to its request or its server."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        environ["wsgi.input"] = environ["REQUEST_METHOD"] = None
+        environ["a.thread"] = threading.current_thread()
+        start_response("200 OK", [])
+        yield b"one"
+        environ.clear()
+        yield b"two"
+
+    scope, untouched = http_scope("POST"), http_scope("POST")
+    assert serve(adapt(app), scope, b"012", b"345").finish().body == b"onetwo"
+    assert scope == untouched
+
+
+@clause("P3333-014")
+def test_environ_is_new_for_each_request(adapt: ToASGI, serve: ASGIServer) -> None:
+    """What one request puts there, another does not see."""
+    environs: list[Environ] = []
+    found: list[bool] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        environs.append(environ)
+        found.append("a.key" in environ)
+        environ["a.key"] = 1
+        return function(environ, start_response)
+
+    adapter = adapt(app)
+    serve(adapter).finish()
+    serve(adapter).finish()
+    assert found == [False, False]
+    assert environs[0] is not environs[1]
+
+
+@clause("P3333-067")
+def test_multithread_is_true_where_requests_run_at_once(adapt: ToASGI, serve: ASGIServer) -> None:
+    """wsgi.multithread says whether two requests can be in the app."""
+    told: list[bool] = []
+    both = threading.Barrier(2)
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        told.append(bool(environ["wsgi.multithread"]))
+        with_other = True
+        try:
+            both.wait(serve.deadline / 2 if told[-1] else 0.1)  # the time there is to do it wrong
+        except threading.BrokenBarrierError:
+            with_other = False
+        start_response("200 OK", [])
+        return [b"%d" % with_other]
+
+    adapter = adapt(app)
+    connections = [serve(adapter), serve(adapter)]
+    bodies = [connection.finish().body for connection in connections]
+    assert bodies == [b"%d" % multithread for multithread in told]
+
+
+@clause("P3333-165")
+def test_an_app_may_run_single_threaded(adapt: ToASGI, serve: ASGIServer) -> None:
+    """With one worker, requests are in the app one after the other, and environ says so."""
+    inside = threading.Semaphore()
+    overlaps: list[bool] = []
+    multithread: list[bool] = []
+    first, second_came = threading.Event(), threading.Event()
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        overlaps.append(not inside.acquire(blocking=False))
+        multithread.append(bool(environ["wsgi.multithread"]))
+        (second_came if first.is_set() else first).set()
+        second_came.wait(0.1)  # the time there is to do it wrong
+        start_response("200 OK", [])
+        inside.release()
+        return []
+
+    try:
+        adapter = adapt(app, workers=1)
+    except TypeError:
+        pytest.skip("the adapter has no such option, or not by this name")
+    connections = [serve(adapter), serve(adapter)]
+    for connection in connections:
+        connection.finish()
+    assert overlaps == [False, False]
+    assert multithread == [False, False]
+
+
+def raises(error: BaseException) -> WSGIApp:
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        raise error
+
+    return app
+
+
+@clause("P3333-150")
+@pytest.mark.parametrize(
+    "make", [raises, lambda error: wsgi_response(Blocks([error]))], ids=["in-the-call", "in-the-iteration"]
+)
+def test_an_error_of_the_apps_is_told(
+    adapt: ToASGI,
+    serve: ASGIServer,
+    caplog: pytest.LogCaptureFixture,
+    make: Callable[[BaseException], WSGIApp],
+) -> None:
+    """An exception reaches the server, or is answered with a 500 and logged."""
+    error = ValueError("this app fails")
+    connection = serve(adapt(make(error))).until_ended()
+    assert connection.failed
+    assert error in [connection.error, *[record.exc_info[1] for record in caplog.records if record.exc_info]]
+
+
+@clause("P3333-155")
+@pytest.mark.parametrize("content", [[b"one"], []], ids=["block", "exhausted"])
+def test_a_response_must_be_started(adapt: ToASGI, serve: ASGIServer, content: list[bytes]) -> None:
+    """An app that never calls start_response is told of, and no body is sent without a start."""
+    connection = serve(adapt(lambda environ, start_response: content)).until_ended()
+    assert connection.failed
+    assert [message["type"] for message in connection.sent][:1] in ([], ["http.response.start"])
+
+
+@clause("P3333-156")
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), GeneratorExit()], ids=repr)
+def test_an_app_that_would_end_the_process_ends_its_request(
+    adapt: ToASGI, serve: ASGIServer, error: BaseException
+) -> None:
+    """SystemExit and its like are errors of one request, and others go on."""
+    errors = [error]
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        if errors:
+            raise errors.pop()
+        return function(environ, start_response)
+
+    adapter = adapt(app)
+    assert serve(adapter).until_ended().failed
+    assert serve(adapter).finish().body == b"one"

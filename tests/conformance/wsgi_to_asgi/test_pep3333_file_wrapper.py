@@ -1,0 +1,174 @@
+import gzip
+import io
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pytest
+
+from bridge.types import Environ, StartResponse
+from tests.conformance import clause
+from tests.conformance.asgi_server import ASGIConnection, ASGIServer, ToASGI
+
+TEXT = b"0123456789" * 10_000
+# Called with what an app makes of its wsgi.file_wrapper; returns the connection.
+Wrap = Callable[..., ASGIConnection]
+
+
+class ReadOnly:
+    """A file-like object with the one method that there must be; it may fail after some calls."""
+
+    def __init__(self, text: bytes = TEXT, fail_after: int = 1000) -> None:
+        self.file = io.BytesIO(text)
+        self.left = fail_after
+
+    def read(self, size: int = -1) -> bytes:
+        self.left -= 1
+        if self.left < 0:
+            raise OSError("the disk fails")
+        return self.file.read(size)
+
+
+class Closable(ReadOnly):
+    """One with close() too."""
+
+    closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.fixture
+def wrap(adapt: ToASGI, serve: ASGIServer) -> Wrap:
+    """Skips where the adapter offers no wsgi.file_wrapper, which the clauses are about."""
+
+    def wrap(make: Callable[[Any], Iterable[bytes]], *headers: tuple[str, str], **options: Any) -> ASGIConnection:
+        def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+            start_response("200 OK", list(headers))
+            return make(environ["wsgi.file_wrapper"])
+
+        return serve(adapt(app), **options)
+
+    offered: list[bool] = []
+
+    def look(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        offered.append("wsgi.file_wrapper" in environ)
+        start_response("200 OK", [])
+        return []
+
+    serve(adapt(look)).finish()
+    if offered == [False]:
+        pytest.skip("the adapter offers no wsgi.file_wrapper")
+    return wrap
+
+
+@clause("P3333-170", "P3333-171")
+@pytest.mark.parametrize("arguments", [(), (4096,), (1,)], ids=["default", "4096", "1"])
+def test_a_file_is_wrapped_with_or_without_a_block_size(wrap: Wrap, arguments: tuple[int, ...]) -> None:
+    """wsgi.file_wrapper takes a file-like object, and a block size, which is a suggestion, by position."""
+    assert wrap(lambda wrapper: wrapper(io.BytesIO(TEXT[:1000]), *arguments)).finish().body == TEXT[:1000]
+
+
+@clause("P3333-172")
+def test_a_wrapper_that_is_not_returned_sends_nothing(wrap: Wrap) -> None:
+    """To make one is not to send it."""
+    assert wrap(lambda wrapper: [wrapper(io.BytesIO(TEXT)), [b"one"]][1]).finish().body == b"one"
+
+
+@clause("P3333-172", "P3333-175")
+def test_a_wrapper_may_be_iterated_by_others(wrap: Wrap) -> None:
+    """A middleware that iterates it gets the file's blocks, and what it makes of them is what is sent."""
+
+    def middleware(blocks: Iterable[bytes]) -> Iterator[bytes]:
+        yield b"<"
+        for block in blocks:
+            yield block[::-1]
+        yield b">"
+
+    with tempfile.TemporaryFile() as file:
+        file.write(b"012")
+        file.seek(0)
+        assert wrap(lambda wrapper: middleware(wrapper(file))).finish().body == b"<210>"
+
+
+@clause("P3333-173")
+def test_a_file_needs_only_read(wrap: Wrap) -> None:
+    """An object without close() or fileno() will do."""
+    assert wrap(lambda wrapper: wrapper(ReadOnly())).finish().body == TEXT
+
+
+@clause("P3333-174")
+def test_a_file_is_closed(wrap: Wrap) -> None:
+    """The file's close() is the wrapper's, and is called once."""
+    file = Closable()
+    assert wrap(lambda wrapper: wrapper(file)).finish().body == TEXT
+    assert file.closed == 1
+
+
+@clause("P3333-174")
+def test_a_file_that_fails_is_closed(wrap: Wrap) -> None:
+    """A read() that raises ends the response, and the file is closed."""
+    file = Closable(fail_after=1)
+    with pytest.raises(OSError, match="the disk fails"):
+        wrap(lambda wrapper: wrapper(file)).finish()
+    assert file.closed == 1
+
+
+@clause("P3333-174")
+@pytest.mark.parametrize("leave", [ASGIConnection.disconnect, ASGIConnection.cancel], ids=["disconnect", "cancel"])
+def test_a_file_is_closed_when_the_client_leaves(wrap: Wrap, leave: Callable[[ASGIConnection], None]) -> None:
+    """A response that is not sent to its end closes the file."""
+    file = Closable(TEXT * 10)
+    connection = wrap(lambda wrapper: wrapper(file), hold_after=1).until_logged("send", 2)
+    leave(connection)
+    connection.until_ended().until(lambda: file.closed, "close()")
+    assert file.closed == 1
+
+
+def on_disk(text: bytes) -> Any:
+    file = tempfile.TemporaryFile()  # noqa: SIM115  # the test is its context
+    file.write(text)
+    file.seek(0)
+    return file
+
+
+def spooled(text: bytes) -> Any:
+    file = tempfile.SpooledTemporaryFile()  # noqa: SIM115  # the test is its context
+    file.write(text)
+    file.seek(0)
+    return file
+
+
+def unzipped(text: bytes) -> Any:
+    return gzip.GzipFile(fileobj=io.BytesIO(gzip.compress(text)))
+
+
+@clause("P3333-177")
+@pytest.mark.parametrize("make", [on_disk, spooled, io.BytesIO, unzipped])
+def test_any_kind_of_file_is_sent(wrap: Wrap, make: Callable[[bytes], Any]) -> None:
+    """A file that is none to the operating system, or is another one there, is read."""
+    with make(TEXT) as file:
+        assert wrap(lambda wrapper: wrapper(file)).finish().body == TEXT
+
+
+@clause("P3333-176")
+@pytest.mark.parametrize("make", [on_disk, io.BytesIO])
+@pytest.mark.parametrize("length", [None, 10])
+def test_a_file_is_sent_from_its_position(wrap: Wrap, make: Callable[[bytes], Any], length: int | None) -> None:
+    """What was read already is not sent, and no more than Content-Length is."""
+    headers = [] if length is None else [("Content-Length", str(length))]
+    with make(TEXT) as file:
+        file.seek(5)
+        connection = wrap(lambda wrapper: wrapper(file), *headers).finish()
+    assert connection.body == TEXT[5:][:length]
+    assert connection.complete
+
+
+@clause("P3333-178")
+@pytest.mark.parametrize("make", [on_disk, io.BytesIO])
+def test_a_length_that_is_added_is_what_is_sent(wrap: Wrap, make: Callable[[bytes], Any]) -> None:
+    """An adapter may say how long the file is, from its position on."""
+    with make(TEXT) as file:
+        file.seek(5)
+        connection = wrap(lambda wrapper: wrapper(file)).finish()
+    assert dict(connection.headers).get(b"content-length") in (None, b"%d" % len(TEXT[5:]))
