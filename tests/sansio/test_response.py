@@ -138,7 +138,6 @@ HEADERS: list[tuple[Headers, RawHeaders]] = [
     ([("set-cookie", "a=1"), ("set-cookie", "b=2")], [(b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")]),
     ([("x-empty", "")], [(b"x-empty", b"")]),
     ([("x-a", "caf\xe9")], [(b"x-a", b"caf\xe9")]),
-    ([("x-a", "a \t b")], [(b"x-a", b"a \t b")]),
     ([("x-a", "=?utf-8?q?caf=C3=A9?=")], [(b"x-a", b"=?utf-8?q?caf=C3=A9?=")]),
     ([("content-length", "5")], [(b"content-length", b"5")]),
     ([("content-encoding", "gzip")], [(b"content-encoding", b"gzip")]),
@@ -153,6 +152,12 @@ def test_headers_are_the_same_both_ways(native: Headers, raw: RawHeaders) -> Non
     assert native_from_app_headers(native) == native
     assert raw_headers_from_native(native) == raw
     assert native_from_raw_headers(raw) == native
+
+
+def test_a_tab_in_a_value_gets_through_as_far_as_it_may() -> None:
+    """HTTP allows it (RFC 9110 5.5), WSGI does not (PEP 3333, The start_response() Callable)."""
+    assert raw_headers_from_native(native_from_app_headers([("x-a", "a\tb\t")])) == [(b"x-a", b"a\tb")]
+    assert native_from_raw_headers([(b"x-a", b"\ta\tb\t")]) == [("x-a", "a b")]
 
 
 NAMES = st.text("abcdefghijklmnopqrstuvwxyz0123456789" + TOKEN, min_size=1).map(lambda name: f"x{name}")

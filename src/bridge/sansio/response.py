@@ -98,10 +98,14 @@ def raw_headers_from_native(headers: Headers) -> RawHeaders:
 
 
 def native_from_raw_headers(headers: Iterable[Iterable[bytes]]) -> Headers:
-    """Return WSGI's header list, a new list of str tuples, order and repeats kept, checked."""
+    """Return WSGI's header list, a new list of str tuples, order and repeats kept, checked.
+
+    PEP 3333 has no control characters in values; a tab, which HTTP allows, means the same as a space.
+    """
     try:
-        native = [(name.decode("latin-1"), value.decode("latin-1").strip(" \t")) for name, value in headers]
-        return _end_to_end(native)
+        return _end_to_end(
+            [(name.decode("latin-1"), value.decode("latin-1").replace("\t", " ").strip(" ")) for name, value in headers]
+        )
     except (AttributeError, TypeError, ValueError):
         raise AppProtocolError(
             f"headers must be pairs of bytes, got {headers!r:.200} (ASGI HTTP spec, Response Start)"

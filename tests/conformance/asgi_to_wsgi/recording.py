@@ -7,9 +7,10 @@ from typing import Any, TypeAlias
 import anyio
 import pytest
 
-from bridge.types import Environ, Message, Receive, Scope, Send, WSGIApp
+from bridge.types import ASGIApp, Environ, Message, Receive, Scope, Send, WSGIApp
+from tests.conformance.apps import http_app
 from tests.conformance.wsgi_server import ToWSGI, WSGIRequest, WSGIServer
-from tests.fakes import in_thread
+from tests.fakes import http_environ, in_thread
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
 END = {"type": "http.response.body", "body": b"", "more_body": False}
@@ -47,6 +48,26 @@ def scope_of(adapt: ToWSGI, serve: WSGIServer, environ: Environ | None = None) -
     assert serve(adapt(app), environ).finish().body == b"done"
     (scope,) = app.scopes
     return scope
+
+
+def skip_without(adapt: ToWSGI, serve: WSGIServer, extension: str, **variables: Any) -> None:
+    """Skip the test where the adapter does not offer an extension, in an environ with some variables."""
+    if extension not in (scope_of(adapt, serve, http_environ(**variables)).get("extensions") or {}):
+        pytest.skip(f"the adapter does not offer {extension}")
+
+
+def sending(*messages: Message, errors: list[Exception]) -> ASGIApp:
+    """Return an app that sends messages, and goes on where send() raises."""
+
+    @http_app
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for message in messages:
+            try:
+                await send(message)
+            except Exception as error:
+                errors.append(error)
+
+    return app
 
 
 async def complete_startup(scope: Scope, send: Send) -> None:
@@ -97,11 +118,17 @@ def is_refused(request: WSGIRequest) -> bool:
     return request.error is not None or request.status.startswith("5")
 
 
-def close(app: WSGIApp, deadline: float) -> None:
-    """Close an adapter, within the deadline; skip the test where it has no close()."""
+def close_of(app: Any) -> Callable[[], object]:
+    """Return the close() of an adapter; skip the test where it has none."""
     if not hasattr(app, "close"):
         pytest.skip("the adapter has no close()")
-    in_thread(app.close, deadline)
+    close: Callable[[], object] = app.close
+    return close
+
+
+def close(app: WSGIApp, deadline: float) -> None:
+    """Close an adapter, within the deadline."""
+    in_thread(close_of(app), deadline)
 
 
 async def until_set(event: threading.Event, deadline: float) -> None:

@@ -1,0 +1,102 @@
+from typing import Any
+
+import pytest
+
+from bridge.types import Receive, Scope, Send
+from tests.conformance import clause
+from tests.conformance.apps import asgi_response, http_app
+from tests.conformance.asgi_to_wsgi.recording import END, START, block, is_refused
+from tests.conformance.wsgi_server import ToWSGI, WSGIServer
+from tests.fakes import http_environ
+
+
+@clause("RFC9110-005")
+@pytest.mark.parametrize("body", [(), (b"",), (b"12345",), (b"12", b"345")], ids=repr)
+@pytest.mark.parametrize("headers", [[(b"content-length", b"5"), (b"etag", b'"1"')], []], ids=["length", "no length"])
+def test_a_response_to_head_has_the_apps_headers(
+    adapt: ToWSGI, serve: WSGIServer, body: tuple[bytes, ...], headers: list[tuple[bytes, bytes]]
+) -> None:
+    """They are what a GET would have, whether or not the app sends the body as well, which may get lost."""
+    request = serve(adapt(asgi_response(*body, headers=headers)), http_environ("HEAD")).finish()
+    assert request.status == "200 OK"
+    assert [(name.lower().encode(), value.encode()) for name, value in request.headers] == headers
+    assert request.body in (b"", b"".join(body))
+
+
+@clause("RFC9110-008")
+@pytest.mark.parametrize(("status", "method"), [(204, "GET"), (304, "GET"), (204, "HEAD"), (200, "HEAD"), (205, "GET")])
+def test_no_content_length_is_made_up(adapt: ToWSGI, serve: WSGIServer, status: int, method: str) -> None:
+    """A response without content gets none that the app did not give, but the 0 of a 205."""
+    request = serve(adapt(asgi_response(status=status)), http_environ(method)).finish()
+    lengths = [value for name, value in request.headers if name.lower() == "content-length"]
+    assert lengths == [] or (status == 205 and lengths == ["0"])
+    assert request.body == b""
+
+
+@clause("RFC9110-008")
+@pytest.mark.parametrize("blocks", [(b"one",), (b"one", b"two")], ids=repr)
+def test_a_content_length_that_is_made_up_is_right(adapt: ToWSGI, serve: WSGIServer, blocks: tuple[bytes, ...]) -> None:
+    """An adapter may count a body that is complete, and then has to count right."""
+    request = serve(adapt(asgi_response(*blocks))).finish()
+    lengths = [value for name, value in request.headers if name.lower() == "content-length"]
+    assert lengths in ([], [str(len(request.body))])
+
+
+@clause("RFC9110-009", "RFC9110-001")
+@pytest.mark.parametrize("name", [b"content-length", b"Content-Length", b"CONTENT-LENGTH"], ids=bytes.decode)
+@pytest.mark.parametrize("blocks", [(b"abcdef",), (b"ab", b"cdef"), (b"abc", b"def")], ids=repr)
+def test_a_body_does_not_go_beyond_content_length(
+    adapt: ToWSGI, serve: WSGIServer, name: bytes, blocks: tuple[bytes, ...]
+) -> None:
+    """What is too much would be taken for another response: it is dropped, or refused."""
+    request = serve(adapt(asgi_response(*blocks, headers=[(name, b"3")]))).until_ended()
+    assert b"abc".startswith(request.body)
+    assert request.body == b"abc" or is_refused(request)
+
+
+@clause("RFC9110-009")
+@pytest.mark.parametrize("blocks", [(), (b"a",), (b"a", b"b")], ids=repr)
+def test_a_body_that_falls_short_of_content_length_is_not_padded(
+    adapt: ToWSGI, serve: WSGIServer, blocks: tuple[bytes, ...]
+) -> None:
+    """The response ends by an error, or with its length for the server to look at."""
+    request = serve(adapt(asgi_response(*blocks, headers=[(b"content-length", b"3")]))).until_ended()
+    assert b"".join(blocks).startswith(request.body)
+    if request.error is None and not request.status.startswith("500 "):
+        assert [(name.lower(), value) for name, value in request.headers] == [("content-length", "3")]
+
+
+@clause("RFC9110-012")
+@pytest.mark.parametrize("status", [100, 101, 102, 103, 199])
+def test_an_informational_status_is_no_answer(adapt: ToWSGI, serve: WSGIServer, status: int) -> None:
+    """A response that only says that another will come is refused, or left to the server to refuse; none hangs."""
+    errors: list[Exception] = []
+
+    @http_app
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await send({**START, "status": status})
+        except Exception as error:
+            errors.append(error)
+            await send({**START, "status": 500})
+        await send(END)
+
+    request = serve(adapt(app)).until_ended()
+    assert errors or is_refused(request) or request.status.startswith(f"{status} ")
+    assert len(request.starts) <= 1
+
+
+@clause("RFC6265-002")
+@pytest.mark.parametrize("name", [b"set-cookie", b"Set-Cookie"], ids=bytes.decode)
+def test_cookies_are_headers_of_their_own(adapt: ToWSGI, serve: WSGIServer, name: bytes) -> None:
+    """A cookie may hold a comma, so those that are joined cannot be parted again."""
+    cookies = [b"a=1; expires=Thu, 01 Jan 1970 00:00:00 GMT", b"b=2", b"a=1", b"b=2"]
+
+    @http_app
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({**START, "headers": [(name, cookie) for cookie in cookies]})
+        await send(block(b"one"))
+        await send(END)
+
+    headers: list[Any] = serve(adapt(app)).finish().headers
+    assert [(name.lower(), value.encode()) for name, value in headers] == [("set-cookie", each) for each in cookies]
