@@ -359,6 +359,36 @@ def test_close_reaches_the_app(adapt: Adapt, caplog: pytest.LogCaptureFixture, b
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
+def test_nothing_is_sent_once_close_has_returned(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
+    """Not even by an app that the loop has yet to let hear of it (ASGI HTTP spec, Disconnected Client)."""
+    streaming, closed, done = threading.Event(), threading.Event(), threading.Event()
+    errors: list[Exception] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        await send(body(b"one", True))
+        streaming.set()
+        closed.wait(5)  # keeps the loop from running anything else
+        try:
+            await send(body(b"two", True))
+        except OSError as error:
+            errors.append(error)
+        done.set()
+
+    server = WSGIServer(adapt(app))
+
+    def run() -> None:
+        next(server.call())
+        assert streaming.wait(5)
+        server.close()
+        closed.set()
+
+    in_thread(run)
+    assert done.wait(5)
+    assert [type(error) for error in errors] == [ClientDisconnected]
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
 def test_a_response_that_is_dropped_unclosed_is_closed(adapt: Adapt) -> None:
     """A server that forgets close() does not leave the app waiting."""
     app = Recorder(start(), body(b"one", True), endless=True)

@@ -4,6 +4,7 @@ Connections run on a loop in another thread. The test says what its client does,
 for, no longer than the deadline, and looks at the log.
 """
 
+import contextlib
 import copy
 import math
 import threading
@@ -14,7 +15,9 @@ from typing import Any, Self, TypeAlias
 import anyio
 import anyio.lowlevel
 
-from bridge.types import ASGIApp, Message, Scope
+from bridge.errors import ServerProtocolError
+from bridge.types import ASGIApp, Message, Receive, Scope, Send
+from bridge.validate import validator
 from tests.conformance.exchange import Exchange, Server, joined
 from tests.conformance.loops import Loop, Loops
 from tests.fakes import http_scope
@@ -214,3 +217,32 @@ class ASGIServer(Server):
                 if not connection.ended:
                     connection.cancel()
                     self._loops.abandon(connection.loop)
+
+    def check_messages(self) -> None:
+        """Have `bridge.validate` judge what was sent to any client, whatever the test looked at."""
+        for connection in self._connections:
+            if connection.scope["type"] == "http":
+                _check_messages(connection)
+
+
+def _check_messages(connection: ASGIConnection) -> None:
+    """Replay a connection; not its end, nor what follows where the test has its server break the spec."""
+    received = iter(connection.values("received"))
+    scope = http_scope(extensions=connection.scope.get("extensions") or {})
+
+    async def replay(scope: Scope, receive: Receive, send: Send) -> None:
+        for entry in connection.entries("received", "send"):
+            if entry.kind == "received":
+                await receive()
+            else:
+                await send(entry.value)
+        raise ServerProtocolError("the end of the log")
+
+    async def receive() -> Message:
+        return next(received)
+
+    async def send(message: Message) -> None:
+        pass
+
+    with contextlib.suppress(ServerProtocolError):
+        validator(replay)(scope, receive, send).send(None)  # type: ignore[attr-defined]  # a coroutine: nothing waits

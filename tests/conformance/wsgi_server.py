@@ -9,6 +9,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeAlias
+from wsgiref import validate as wsgiref_validate
 
 from bridge.types import Environ, Headers, WSGIApp
 from tests.conformance.exchange import Exchange, Server, joined
@@ -248,3 +249,10 @@ class WSGIServer(Server):
     def close(self) -> None:
         """End all requests; leave the threads of those that do not end."""
         self._end_all(self._requests)
+
+    def check_starts(self) -> None:
+        """Have `wsgiref.validate` judge what was said to any client, whatever the test looked at."""
+        for request in self._requests:
+            for start in request.starts:
+                wsgiref_validate.check_status(start.args[0])  # type: ignore[attr-defined]  # public, but not to typeshed
+                wsgiref_validate.check_headers(start.args[1])  # type: ignore[attr-defined]

@@ -30,6 +30,7 @@ class Exchange(Protocol):
     wanted: int
     full: bool
     taken: int
+    left: bool
 
     def deliver(self, block: bytes, more_body: bool) -> None: ...
 
@@ -90,7 +91,7 @@ class WSGICall:
     def leave(self) -> None:
         """The client has left, or the server has no more use for the response. Idempotent."""
         if not self._over:
-            self._over = True
+            self._over = self._exchange.left = True
             self._call_on_loop(self._exchange.leave)
 
     def _next_item(self) -> bytes | File | None:

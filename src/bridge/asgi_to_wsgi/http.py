@@ -99,6 +99,7 @@ class HTTPExchange:
         self._body_ended = False
         self._waiters: list[Event] = []
         # Written in the WSGI thread:
+        self.left = False  # the loop is about to hear that the client has gone
         self.taken = 0  # bytes of the response body
 
     # ON THE LOOP
@@ -117,7 +118,7 @@ class HTTPExchange:
 
     def _finish(self, error: BaseException | None) -> None:
         """Note that the app has ended: the thread's wait ends with its error, or with what it owes."""
-        if self._ended or self._gone:
+        if self._ended or self._gone or self.left:
             if isinstance(error, Exception):
                 self._log(error)
         elif error is None:
@@ -149,7 +150,7 @@ class HTTPExchange:
     async def _send(self, message: Message) -> None:
         if self._state == DONE:
             return  # "If the response is complete, further messages are ignored": ASGI HTTP spec
-        if self._gone:
+        if self._gone or self.left:
             raise ClientDisconnected
         event = event_from_message(message)
         state = next_state(RESPONSE, self._state, event)

@@ -41,6 +41,9 @@ def adapt(pytestconfig: pytest.Config) -> Iterator[ToWSGI]:
 @pytest.fixture
 def serve(adapt: ToWSGI, pytestconfig: pytest.Config) -> Iterator[WSGIServer]:
     """A WSGI server; its requests end with the test, and before the adapters are closed."""
-    server = WSGIServer(deadline_for(pytestconfig, DIRECTION), strict=is_ours(adapter_name(pytestconfig, DIRECTION)))
+    strict = is_ours(adapter_name(pytestconfig, DIRECTION))
+    server = WSGIServer(deadline_for(pytestconfig, DIRECTION), strict)
     yield server
     server.close()
+    if strict:
+        server.check_starts()

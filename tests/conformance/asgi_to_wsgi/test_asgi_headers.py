@@ -52,7 +52,7 @@ def test_request_headers_are_pairs_of_bytes(adapt: ToWSGI, serve: WSGIServer) ->
 
 @clause("ASGI-HTTP-022", "ASGI-HTTP-024")
 def test_request_headers_are_those_of_the_environ(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """No header is lost or made up, its name is in lower case, and the values that the server joined stay as they are."""
+    """No header is lost or made up, names are in lower case, and what the server joined stays as it is."""
     environ = http_environ(
         HTTP_ACCEPT="b, a",
         HTTP_COOKIE="b=2; a=1",

@@ -38,7 +38,7 @@ def test_a_large_body_comes_in_events_that_add_up(adapt: ToWSGI, serve: WSGIServ
 @clause("ASGI-HTTP-040")
 @pytest.mark.parametrize("size", [0, 1, 4096, 65535, 65536, 65537, 131072, 1_000_000])
 def test_more_body_is_false_in_the_last_event_alone(adapt: ToWSGI, serve: WSGIServer, size: int) -> None:
-    """An app that receives until more_body is False has the whole body then, and is not told so twice."""
+    """An app that receives until more_body is False has the whole body then, and no sooner."""
     app = Recording()
     serve(adapt(app), http_environ("POST", "/", b"x" * size)).finish()
     more = [message.get("more_body", False) for message in app.received]
@@ -62,11 +62,11 @@ def test_a_request_without_a_body_is_one_event(
 
 @clause("ASGI-HTTP-047")
 @pytest.mark.parametrize(
-    "environ",
-    [http_environ("POST", CONTENT_LENGTH="1000000"), http_environ("POST", CONTENT_LENGTH="3", HTTP_EXPECT="100-continue")],
+    "variables",
+    [{"CONTENT_LENGTH": "1000000"}, {"CONTENT_LENGTH": "3", "HTTP_EXPECT": "100-continue"}],
     ids=["large", "expect"],
 )
-def test_the_app_is_called_before_the_body_is_there(adapt: ToWSGI, serve: WSGIServer, environ: Environ) -> None:
+def test_the_app_is_called_before_the_body_is_there(adapt: ToWSGI, serve: WSGIServer, variables: Environ) -> None:
     """An app that does not call receive() answers without a byte of the body having been asked for."""
 
     @http_app
@@ -74,7 +74,7 @@ def test_the_app_is_called_before_the_body_is_there(adapt: ToWSGI, serve: WSGISe
         await send({**START, "status": 413})
         await send(END)
 
-    request = serve(adapt(app), dict(environ), more_body=True).finish()
+    request = serve(adapt(app), http_environ("POST", **variables), more_body=True).finish()
     assert request.status[:3] == "413"
     assert request.values("read") == []
 
@@ -107,7 +107,6 @@ def test_only_receive_pulls_the_body(adapt: ToWSGI, serve: WSGIServer) -> None:
 @clause("ASGI-HTTP-048")
 def test_a_slow_client_stalls_nothing_but_receive(adapt: ToWSGI, serve: WSGIServer) -> None:
     """While a read waits, the loop goes on, other requests are served, and send() of this one is no deadlock."""
-    ticks: list[str] = []
     ask, sending = threading.Event(), threading.Event()
 
     @http_app
@@ -119,7 +118,6 @@ def test_a_slow_client_stalls_nothing_but_receive(adapt: ToWSGI, serve: WSGIServ
 
         async def respond() -> None:
             await until_set(ask, serve.deadline)
-            ticks.append("tick")
             sending.set()
             await send(START)
             await send(block(b"early "))

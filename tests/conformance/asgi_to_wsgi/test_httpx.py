@@ -1,0 +1,234 @@
+"""Requests by httpx, whose WSGITransport is a server of its own making: it knows nothing of the fakes."""
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Annotated, Any, TypeAlias
+
+import anyio
+import fastapi
+import httpx
+import pytest
+
+from bridge.types import Message, Receive, Scope, Send, WSGIApp
+from tests.conformance import clause
+from tests.conformance.apps import asgi_response, http_app
+from tests.conformance.asgi_to_wsgi.recording import END, START, block, until_set
+from tests.conformance.wsgi_server import ToWSGI, WSGIServer
+from tests.fakes import in_thread
+
+LONG = bytes(range(256)) * 1000
+
+Fetch: TypeAlias = Callable[..., httpx.Response]
+
+
+@pytest.fixture
+def fetch(serve: WSGIServer) -> Fetch:
+    """Called with an adapter and what makes a request of `httpx.Client`, returns the response.
+
+    `transport` holds the options of the transport; `look` is called with the response before it is read. The client
+    runs in a thread of its own, within the deadline.
+    """
+
+    def fetch(
+        app: WSGIApp,
+        method: str = "GET",
+        path: str = "/",
+        *,
+        transport: dict[str, Any] | None = None,
+        look: Callable[[httpx.Response], object] = httpx.Response.read,
+        **options: Any,
+    ) -> httpx.Response:
+        responses: list[httpx.Response] = []
+
+        def send_request() -> None:
+            server = httpx.WSGITransport(app, **(transport or {}))
+            with (
+                httpx.Client(transport=server, base_url="http://example.org:8080") as client,
+                client.stream(method, path, **options) as response,
+            ):
+                look(response)
+                responses.append(response)
+
+        in_thread(send_request, serve.deadline)
+        return responses[0]
+
+    return fetch
+
+
+@http_app
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the request's body, message by message."""
+    await send(START)
+    more_body = True
+    while more_body:
+        message = await receive()
+        more_body = message.get("more_body", False)
+        await send({**END, "body": message.get("body", b""), "more_body": more_body})
+
+
+@http_app
+async def describe(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the request's scope, as JSON."""
+    known = ("method", "path", "root_path", "query_string", "headers", "server", "client", "scheme", "http_version")
+    text = json.dumps({key: scope.get(key) for key in known}, default=lambda value: value.decode("latin-1"))
+    await send(START)
+    await send({**END, "body": text.encode()})
+
+
+@clause("ASGI-HTTP-105", "ASGI-HTTP-006", "ASGI-HTTP-052", "RFC6265-002")
+def test_status_and_headers_arrive(adapt: ToWSGI, fetch: Fetch) -> None:
+    """In their order, repeats and all."""
+    headers = [(b"set-cookie", b"a=1; Path=/"), (b"x-one", b"1"), (b"set-cookie", b"b=2"), (b"x-empty", b"")]
+    response = fetch(adapt(asgi_response(b"one", status=418, headers=headers)))
+    assert response.status_code == 418
+    assert response.headers.raw == headers
+    assert response.headers.get_list("set-cookie") == ["a=1; Path=/", "b=2"]
+
+
+@clause("ASGI-HTTP-039", "ASGI-HTTP-067", "RFC3875-027")
+@pytest.mark.parametrize("body", [b"", b"one\r\n\0", LONG], ids=["empty", "short", "long"])
+def test_a_body_goes_up_and_down(adapt: ToWSGI, fetch: Fetch, body: bytes) -> None:
+    """What the app receives is what was sent, and what the app sends is what arrives."""
+    assert fetch(adapt(echo), "POST", content=body).content == body
+
+
+@clause("P3333-131", "P3333-133", "ASGI-HTTP-064")
+def test_a_body_is_streamed_down(adapt: ToWSGI, fetch: Fetch, serve: WSGIServer) -> None:
+    """The client has the first block before the app goes on."""
+    first_is_there = threading.Event()
+
+    @http_app
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        await send(block(b"one"))
+        await until_set(first_is_there, serve.deadline)
+        await send({**END, "body": b"two"})
+
+    blocks: list[bytes] = []
+
+    def look(response: httpx.Response) -> None:
+        for each in response.iter_raw():
+            blocks.append(each)
+            first_is_there.set()
+
+    fetch(adapt(app), look=look)
+    assert blocks[0] == b"one"
+    assert b"".join(blocks) == b"onetwo"
+
+
+@clause("P3333-037", "ASGI-HTTP-074", "ASGI-HTTP-080")
+def test_a_client_that_closes_the_response_has_left(adapt: ToWSGI, fetch: Fetch, serve: WSGIServer) -> None:
+    """The app, which would go on for good, hears of it by http.disconnect."""
+    heard: list[Message] = []
+    ended = threading.Event()
+
+    @http_app
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+
+        async def listen() -> None:
+            heard.append(await receive())
+            tasks.cancel_scope.cancel()
+
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(listen)
+                await send(START)
+                await send(block(b"one"))
+                await anyio.sleep_forever()
+        finally:
+            ended.set()
+
+    fetch(adapt(app), look=lambda response: next(response.iter_raw()))
+    assert ended.wait(serve.deadline)
+    assert heard == [{"type": "http.disconnect"}]
+
+
+@clause("RFC9110-005", "ASGI-HTTP-063")
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
+def test_a_response_may_have_no_body(adapt: ToWSGI, fetch: Fetch, method: str, status: int) -> None:
+    """It ends as any other does, and its headers are the app's."""
+    response = fetch(adapt(asgi_response(status=status, headers=[(b"etag", b'"a"')])), method)
+    assert (response.status_code, response.content) == (status, b"")
+    assert response.headers["etag"] == '"a"'
+
+
+@clause("P3333-153", "ASGI-CORE-034")
+def test_an_error_reaches_the_client_or_the_server(adapt: ToWSGI, fetch: Fetch) -> None:
+    """It is raised to the server, or answered with 500 and exc_info, which a server may raise as well."""
+
+    @http_app
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ValueError("this app fails")
+
+    with pytest.raises(ValueError, match="this app fails"):
+        fetch(adapt(app))
+    try:
+        status = fetch(adapt(app), transport={"raise_app_exceptions": False}).status_code
+    except ValueError:
+        status = 500
+    assert status == 500
+
+
+@clause("ASGI-HTTP-013", "ASGI-HTTP-017", "ASGI-HTTP-018", "ASGI-HTTP-020", "ASGI-HTTP-028", "ASGI-HTTP-030")
+def test_the_url_is_put_together_from_variables(adapt: ToWSGI, fetch: Fetch) -> None:
+    """Mount prefix, path, query, host and port are where ASGI has them, with the prefix in the path."""
+    # A path in ASCII: of another one this server gives the text, and not its bytes as latin-1.
+    path = "/a%20b/%2525?q=%20+%C3%A9&q=&=x"
+    scope = fetch(adapt(describe), path=path, transport={"script_name": "/base", "remote_addr": "192.0.2.1"}).json()
+    assert (scope["root_path"], scope["path"]) == ("/base", "/base/a b/%25")
+    assert scope["query_string"] == "q=%20+%C3%A9&q=&=x"
+    assert ["host", "example.org:8080"] in scope["headers"]
+    assert scope["server"] == ["example.org", 8080]
+    assert scope["client"] is None or scope["client"][0] == "192.0.2.1"
+    assert (scope["method"], scope["scheme"], scope["http_version"]) == ("GET", "http", "1.1")
+
+
+@clause("RFC3875-026", "ASGI-HTTP-024", "ASGI-HTTP-095")
+def test_variables_are_request_headers(adapt: ToWSGI, fetch: Fetch) -> None:
+    """In lower case and with hyphens, content-type and content-length among them."""
+    sent = {"X-One-Two": "1", "Cookie": "a=1; b=2", "Content-Type": "text/x-a"}
+    headers = fetch(adapt(describe), "PUT", headers=sent, content=b"one").json()["headers"]
+    expected = [["x-one-two", "1"], ["cookie", "a=1; b=2"], ["content-type", "text/x-a"], ["content-length", "3"]]
+    assert [header for header in expected if header not in headers] == []
+
+
+site = fastapi.FastAPI()
+
+
+@site.post("/json/{name}")
+async def take_json(name: str, a: str, posted: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "query": a, "posted": posted}
+
+
+@site.post("/upload")
+async def take_upload(
+    one: Annotated[str, fastapi.Form()], file: Annotated[fastapi.UploadFile, fastapi.File()]
+) -> dict[str, Any]:
+    return {"one": one, "file": [file.filename, (await file.read()).hex()]}
+
+
+@site.post("/sync")
+def take_sync(posted: dict[str, Any], tasks: fastapi.BackgroundTasks) -> dict[str, Any]:
+    """Run in a thread of anyio's, as all endpoints that are no coroutines."""
+    tasks.add_task(len, posted)
+    return posted
+
+
+@clause("ASGI-HTTP-095", "ASGI-HTTP-039")
+def test_fastapi_takes_json(adapt: ToWSGI, fetch: Fetch) -> None:
+    """In a coroutine and in a thread; content-type and content-length say what the body is."""
+    adapter, posted = adapt(site), {"one": ["caf\xe9", 1]}
+    response = fetch(adapter, "POST", "/json/name?a=b", json=posted)
+    assert response.json() == {"name": "name", "query": "b", "posted": posted}
+    assert fetch(adapter, "POST", "/sync", json=posted).json() == posted
+    assert fetch(adapter, "POST", "/sync", json=[]).status_code == 422
+    assert fetch(adapter, "POST", "/elsewhere").status_code == 404
+
+
+@clause("ASGI-HTTP-039", "ASGI-HTTP-047")
+def test_fastapi_takes_an_upload(adapt: ToWSGI, fetch: Fetch) -> None:
+    """A form with a file that is long enough for more than one message."""
+    response = fetch(adapt(site), "POST", "/upload", data={"one": "caf\xe9"}, files={"file": ("a.bin", LONG)})
+    assert response.json() == {"one": "caf\xe9", "file": ["a.bin", LONG.hex()]}

@@ -1,0 +1,206 @@
+"""`python -m tests.conformance.report` runs the suite on every adapter that is installed.
+
+It writes `docs/conformance.md`, and the totals between the markers in the README.
+"""
+
+import importlib.metadata
+import json
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from bridge.types import ASGIApp, WSGIApp
+from tests.conformance.catalogue import DIRECTIONS, FOLDER, Clause, read_catalogue
+
+ROOT = FOLDER.parent.parent
+TITLES = {
+    "wsgi_to_asgi": "A WSGI app behind an ASGI server",
+    "asgi_to_wsgi": "An ASGI app behind a WSGI server",
+}
+# What may have become of a clause, and how the tables show it.
+MARKS = {"kept": "✓", "broken": "✗", "hung": "hangs", "not offered": "-", "untested": ""}
+_WORST_FIRST = ("hung", "broken", "kept", "not offered")
+# By the fakes' own exception, by `in_thread`, or of a process.
+_OF_A_HANG = re.compile(r"\bHang: | hangs$|^subprocess\.TimeoutExpired: ")
+_TOTALS = re.compile(r"(?<=<!-- conformance totals -->\n).*?(?=<!-- end -->)", re.DOTALL)
+
+_INTRODUCTION = f"""\
+# Conformance
+
+What became of each rule of PEP 3333, ASGI and the RFCs they lean on, in each adapter, as
+`python -m tests.conformance.report` found it by running [the suite](../tests/conformance/README.md). A clause is kept
+(✓) if all its tests pass on all backends, broken (✗) if one fails, and it hangs if one waits for what does not come.
+What is optional, and an adapter does without, is not offered (-). Where there is no mark, there is no test.
+
+On Python {platform.python_version()}; bridge on asyncio and trio, the others on asyncio.
+"""
+
+# For an adapter that was run, what became of each clause in each direction.
+Verdicts: TypeAlias = Mapping[tuple[str, str], str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """A package with an adapter for one direction or both."""
+
+    package: str
+    wsgi_to_asgi: str = "none"
+    asgi_to_wsgi: str = "none"
+    backends: str = "asyncio"
+
+    @property
+    def maybe_version(self) -> str | None:
+        try:
+            return importlib.metadata.version(self.package)
+        except importlib.metadata.PackageNotFoundError:
+            return None
+
+    def offers(self, direction: str) -> bool:
+        return bool(getattr(self, direction) != "none")
+
+    @property
+    def title(self) -> str:
+        return f"{self.package} {self.maybe_version or '(not installed)'}"
+
+
+def hypercorn_middleware(app: WSGIApp) -> ASGIApp:
+    """Return hypercorn's adapter, with its server's limit for request bodies in place of the middleware's 64 KiB."""
+    from hypercorn.config import Config
+    from hypercorn.middleware.wsgi import AsyncioWSGIMiddleware
+
+    adapter: Any = AsyncioWSGIMiddleware(app, Config.wsgi_max_body_size)
+    made: ASGIApp = adapter
+    return made
+
+
+ADAPTERS = (
+    Adapter(
+        package="bridge",
+        wsgi_to_asgi="bridge:WSGIToASGI",
+        asgi_to_wsgi="bridge:ASGIToWSGI",
+        backends="asyncio,trio",
+    ),
+    Adapter(package="a2wsgi", wsgi_to_asgi="a2wsgi:WSGIMiddleware", asgi_to_wsgi="a2wsgi:ASGIMiddleware"),
+    Adapter(package="asgiref", wsgi_to_asgi="asgiref.wsgi:WsgiToAsgi"),
+    Adapter(package="starlette", wsgi_to_asgi="starlette.middleware.wsgi:WSGIMiddleware"),
+    Adapter(package="uvicorn", wsgi_to_asgi="uvicorn.middleware.wsgi:_WSGIMiddleware"),
+    Adapter(package="hypercorn", wsgi_to_asgi=f"{__package__}.report:hypercorn_middleware"),
+)
+
+
+def run_suite(adapter: Adapter) -> dict[str, Any]:
+    """Return what became of each test."""
+    with tempfile.TemporaryDirectory() as folder:
+        results, log = Path(folder) / "results.json", Path(folder) / "log"
+        folders = [str(FOLDER / direction) for direction in DIRECTIONS.values() if adapter.offers(direction)]
+        command = [
+            *(sys.executable, "-m", "pytest", *folders, "-q", "-p", "no:cacheprovider"),
+            *("--wsgi-to-asgi", adapter.wsgi_to_asgi, "--asgi-to-wsgi", adapter.asgi_to_wsgi),
+            *("--backends", adapter.backends, "--conformance-results", str(results)),
+        ]
+        with log.open("wb") as output:
+            subprocess.run(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, check=False)
+        if not results.exists():
+            sys.exit(f"the run on {adapter.title} did not come to its end:\n{log.read_text(errors='replace')[-4000:]}")
+        tests: dict[str, Any] = json.loads(results.read_text(encoding="utf-8"))["tests"]
+        return tests
+
+
+def verdicts_from_tests(tests: Iterable[Mapping[str, Any]]) -> Verdicts:
+    """Return what became of each clause that was tested: the worst of what became of its tests."""
+    outcomes = defaultdict(set)
+    for test in tests:
+        for name in test["clauses"]:
+            outcomes[test["direction"], name].add(_outcome(test))
+    return {key: next(outcome for outcome in _WORST_FIRST if outcome in found) for key, found in outcomes.items()}
+
+
+def _outcome(test: Mapping[str, Any]) -> str:
+    if test["outcome"] == "failed":
+        return "hung" if _OF_A_HANG.search(test["failure"]) else "broken"
+    return "kept" if test["outcome"] == "passed" else "not offered"
+
+
+def totals(clauses: Iterable[Clause], verdicts: Mapping[Adapter, Verdicts | None]) -> Iterator[str]:
+    """Yield the lines of the table of totals: of the clauses that bind a direction, how many were kept."""
+    clauses = list(clauses)
+    yield f"| adapter | direction | {' | '.join(MARKS)} |"
+    yield f"|---|---|{'--:|' * len(MARKS)}"
+    for direction in DIRECTIONS.values():
+        binding = [clause for clause in clauses if direction in clause.directions]
+        for adapter, found in verdicts.items():
+            if adapter.offers(direction):
+                counts = Counter((found or {}).get((direction, clause.id), "untested") for clause in binding)
+                cells = [str(counts[mark]) if found is not None else "" for mark in MARKS]
+                yield f"| {adapter.title} | {TITLES[direction]} | {' | '.join(cells)} |"
+
+
+def tables(clauses: Iterable[Clause], verdicts: Mapping[Adapter, Verdicts | None]) -> Iterator[str]:
+    """Yield the lines of the tables: for each document and direction, what became of each clause."""
+    by_document = defaultdict(list)
+    for clause in clauses:
+        by_document[clause.document].append(clause)
+    for document, of_document in by_document.items():
+        yield f"\n## {document}"
+        for direction in DIRECTIONS.values():
+            adapters = [adapter for adapter in verdicts if adapter.offers(direction)]
+            binding = [clause for clause in of_document if direction in clause.directions]
+            if binding:
+                yield f"\n### {TITLES[direction]}\n"
+                yield f"| clause | | strength | {' | '.join(adapter.package for adapter in adapters)} |"
+                yield f"|---|---|---|{':-:|' * len(adapters)}"
+            for clause in binding:
+                found = [(verdicts[adapter] or {}).get((direction, clause.id), "untested") for adapter in adapters]
+                text = clause.clause
+                if set(found) == {"untested"}:
+                    text += f" *Untested: {_reason(clause, direction)}*"
+                marks = " | ".join(MARKS[outcome] for outcome in found)
+                yield f"| {clause.id} | {_escaped(text)} | {clause.strength} | {marks} |"
+
+
+def _reason(clause: Clause, direction: str) -> str:
+    return clause.untested.get(direction) or clause.note or clause.condition or "no test can see it."
+
+
+def _escaped(text: str) -> str:
+    """Return Markdown for a cell, in which what is not code has no HTML."""
+    parts = text.replace("|", "\\|").split("`")
+    return "`".join(part if index % 2 else part.replace("<", "&lt;") for index, part in enumerate(parts))
+
+
+def page(clauses: Iterable[Clause], verdicts: Mapping[Adapter, Verdicts | None]) -> str:
+    """Return `docs/conformance.md`."""
+    clauses = list(clauses)
+    return "\n".join([_INTRODUCTION, *totals(clauses, verdicts), *tables(clauses, verdicts), ""])
+
+
+def with_totals(text: str, lines: Iterable[str]) -> str:
+    """Return a text with `lines` between its markers, if it has them."""
+    table = "\n".join(lines)
+    return _TOTALS.sub(lambda match: f"\n{table}\n\n", text)
+
+
+def main() -> None:
+    """Run everything, one adapter after the other: two at a time would have each other's waits time out."""
+    clauses = list(read_catalogue().values())
+    verdicts: dict[Adapter, Verdicts | None] = {}
+    for adapter in ADAPTERS:
+        print(adapter.title, flush=True)
+        verdicts[adapter] = verdicts_from_tests(run_suite(adapter).values()) if adapter.maybe_version else None
+    target = ROOT / "docs" / "conformance.md"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(page(clauses, verdicts), encoding="utf-8")
+    readme = ROOT / "README.md"
+    readme.write_text(with_totals(readme.read_text(encoding="utf-8"), totals(clauses, verdicts)), encoding="utf-8")
+    print("\n".join(totals(clauses, verdicts)))
+
+
+if __name__ == "__main__":
+    main()

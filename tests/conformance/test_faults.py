@@ -1,0 +1,60 @@
+from collections import Counter
+
+import pytest
+
+from tests.conformance.catalogue import DIRECTIONS, read_catalogue
+from tests.conformance.faults import ROOT, Fault, main, read_faults, try_fault
+
+CLAUSES = read_catalogue()
+FAULTS = read_faults()
+SOURCE = ROOT / "src" / "bridge"
+UNCHANGED = [
+    Fault(
+        name="none",
+        direction=direction,
+        file="errors.py",
+        old="class BridgeError",
+        new="class BridgeError",
+        fault="There is none.",
+        clauses=tuple({name for fault in FAULTS if fault.direction == direction for name in fault.clauses}),
+    )
+    for direction in DIRECTIONS.values()
+]
+
+
+def test_each_fault_can_be_planted() -> None:
+    """Its old text is in its file, once, and what takes its place is Python."""
+    for fault in FAULTS:
+        assert fault.old != fault.new, fault.name
+        compile(fault.changed(SOURCE), f"{fault.file} with {fault.name}", "exec", dont_inherit=True)
+
+
+def test_each_fault_breaks_clauses_of_its_direction() -> None:
+    """The catalogue has the clauses, and they bind the direction."""
+    for fault in FAULTS:
+        assert fault.clauses, fault.name
+        assert [name for name in fault.clauses if fault.direction not in CLAUSES[name].directions] == [], fault.name
+
+
+def test_there_are_forty_faults_in_each_direction() -> None:
+    """Both directions are put to the test."""
+    counts = Counter(fault.direction for fault in FAULTS)
+    assert counts.keys() == set(DIRECTIONS.values())
+    assert min(counts.values()) >= 40
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+def test_every_fault_is_caught(capsys: pytest.CaptureFixture[str]) -> None:
+    """A test of a clause that the fault breaks fails."""
+    status = main([])
+    assert status == 0, "\n".join(line for line in capsys.readouterr().out.splitlines() if ": caught by " not in line)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("unchanged", UNCHANGED, ids=[fault.direction for fault in UNCHANGED])
+def test_without_a_fault_nothing_is_caught(unchanged: Fault) -> None:
+    """The same tests pass where nothing was changed: it is the faults that they fail for."""
+    verdict = try_fault(unchanged)
+    assert verdict.text.startswith("NOT CAUGHT by ")
