@@ -31,6 +31,8 @@ def serve(adapt: ToASGI, loops: Loops, backend: str, pytestconfig: pytest.Config
     server = ASGIServer(loops, backend, deadline_for(pytestconfig, DIRECTION), strict)
     yield server
     server.close()
+    if strict:
+        server.check_messages()
 
 
 @pytest.fixture

@@ -1,0 +1,101 @@
+import copy
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from bridge.types import ASGIApp, Environ, Scope, StartResponse
+from tests.conformance import clause
+from tests.conformance.apps import wsgi_response
+from tests.conformance.asgi_server import ASGIConnection, ASGIServer, ToASGI
+from tests.fakes import http_scope
+
+
+def lifespan_scope(**keys: Any) -> Scope:
+    """Return a scope of a lifespan, with all that there may be in it."""
+    return {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": {"a": [1]}, **keys}
+
+
+def start(serve: ASGIServer, adapter: ASGIApp, scope: Scope) -> ASGIConnection:
+    """Return a lifespan whose startup was answered, or that the adapter has refused."""
+    connection = serve(adapter, scope)
+    connection.feed_message({"type": "lifespan.startup"})
+    connection.until(lambda: connection.sent or connection.ended, "an answer to lifespan.startup")
+    assert connection.sent or isinstance(connection.error, Exception)
+    return connection
+
+
+def start_or_skip(serve: ASGIServer, adapter: ASGIApp) -> ASGIConnection:
+    """Return a lifespan that has begun; skip the test where the adapter has none."""
+    connection = start(serve, adapter, lifespan_scope())
+    if not connection.sent:
+        pytest.skip("the adapter has no lifespan")
+    return connection
+
+
+@clause("ASGI-LS-006", "ASGI-LS-007", "ASGI-LS-008", "ASGI-CORE-023")
+@pytest.mark.parametrize(
+    "scope",
+    [lifespan_scope(), {"type": "lifespan"}, {"type": "lifespan", "asgi": {"version": "3.0"}}],
+    ids=["whole", "bare", "without-spec-version"],
+)
+def test_a_lifespan_is_answered_or_refused(adapt: ToASGI, serve: ASGIServer, scope: dict[str, Any]) -> None:
+    """Startup is complete, or there is an exception before anything is sent, by which the server knows."""
+    connection = start(serve, adapt(wsgi_response([b"one"])), scope)
+    assert connection.sent in ([{"type": "lifespan.startup.complete"}], [])
+
+
+@clause("ASGI-LS-018")
+def test_startup_is_complete_when_it_was_asked_for(adapt: ToASGI, serve: ASGIServer) -> None:
+    """lifespan.startup.complete is the answer to lifespan.startup, and does not come without."""
+    connection = start_or_skip(serve, adapt(wsgi_response([b"one"])))
+    kinds = [entry.kind for entry in connection.log]
+    assert kinds.index("received") < kinds.index("send")
+    assert connection.sent == [{"type": "lifespan.startup.complete"}]
+
+
+@clause("ASGI-LS-019", "ASGI-LS-026")
+def test_a_lifespan_lasts_until_shutdown(adapt: ToASGI, serve: ASGIServer) -> None:
+    """The call waits for lifespan.shutdown, answers that, and returns."""
+    connection = start_or_skip(serve, adapt(wsgi_response([b"one"]))).until_logged("receive", 2)
+    assert not connection.ended
+    connection.feed_message({"type": "lifespan.shutdown"})
+    connection.finish()
+    assert [message["type"] for message in connection.sent] == [
+        "lifespan.startup.complete",
+        "lifespan.shutdown.complete",
+    ]
+
+
+@clause("ASGI-LS-026")
+def test_threads_end_with_shutdown(adapt: ToASGI, serve: ASGIServer) -> None:
+    """The threads that served requests are gone when shutdown is complete."""
+    threads: list[threading.Thread] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        threads.append(threading.current_thread())
+        start_response("200 OK", [])
+        return [b"one"]
+
+    adapter = adapt(app)
+    lifespan = start_or_skip(serve, adapter)
+    assert serve(adapter).finish().body == b"one"
+    lifespan.feed_message({"type": "lifespan.shutdown"})
+    lifespan.finish()
+    assert [thread.is_alive() for thread in threads] == [False]
+
+
+@clause("ASGI-LS-015")
+def test_the_state_is_left_as_it_is(adapt: ToASGI, serve: ASGIServer) -> None:
+    """Neither a lifespan nor a request puts anything into the state."""
+    state: dict[str, Any] = {"a": [1]}
+    before = copy.deepcopy(state)
+    adapter = adapt(wsgi_response([b"one"]))
+    lifespan = start(serve, adapter, lifespan_scope(state=state))
+    assert state == before
+    assert serve(adapter, http_scope(state=state)).finish().body == b"one"
+    if not lifespan.ended:
+        lifespan.feed_message({"type": "lifespan.shutdown"})
+        lifespan.finish()
+    assert state == before
