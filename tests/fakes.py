@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
+from bridge.sansio.messages import WEBSOCKET, event_from_message, next_state
 from bridge.types import ASGIApp, Environ, ExcInfo, Headers, Message, Scope, Write, WSGIApp
 
 
@@ -297,3 +298,65 @@ def in_thread(function: Any, timeout: float = 5) -> None:
     assert not thread.is_alive(), f"{function} hangs"
     if errors:
         raise errors[0]
+
+
+def websocket_scope(path: str = "/", **keys: Any) -> dict[str, Any]:
+    """Return the scope of a WebSocket, as uvicorn builds it, with `keys` in place of its own."""
+    headers = [
+        (b"host", b"example.org"),
+        (b"upgrade", b"websocket"),
+        (b"connection", b"Upgrade"),
+        (b"sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ=="),
+        (b"sec-websocket-version", b"13"),
+        (b"sec-websocket-extensions", b"permessage-deflate"),
+    ]
+    scope = http_scope(path=path, type="websocket", scheme="ws", headers=headers, subprotocols=[])
+    scope["asgi"]["spec_version"] = "2.4"
+    scope["extensions"] = {"websocket.http.response": {}}
+    del scope["method"]
+    return {**scope, **keys}
+
+
+class ASGIWebSocket(ASGIServer):
+    """One WebSocket of an ASGI server; `websocket.connect` has come.
+
+    It keeps to the order of messages, and to one `receive` at a time; `receiving` tells whether
+    there is one.
+    """
+
+    def __init__(self, app: ASGIApp, scope: Scope | None = None) -> None:
+        super().__init__(app, websocket_scope() if scope is None else scope, blocks=())
+        self.receiving = False
+        self._state = "connecting"
+        self.feed_message({"type": "websocket.connect"})
+
+    def feed_content(self, *contents: str | bytes) -> None:
+        """Have the client send messages."""
+        for content in contents:
+            key = "text" if isinstance(content, str) else "bytes"
+            self.feed_message({"type": "websocket.receive", key: content})
+
+    def leave(self, code: int = 1006, reason: str = "") -> None:
+        """Have the client leave."""
+        self.feed_message({"type": "websocket.disconnect", "code": code, "reason": reason})
+
+    @property
+    def contents(self) -> list[str | bytes]:
+        """What the app has sent to the client."""
+        sent = [message for message in self.sent if message["type"] == "websocket.send"]
+        assert all(("text" in message) != ("bytes" in message) for message in sent)
+        return [message.get("text", message.get("bytes")) for message in sent]
+
+    async def _receive(self) -> Message:
+        assert not self.receiving
+        self.receiving = True
+        try:
+            return await super()._receive()
+        finally:
+            self.receiving = False
+
+    async def _send(self, message: Message, /) -> None:
+        self._state = next_state(WEBSOCKET, self._state, event_from_message(message))
+        if message["type"] != "websocket.accept" and message["type"] != "websocket.send":
+            assert not self.receiving, "some servers keep the answer to themselves while there is a receive"
+        await super()._send(message)

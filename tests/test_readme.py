@@ -103,7 +103,11 @@ def test_gunicorn_hooks() -> None:
     hooks = run("gunicorn hooks")
     adapter = ASGIToWSGI(hello, lifespan="off")
     worker = types.SimpleNamespace(wsgi=adapter)
-    hooks["post_worker_init"](worker)
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        hooks["post_worker_init"](worker)
+    finally:
+        signal.signal(signal.SIGTERM, handler)
     assert respond(adapter).body == b"hello"
     hooks["worker_exit"](None, worker)
     with pytest.raises(Exception, match="closed"):

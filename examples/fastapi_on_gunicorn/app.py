@@ -1,4 +1,4 @@
-"""A small FastAPI app behind a WSGI server: notes in SQLite, uploads, a stream of server-sent events.
+"""A small FastAPI app behind a WSGI server: notes in SQLite, uploads, server-sent events, a WebSocket.
 
 From the repository root:
 
@@ -18,7 +18,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import anyio
-from fastapi import BackgroundTasks, Depends, FastAPI, Header, HTTPException, Request, UploadFile
+from fastapi import (
+    BackgroundTasks,
+    Depends,
+    FastAPI,
+    Header,
+    HTTPException,
+    Request,
+    UploadFile,
+    WebSocket,
+    WebSocketDisconnect,
+)
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
@@ -129,6 +139,31 @@ async def events(db: Database, last_event_id: Annotated[int, Header()] = 0) -> S
 
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(new_notes(last_event_id), media_type="text/event-stream", headers=headers)
+
+
+@app.websocket("/live")
+async def live(websocket: WebSocket) -> None:
+    """Send each new note, those of other processes too, and take what the client says for one."""
+    db: sqlite3.Connection = websocket.state.db
+    (last,) = db.execute("SELECT coalesce(max(id), 0) FROM notes").fetchone()
+    await websocket.accept()
+
+    async def take_notes() -> None:
+        async for text in websocket.iter_text():
+            db.execute("INSERT INTO notes (text) VALUES (?)", (text,))
+        tasks.cancel_scope.cancel()  # the client has left
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(take_notes)
+            while True:
+                for note in notes_after(db, last):
+                    await websocket.send_text(note.model_dump_json())
+                    last = note.id
+                await anyio.sleep(EVENTS_INTERVAL)
+    except* WebSocketDisconnect:
+        pass  # it left while a note was on its way
+    log.info("feed closed after note %d", last)
 
 
 wsgi_app = ASGIToWSGI(app)

@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask, Response, abort, g, redirect, render_template, request, stream_with_context, url_for
+from flask_sock import Sock
+from simple_websocket import Server
 from werkzeug import Response as BaseResponse
 
 from bridge import WSGIToASGI
@@ -37,6 +39,7 @@ COLUMNS = "id INTEGER PRIMARY KEY, written TEXT DEFAULT CURRENT_TIMESTAMP, name 
 app = Flask(__name__)
 app.config["MAX_CONTENT_LENGTH"] = 64 * 1024 * 1024
 app.logger.setLevel(logging.INFO)
+sock = Sock(app)
 
 
 def database() -> sqlite3.Connection:
@@ -118,6 +121,19 @@ def events() -> Response:
             app.logger.info("%s left after %d events", client, sent)
 
     return Response(stream_with_context(stream()), mimetype="text/event-stream", headers={"Cache-Control": "no-cache"})
+
+
+@sock.route("/live")  # type: ignore[untyped-decorator]
+def live(ws: Server) -> None:
+    """Send each new entry over a WebSocket, which has a thread of its own, besides the adapter's `workers`."""
+    (last,) = database().execute("SELECT coalesce(max(id), 0) FROM entry").fetchone()
+    ws.send(json.dumps({"last": last}))
+    while True:
+        query = "SELECT id, written, name, message FROM entry WHERE id > ? ORDER BY id LIMIT 100"
+        for entry_id, written, name, message in database().execute(query, (last,)).fetchall():
+            ws.send(json.dumps({"written": written, "name": name, "message": message}))
+            last = entry_id
+        ws.receive(timeout=0.5)  # like time.sleep(0.5), but raises what ends the route when the client leaves
 
 
 @app.get("/async")

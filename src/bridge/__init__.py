@@ -1,6 +1,7 @@
 """WSGI apps on ASGI servers, and ASGI apps on WSGI servers."""
 
 from bridge.asgi_to_wsgi.adapter import ASGIToWSGI
+from bridge.asgi_to_wsgi.websocket import WebSocketOptions
 from bridge.errors import (
     AdapterClosed,
     AppProtocolError,
@@ -22,4 +23,5 @@ __all__ = [
     "ServerProtocolError",
     "StartupFailed",
     "WSGIToASGI",
+    "WebSocketOptions",
 ]

@@ -165,12 +165,14 @@ def test_a_call_from_its_own_loop_is_refused(adapt: Adapt) -> None:
 
 
 def test_a_websocket_request_is_answered_501(adapt: Adapt) -> None:
-    """An upgrade to WebSocket is refused with one plain sentence, and the app does not run."""
+    """Where the server keeps its socket to itself it is refused with one plain sentence, and the app does not run."""
 
     async def never(scope: Scope, receive: Receive, send: Send) -> None:
         raise AssertionError("the app was called")
 
-    server = respond(adapt(never), http_environ(HTTP_UPGRADE="WebSocket", HTTP_CONNECTION="keep-alive, Upgrade"))
+    handshake = {"HTTP_SEC_WEBSOCKET_VERSION": "13", "HTTP_SEC_WEBSOCKET_KEY": "dGhlIHNhbXBsZSBub25jZQ=="}
+    environ = http_environ(HTTP_UPGRADE="WebSocket", HTTP_CONNECTION="keep-alive, Upgrade", **handshake)
+    server = respond(adapt(never), environ)
     assert server.status == "501 Not Implemented"
     assert b"WebSocket" in server.body
 

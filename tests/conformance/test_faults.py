@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -58,3 +59,15 @@ def test_without_a_fault_nothing_is_caught(unchanged: Fault) -> None:
     """The same tests pass where nothing was changed: it is the faults that they fail for."""
     verdict = try_fault(unchanged)
     assert verdict.text.startswith("NOT CAUGHT by ")
+
+
+def test_a_fault_that_cannot_be_planted_is_not_caught() -> None:
+    """A change that no longer applies is said to, and is a failure."""
+    verdict = try_fault(replace(UNCHANGED[0], old="nothing of the kind"))
+    assert verdict == (False, "DOES NOT APPLY: errors.py has the old text 0 times, not once")
+
+
+def test_a_fault_that_is_not_there_is_not_tried(capsys: pytest.CaptureFixture[str]) -> None:
+    """A slip in a name is an error of usage."""
+    assert main(["no-such-fault"]) == 2
+    assert capsys.readouterr().err == "no such fault: no-such-fault\n"

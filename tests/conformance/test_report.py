@@ -6,8 +6,8 @@ import pytest
 from tests.conformance.catalogue import FOLDER, Clause, read_catalogue
 from tests.conformance.report import Adapter, page, totals, verdicts_from_tests, with_totals
 
-BOTH = Adapter(package="pytest", wsgi_to_asgi="one:Class", asgi_to_wsgi="one:Other")
-MISSING = Adapter(package="no-such-package", wsgi_to_asgi="two:Class")
+BOTH = Adapter("pytest", {"wsgi_to_asgi": "one:Class", "asgi_to_wsgi": "one:Other"})
+MISSING = Adapter("no-such-package", {"wsgi_to_asgi": "two:Class"})
 
 
 def clause(key: str, **keys: Any) -> Clause:

@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from tests.processes import ROOT, Server, serving, wait_until
 
@@ -219,6 +221,36 @@ def test_events_arrive_one_by_one(deployment: Deployment) -> None:
             deployment.add_note(text)
             event = next(line for line in lines if line.startswith("data: "))
             assert json.loads(event.removeprefix("data: "))["text"] == text
+
+
+def test_live_feed_has_the_notes_of_all_its_clients(deployment: Deployment) -> None:
+    """What one client says reaches all, what is posted too; more feeds than threads hold up no HTTP."""
+    url = f"ws://127.0.0.1:{deployment.server.port}/live"
+    with contextlib.ExitStack() as clients:
+        feeds = [clients.enter_context(connect(url, open_timeout=20, proxy=None)) for _ in range(MORE_THAN_THREADS)]
+        feeds[0].send("said \N{SNOWMAN}")
+        for feed in feeds:
+            assert json.loads(feed.recv(20))["text"] == "said \N{SNOWMAN}"
+        last = deployment.client.post("/notes", json={"text": "posted"}).json()["id"]
+        for feed in feeds:
+            assert json.loads(feed.recv(20))["text"] == "posted"
+    wait_until(
+        lambda: deployment.server.output().count(f"feed closed after note {last}\n") == MORE_THAN_THREADS,
+        what="the feeds to close",
+    )
+
+
+def test_feeds_are_told_of_the_exit(tmp_path: Path) -> None:
+    """At SIGTERM clients of feeds get 1012, and the exit does not wait for them."""
+    with (
+        deployed("gthread", tmp_path) as deployment,
+        connect(f"ws://127.0.0.1:{deployment.server.port}/live", open_timeout=20, proxy=None) as feed,
+    ):
+        assert deployment.server.stop() < 4
+        with pytest.raises(ConnectionClosed) as caught:
+            feed.recv(20)
+        assert caught.value.rcvd is not None
+        assert caught.value.rcvd.code == 1012
 
 
 def test_stream_ends_when_its_client_leaves(deployment: Deployment) -> None:

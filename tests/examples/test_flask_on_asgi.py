@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
+from websockets.sync.client import connect
 
 from tests.processes import Server, serving, wait_until
 
@@ -250,3 +251,23 @@ def test_sigterm_ends_the_server_amid_events(stack: tuple[str, str], tmp_path: P
         # uvicorn reports each task that it cancels as an exception; there is to be no other.
         assert output.count("Traceback") == 1
         assert "CancelledError: Task cancelled, timeout graceful shutdown exceeded" in output
+
+
+def test_new_entries_come_over_a_websocket(guest_book: GuestBook, client: httpx.Client) -> None:
+    """Each entry is sent as it is signed, in order, while others use the guest book."""
+    with connect(f"ws://127.0.0.1:{guest_book.server.port}/live", open_timeout=20, proxy=None) as websocket:
+        assert "last" in json.loads(websocket.recv(20))
+        for number in range(3):
+            sign(client, f"live {number} <b>")
+        entries = [json.loads(websocket.recv(20)) for _ in range(3)]
+    assert [entry["message"] for entry in entries] == [f"live {number} <b>" for number in range(3)]
+    assert [entry["name"] for entry in entries] == ["Anna"] * 3
+
+
+def test_websockets_take_no_worker(guest_book: GuestBook, client: httpx.Client) -> None:
+    """With more of them open than there are workers, everybody is served."""
+    url = f"ws://127.0.0.1:{guest_book.server.port}/live"
+    with contextlib.ExitStack() as stack:
+        for _ in range(WORKERS + 5):
+            stack.enter_context(connect(url, open_timeout=20, proxy=None)).recv(20)
+        assert client.get("/").status_code == 200

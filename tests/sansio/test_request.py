@@ -904,3 +904,48 @@ def test_environ_and_scope_are_new_for_each_request() -> None:
     one, other = scope_from_environ(environ), scope_from_environ(environ)
     for key in ("asgi", "headers", "extensions"):
         assert one[key] is not other[key]
+
+
+# --- WebSockets -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("http_version", ["1.1", "2"])
+def test_websocket_looks_as_over_http_1_1(http_version: str) -> None:
+    """What marks a WebSocket there is put in, as HTTP/2 has none of it (RFC 8441); what is the server's is left out."""
+    headers = [
+        (b"connection", b"keep-alive, Upgrade"),
+        (b"upgrade", b"WebSocket"),
+        (b"sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ=="),
+        (b"sec-websocket-extensions", b"permessage-deflate"),
+        (b"sec-websocket-protocol", b"chat, v2"),
+        (b"content-length", b"5"),
+        (b"origin", b"https://example.org"),
+    ]
+    scope = scope_with(
+        type="websocket",
+        scheme="wss",
+        http_version=http_version,
+        headers=headers if http_version == "1.1" else headers[-1:],
+        subprotocols=["chat", "v2"],
+    )
+    del scope["method"]
+    environ = environ_from_scope(scope)
+    check = {key: environ.get(key) for key in environ if key.startswith(("HTTP_", "CONTENT_", "REQUEST_METHOD"))}
+    assert check == {
+        "REQUEST_METHOD": "GET",
+        "HTTP_CONNECTION": "Upgrade",
+        "HTTP_UPGRADE": "websocket",
+        "HTTP_HOST": f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}",
+        "HTTP_ORIGIN": "https://example.org",
+        "HTTP_SEC_WEBSOCKET_PROTOCOL": "chat, v2",
+        "HTTP_SEC_WEBSOCKET_VERSION": "13",
+    }
+    assert environ["SERVER_PROTOCOL"] == "HTTP/1.1"
+    assert environ["wsgi.url_scheme"] == "https"
+
+
+@pytest.mark.parametrize("subprotocols", [None, [], ["", "a b", "ü", "a\r\nb"]])
+def test_websocket_offers_no_subprotocol_that_is_no_token(subprotocols: list[str] | None) -> None:
+    """RFC 6455 4.1; a server may let others through."""
+    scope = scope_with(type="websocket", scheme="ws", subprotocols=subprotocols)
+    assert "HTTP_SEC_WEBSOCKET_PROTOCOL" not in environ_from_scope(scope)

@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 from bridge.asgi_to_wsgi.http import serve_http
 from bridge.asgi_to_wsgi.runner import PrivateLoop
-from bridge.asgi_to_wsgi.websocket import is_websocket_request, refuse_websocket
+from bridge.asgi_to_wsgi.websocket import WebSocketOptions, WebSockets
 from bridge.runtime import PerProcess
 from bridge.sansio.callables import check_asgi_app
+from bridge.sansio.websocket import is_websocket_request
 from bridge.types import ASGIApp, Environ, StartResponse
 
 
@@ -29,6 +30,16 @@ class ASGIToWSGI:
         How long the app's startup, and its shutdown, may take, in seconds: 60 and 10. At `close()`
         requests in flight and background work get `shutdown_timeout` as well; at the interpreter's
         exit they get one second.
+    websocket
+        "auto" (the default) takes the client's connection from the server, so that a WebSocket
+        needs none of its threads; where that cannot be (TLS in the server, gevent, eventlet), the
+        request's thread carries it, as "hold" has it do everywhere. "off" refuses WebSockets.
+        They need `bridge[websocket]`; where a server keeps its connections to itself they are
+        refused with 501.
+    max_websockets
+        The most WebSockets that are open at once in a process: 1000. The next one gets 503.
+    websocket_options
+        How they are kept, a `WebSocketOptions`: pings, the size of messages, compression.
 
     The loop and the lifespan start in each process with its first request, or at `start()`, so an
     adapter may be made before a server forks. They end with `close()` (the adapter is a context
@@ -48,10 +59,17 @@ class ASGIToWSGI:
         lifespan: Literal["auto", "on", "off"] = "auto",
         startup_timeout: float = 60.0,
         shutdown_timeout: float = 10.0,
+        websocket: Literal["auto", "hold", "off"] = "auto",
+        max_websockets: int = 1000,
+        websocket_options: WebSocketOptions | None = None,
     ) -> None:
         check_asgi_app(app)
         if lifespan not in ("auto", "on", "off"):
             raise ValueError(f"lifespan must be 'auto', 'on' or 'off', got {lifespan!r}")
+        if websocket not in ("auto", "hold", "off"):
+            raise ValueError(f"websocket must be 'auto', 'hold' or 'off', got {websocket!r}")
+        if max_websockets < 1:
+            raise ValueError(f"max_websockets must be at least 1, got {max_websockets!r}")
         self.app = app
         self._shutdown_timeout = shutdown_timeout
         options = {
@@ -62,11 +80,13 @@ class ASGIToWSGI:
             "shutdown_timeout": shutdown_timeout,
         }
         self._private_loop = PerProcess(lambda: PrivateLoop(app, options))
+        kept = websocket_options or WebSocketOptions()
+        self._websockets = PerProcess(lambda: WebSockets(app, websocket, max_websockets, kept))
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request (PEP 3333), in the server's thread."""
         if is_websocket_request(environ):
-            return refuse_websocket(start_response)
+            return self._websockets.get().serve(self._private_loop.get().get(), environ, start_response)
         return serve_http(self.app, self._private_loop.get().get(), environ, start_response)
 
     def start(self) -> None:
@@ -83,6 +103,16 @@ class ASGIToWSGI:
         Takes up to twice `shutdown_timeout` and a second or two. Later requests get AdapterClosed.
         """
         self._private_loop.get().close(self._shutdown_timeout)
+
+    def close_websockets(self) -> None:
+        """Take leave of the clients of all WebSockets, with code 1012, "service restart"; do not wait.
+
+        For a server that is about to stop, and would wait for the threads that WebSockets hold. A
+        signal's handler may call it.
+        """
+        private_loop = self._private_loop.maybe_get()
+        if private_loop is not None:
+            private_loop.close_websockets()
 
     def __enter__(self) -> "ASGIToWSGI":
         self.start()

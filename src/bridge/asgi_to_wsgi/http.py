@@ -6,6 +6,7 @@ one side tells the other goes through a deque and a wake-up; no attribute is wri
 
 import contextvars
 import logging
+import math
 import os
 import time
 from collections import deque
@@ -119,7 +120,7 @@ class HTTPExchange:
     def _finish(self, error: BaseException | None) -> None:
         """Note that the app has ended: the thread's wait ends with its error, or with what it owes."""
         if self._ended or self._gone or self.left:
-            if isinstance(error, Exception):
+            if error is not None and not isinstance(error, anyio.get_cancelled_exc_class()):
                 self._log(error)
         elif error is None:
             self.fail(AppProtocolError(f"the ASGI app returned without a whole response ({self._state})"))
@@ -144,7 +145,11 @@ class HTTPExchange:
             if not self._body_ended and self.wanted == self._delivered:
                 self.wanted += 1
                 self._wake_thread()
-            await self._changed()
+            with anyio.move_on_after(_SURPLUS_TIME if self._ended else math.inf) as surplus:
+                await self._changed()
+            if surplus.cancelled_caught:  # the WSGI thread has gone, and will not tell
+                self._gone = True
+                self._wake_waiters()
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
@@ -167,7 +172,9 @@ class HTTPExchange:
         elif message_type == "http.response.early_hint":
             if not self._hints:
                 raise AppProtocolError("http.response.early_hint was not offered (docs/extensions, Early Hints)")
-            items.append(native_from_raw_headers([(b"Link", link) for link in message.get("links") or ()]))
+            links = native_from_raw_headers([(b"Link", link) for link in message.get("links") or ()])
+            if not state.startswith("streaming"):  # by then the server has sent its headers
+                items.append(links)
         self._state = state
         if not self._ended and (
             state == DONE or (message_type == "http.response.body" and self.response.length.reached)
@@ -176,8 +183,8 @@ class HTTPExchange:
             self._ended = True
             self._ended_at = time.monotonic()
             items.append(None)
-        if state == DONE:
-            self._wake_waiters()  # who waits in receive() hears of the end
+        if self._ended:
+            self._wake_waiters()  # who waits in receive() hears of it
         if items:
             self.outbox.extend(items)
             self._wake_thread()
@@ -220,7 +227,6 @@ class HTTPExchange:
             self.full = True  # before the second look, so that the thread either sees it or has taken
             if self._produced - self.taken > _LIMIT:
                 await self._changed()
-        self.full = False
 
     async def _changed(self) -> None:
         """Wait until anything has changed."""
@@ -251,6 +257,7 @@ class HTTPExchange:
 
     def make_room(self) -> None:
         """Have a `send` that waits look whether there is room."""
+        self.full = False  # here, where all of them are woken
         self._wake_waiters()
 
     def leave(self) -> None:
@@ -273,8 +280,10 @@ class HTTPExchange:
             self._wake_thread()
 
     def _wake_thread(self) -> None:
-        if self.lock.locked():  # else it has been woken already, and has yet to look
+        try:
             self.lock.release()
+        except RuntimeError:
+            pass  # it has been woken already, and has yet to look
 
 
 def _is_of_disconnect(error: BaseException | None, seen: frozenset[int] = frozenset()) -> bool:

@@ -26,7 +26,7 @@ class Lifespan:
         self._mode = mode
         self._loop = loop
         self._order = "starting"
-        self._received = 0
+        self._told: list[str] = []
         self._failure = ""
         self._error: BaseException | None = None
         self._ended = False
@@ -71,11 +71,12 @@ class Lifespan:
                 _logger.error("the ASGI app's lifespan raised during shutdown", exc_info=self._error)
 
     async def _receive(self) -> Message:
-        self._received += 1
-        if self._received == 1:
+        if not self._told:
+            self._told.append("startup")
             return {"type": "lifespan.startup"}
-        while self._received > 2 or self._order != "stopping":
+        while "shutdown" in self._told or self._order != "stopping":
             await self._changed()  # for ever, after shutdown: the loop's end cancels it
+        self._told.append("shutdown")
         return {"type": "lifespan.shutdown"}
 
     async def _send(self, message: Message) -> None:
@@ -90,7 +91,12 @@ class Lifespan:
     async def _changed(self) -> None:
         event = self._loop.event()
         self._waiters.append(event)
-        await event.wait()
+        try:
+            await event.wait()
+        except BaseException:  # given up, by a timeout say
+            if event in self._waiters:
+                self._waiters.remove(event)
+            raise
 
     def _wake(self) -> None:
         waiters, self._waiters = self._waiters, []

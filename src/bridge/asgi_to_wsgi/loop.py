@@ -43,10 +43,14 @@ class CallQueue:
         self._calls.append((function, args))
         if not self._told:
             self._told = True
-            if self._fd >= 0:
-                os.eventfd_write(self._fd, 1)
-            else:
-                self._loop.call_soon(self._run)
+            try:
+                if self._fd >= 0:
+                    os.eventfd_write(self._fd, 1)
+                else:
+                    self._loop.call_soon(self._run)
+            except BaseException:  # a signal's handler raised: the next call wakes the loop
+                self._told = False
+                raise
         if self._closed:
             raise RuntimeError("the event loop has ended")
 
@@ -88,6 +92,9 @@ class LoopThread:
         self.loop: Loop
         self.state: dict[str, Any] | None = None
         self.ended = False
+        # Called on the loop, which alone adds to it, when it is told to stop:
+        self.at_stop: set[Callable[[], object]] = set()
+        self.stopping = False
         self._app = app
         self._backend = backend
         self._backend_options = backend_options or {}
@@ -100,7 +107,7 @@ class LoopThread:
         self._stopped = False
         self._start_error: BaseException | None = None
         self._startup: anyio.CancelScope | None = None
-        self._stop: Event
+        self._stop: Event | None = None
         self._grace = shutdown_timeout
         self._calls: CallQueue | None = None
         self._jobs: deque[Job] = deque()
@@ -127,9 +134,10 @@ class LoopThread:
         """End a start that is under way: `start` raises `error`, and the loop ends once it gets there."""
         self._start_error = error
         self._end_start()
-        if self._startup is not None:
+        if self._stop is not None:  # else the loop finds the error by itself
             try:
-                self.loop.call_soon(self._startup.cancel)
+                if self._startup is not None:
+                    self.loop.call_soon(self._startup.cancel)
                 self.loop.call_soon(self._stop.set)
             except RuntimeError:
                 pass  # it has ended by itself
@@ -154,8 +162,16 @@ class LoopThread:
     def stop(self, grace: float) -> None:
         """Have the loop end: once its jobs are done, or `grace` seconds from now. Does not wait."""
         self._grace = grace
+        assert self._stop is not None  # as it has started
         try:
             self.loop.call_soon(self._stop.set)
+        except RuntimeError:
+            pass  # it has ended by itself
+
+    def say_goodbye(self) -> None:
+        """Tell what is in `at_stop`, though the loop goes on. Does not wait."""
+        try:
+            self.loop.call_soon(self._tell)
         except RuntimeError:
             pass  # it has ended by itself
 
@@ -164,6 +180,11 @@ class LoopThread:
         self._thread.join(self._grace + self._shutdown_timeout + 3 * UNWIND_TIMEOUT)
         if self._thread.is_alive():
             _logger.warning("the ASGI app kept its event loop from ending; it is left behind")
+            assert self._calls is not None  # as it has started
+            self._calls.close()
+            self._fail_jobs()
+            for job in list(self._tasks.running):
+                job.fail(AdapterClosed("the ASGI app kept its event loop from ending"))
 
     def _fail_jobs(self) -> None:
         while self._jobs:
@@ -202,7 +223,7 @@ class LoopThread:
     async def _main(self) -> None:
         self._calls = CallQueue(running_loop())
         self.loop = running_loop()._replace(call_soon=self._calls.call_soon)
-        self._stop = self.loop.event()
+        self._stop = stop = self.loop.event()
         error: Exception | None = None
         async with anyio.create_task_group() as lifespan_task:
             lifespan = Lifespan(self._app, "on" if self._lifespan == "on" else "auto", self.loop)
@@ -220,7 +241,7 @@ class LoopThread:
             if error is None:
                 if self._start_error is None:
                     self.state = lifespan.state if lifespan.supported else None
-                    await self._serve()
+                    await self._serve(stop)
                 with anyio.move_on_after(self._shutdown_timeout) as scope:
                     await lifespan.shutdown()
                 if scope.cancelled_caught:
@@ -229,14 +250,20 @@ class LoopThread:
         if error is not None:
             raise error  # here, so that the task group does not make an ExceptionGroup of it
 
-    async def _serve(self) -> None:
+    async def _serve(self, stop: Event) -> None:
         self._tasks = AsyncioTasks() if self.loop.asyncio_loop is not None else TrioTasks()
         async with self._tasks:
             self._serving = True
             self._end_start()
-            await self._stop.wait()
+            await stop.wait()
+            self.stopping = True
+            self._tell()
             await self._tasks.drain(self._grace)
             self._stopped = True
+
+    def _tell(self) -> None:
+        for stop in list(self.at_stop):
+            stop()
 
     def _spawn_jobs(self) -> None:
         while self._jobs:
@@ -245,4 +272,7 @@ class LoopThread:
                 job.fail(closed_meanwhile())
                 continue
             job.context.run(set_async_library, self._backend)
-            self._tasks.spawn(job)
+            try:
+                self._tasks.spawn(job)
+            except Exception as error:  # a task factory's, say
+                job.fail(error)

@@ -25,7 +25,7 @@ class PrivateLoop:
         self._app = app
         self._options = options
         self._pid = os.getpid()
-        self._lock = threading.Lock()  # held while the loop starts, so no longer than startup_timeout
+        self._lock = threading.RLock()  # held while the loop starts, so no longer than startup_timeout
         self._current: LoopThread | None = None
         self._starting: LoopThread | None = None
         self._closed = False
@@ -65,6 +65,12 @@ class PrivateLoop:
         if current is not None:
             current.stop(grace)
         return current
+
+    def close_websockets(self) -> None:
+        """Have what is open say goodbye; takes no lock, as it may interrupt who holds it."""
+        current = self._current
+        if current is not None:
+            current.say_goodbye()
 
     def __del__(self) -> None:
         if self._current is not None:  # an adapter that was dropped without close()

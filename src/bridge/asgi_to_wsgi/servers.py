@@ -26,7 +26,7 @@ def maybe_client_check(environ: Environ) -> Callable[[], bool] | None:
     if (check := environ.get("waitress.client_disconnected")) is not None:
         return cast("Callable[[], bool]", check)
     connection: Any = next((environ[key] for key in _SOCKET_KEYS if environ.get(key) is not None), None)
-    if connection is None and "uwsgi.version" in environ:
+    if connection is None and "uwsgi.version" in environ and "uwsgi" in sys.modules:  # else it is a recorded one
         connection = sys.modules["uwsgi"].connection_fd()
     if connection is None or not _POLLRDHUP:
         return None
@@ -44,7 +44,7 @@ def maybe_green_loop_factory(backend: str, backend_options: dict[str, Any]) -> A
     Where gevent or eventlet patched `threading`, the loop's thread is a greenlet, and a loop that
     waits outside their hub (trio, uvloop) would stop the whole process. Raises BridgeError then.
     """
-    patched_by = _maybe_patched_by()
+    patched_by = maybe_patched_by()
     if patched_by is None:
         return None
     if backend != "asyncio" or backend_options:
@@ -56,7 +56,8 @@ def maybe_green_loop_factory(backend: str, backend_options: dict[str, Any]) -> A
     return lambda: asyncio.SelectorEventLoop(_green_selector())
 
 
-def _maybe_patched_by() -> str | None:
+def maybe_patched_by() -> str | None:
+    """Return whose greenlets the process's threads are, if they are. Raises BridgeError for half a patch."""
     gevent_monkey = sys.modules.get("gevent.monkey")
     if gevent_monkey is not None and gevent_monkey.is_module_patched("threading"):
         if not (gevent_monkey.is_module_patched("select") and gevent_monkey.is_module_patched("socket")):

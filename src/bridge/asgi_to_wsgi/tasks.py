@@ -45,18 +45,21 @@ class AsyncioTasks:
         await self.drain(UNWIND_TIMEOUT)
 
     def spawn(self, job: Job) -> None:
-        self.running[job] = self._loop.create_task(self._run(job), context=job.context)
+        task = self._loop.create_task(self._run(job), context=job.context)
+        if not task.done():  # an eager one may be
+            self.running[job] = task
 
     async def _run(self, job: Job) -> None:
         try:
             await job.run()
         finally:
-            del self.running[job]
+            self.running.pop(job, None)
 
     async def drain(self, grace: float) -> None:
         """Wait until no job runs, up to `grace` seconds."""
-        if self.running:
-            await asyncio.wait(self.running.values(), timeout=grace)
+        deadline = self._loop.time() + grace
+        while self.running and (left := deadline - self._loop.time()) > 0:
+            await asyncio.wait(self.running.values(), timeout=left)
 
 
 class TrioTasks:

@@ -1,22 +1,151 @@
-"""WebSocket requests to an ASGI app: refused, as there is no bridge for them yet."""
+"""WebSocket requests to an ASGI app: the handshake, and the client's connection brought to the loop."""
 
-from collections.abc import Iterable
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-from bridge.types import Environ, StartResponse
+from bridge.asgi_to_wsgi.http import serve_http
+from bridge.asgi_to_wsgi.loop import LoopThread
+from bridge.asgi_to_wsgi.sockets import Connection, carry, maybe_connection, steal
+from bridge.sansio.websocket import Refusal, maybe_refusal
+from bridge.types import ASGIApp, Environ, ExcInfo, Headers, StartResponse
 
-_BODY = b"WebSockets are not supported by this server.\n"
+if TYPE_CHECKING:
+    from bridge.asgi_to_wsgi.websocket_session import WebSocketSession
+
+_logger = logging.getLogger("bridge")
+
+# How often a thread that is held for a WebSocket looks whether the loop still lives, in seconds.
+_LOOK_AROUND = 1.0
 
 
-def is_websocket_request(environ: Environ) -> bool:
-    """Return whether the client asks for a WebSocket (RFC 6455 4.2.1)."""
-    return (
-        environ.get("HTTP_UPGRADE", "").lower() == "websocket"
-        and "upgrade" in environ.get("HTTP_CONNECTION", "").lower()
-    )
+@dataclass(frozen=True)
+class WebSocketOptions:
+    """How WebSockets are kept.
+
+    ping_interval
+        How long a client may be silent before it is pinged, in seconds: 20. None never pings.
+    pong_timeout
+        How long it may take to say anything then, in seconds: 20. After that it gets a Close frame
+        with code 1011, and the app a `websocket.disconnect`.
+    max_message_size
+        The most bytes a message from a client may have, 16 MiB; a longer one ends the WebSocket
+        with code 1009.
+    compression
+        Whether messages are compressed (permessage-deflate) for clients that offer it. Off: it
+        takes some 300 KiB a connection, and the loop's time.
+    """
+
+    ping_interval: float | None = 20.0
+    pong_timeout: float = 20.0
+    max_message_size: int = 16 * 1024 * 1024
+    compression: bool = False
 
 
-def refuse_websocket(start_response: StartResponse) -> Iterable[bytes]:
-    """Answer 501: the server lacks what it takes (RFC 9110 15.6.2)."""
-    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(_BODY)))]
-    start_response("501 Not Implemented", headers)
-    return [_BODY]
+class WebSockets:
+    """The WebSockets of one adapter in one process; all of it in the requests' WSGI threads."""
+
+    def __init__(
+        self, app: ASGIApp, mode: Literal["auto", "hold", "off"], limit: int, options: WebSocketOptions
+    ) -> None:
+        self._app = app
+        self._mode = mode
+        self._options = options
+        self._free = threading.Semaphore(limit)
+
+    def serve(self, loop_thread: LoopThread, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a handshake; where the app accepts it, see to it that the connection gets to the loop."""
+        connection = None if self._mode == "off" else maybe_connection(environ)
+        refusal = maybe_refusal(environ) or self._maybe_unable(environ, connection)
+        if refusal is not None:
+            return _refuse(refusal, start_response)
+        assert connection is not None
+        if not self._free.acquire(blocking=False):
+            return _refuse(_FULL, start_response)
+        from bridge.asgi_to_wsgi.websocket_session import WebSocketSession
+
+        session = WebSocketSession(self._app, loop_thread, environ, self._options, self._free.release)
+
+        def start_refusal(status: str, headers: Headers, exc_info: ExcInfo | None = None) -> Callable[[bytes], object]:
+            return _ignore if session.accepted else start_response(status, headers, exc_info)
+
+        try:
+            # What there is to read from the connection is the WebSocket's.
+            handshake = {**environ, "wsgi.input": None, "CONTENT_LENGTH": "", "wsgi.input_terminated": False}
+            iterable = serve_http(session, loop_thread, handshake, start_refusal)
+            if session.accepted:
+                self._hand_over(session, connection, loop_thread)
+        except BaseException:
+            session.give_up()
+            raise
+        finally:
+            if not session.accepted:
+                session.leave_place()
+        if not session.accepted:
+            return iterable
+        start_response("101 Switching Protocols", [])
+        return []
+
+    def _maybe_unable(self, environ: Environ, connection: Connection | None) -> Refusal | None:
+        """Return the refusal of what this server, or its configuration, cannot do."""
+        if self._mode == "off":
+            return _unable("WebSockets are switched off on this server.")
+        try:
+            import wsproto  # noqa: F401
+        except ModuleNotFoundError:
+            return _unable(
+                "WebSockets need the Python package wsproto on this server: pip install 'bridge[websocket]'."
+            )
+        if connection is None:
+            return _unable("WebSockets are not possible on this server, which keeps its connections to itself.")
+        held = not (connection.stealable or connection.green)
+        if held and self._mode == "auto" and not environ.get("wsgi.multithread"):
+            return _unable("WebSockets are not possible on this server: each would hold a process of its own.")
+        return None
+
+    def _hand_over(self, session: "WebSocketSession", connection: Connection, loop_thread: LoopThread) -> None:
+        """Bring the loop a connection: the server's own, or one that this thread carries bytes to and from."""
+        if connection.stealable:
+            _give(session, steal(connection))
+            if self._mode == "hold":
+                _logger.debug("WebSocket: took the connection from the server, and hold its thread")
+                while not session.over.wait(_LOOK_AROUND) and not loop_thread.ended:
+                    pass
+            else:
+                _logger.debug("WebSocket: took the connection from the server")
+        else:
+            _logger.debug("WebSocket: carry the bytes of the server's connection in its thread")
+            ours, theirs = socket.socketpair()
+            with ours:
+                _give(session, theirs)
+                carry(connection, ours, lambda: not (session.over.is_set() or loop_thread.ended))
+
+
+def _give(session: "WebSocketSession", sock: socket.socket) -> None:
+    try:
+        session.hand_over(sock)
+    except RuntimeError:
+        sock.close()  # the loop has ended
+
+
+def _refuse(refusal: Refusal, start_response: StartResponse) -> Iterable[bytes]:
+    _logger.debug("WebSocket refused with %s: %s", refusal.status, refusal.text)
+    body = f"{refusal.text}\n".encode()
+    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))), *refusal.headers]
+    start_response(refusal.status, headers)
+    return [body]
+
+
+def _ignore(data: bytes) -> None:
+    """Be the `write` of a response that nobody gets."""
+
+
+def _unable(text: str) -> Refusal:
+    # "The server does not support the functionality required to fulfill the request": RFC 9110 15.6.2
+    return Refusal("501 Not Implemented", text)
+
+
+_FULL = Refusal("503 Service Unavailable", "Too many WebSockets are open on this server.", [("Retry-After", "5")])

@@ -1,4 +1,4 @@
-"""An ASGI http scope <-> a WSGI environ, as adjacent inverse pairs.
+"""An ASGI http or websocket scope <-> a WSGI environ, as adjacent inverse pairs.
 
 ASGI's side is bytes and Unicode; WSGI's is bytes decoded as latin-1 (PEP 3333, "A Note On String
 Types"; ASGI HTTP spec, "WSGI Compatibility").
@@ -22,7 +22,7 @@ _PATH_SAFE = "/:@!$&'()*+,;=-._~"
 # --- Protocol -----------------------------------------------------------------------------------
 
 # RFC 3875 4.1.16 wants a minor version, HTTP/2 has none: "HTTP/2.0" is what gunicorn and nginx say.
-_SERVER_PROTOCOLS = {"1.0": "HTTP/1.0", "1.1": "HTTP/1.1", "2": "HTTP/2.0", "3": "HTTP/3.0"}
+_SERVER_PROTOCOLS = {"2": "HTTP/2.0", "3": "HTTP/3.0"}
 
 
 def server_protocol_from_http_version(version: str) -> str:
@@ -90,7 +90,7 @@ def environ_from_headers(headers: RawHeaders) -> dict[str, str]:
     for key, values in repeated.items():
         if key == "CONTENT_LENGTH":
             if len(set(values)) > 1:  # RFC 9112 6.3: differing lengths are how requests are smuggled
-                raise ClientProtocolError(f"differing Content-Length headers: {', '.join(values[:4])}")
+                raise ClientProtocolError(f"differing Content-Length headers: {', '.join(values)[:64]}")
         elif key != "CONTENT_TYPE":  # joining would not mean the same; the first one counts
             # RFC 9113 8.2.3: HTTP/2 may split the Cookie header, and "; " is its separator.
             variables[key] = ("; " if key == "HTTP_COOKIE" else ",").join(values)
@@ -204,7 +204,7 @@ def _bytes_from_native(native: str) -> bytes:
     try:
         return native.encode("latin-1")
     except UnicodeEncodeError:
-        return native.encode("utf-8", "surrogateescape")
+        return _native_from_text(native).encode("latin-1")
 
 
 # --- The whole ----------------------------------------------------------------------------------
@@ -245,7 +245,34 @@ def environ_from_scope(scope: Scope) -> Environ:
         extensions = scope.get("extensions")
         if extensions and "tls" in extensions:
             environ.update(ssl_variables_from_tls(extensions["tls"] or {}))
+    if scope.get("type") == "websocket":
+        _add_upgrade(environ, scope)
     return environ
+
+
+# RFC 6455 4.1: a subprotocol is a token.
+_SUBPROTOCOL = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+
+def _add_upgrade(environ: Environ, scope: Scope) -> None:
+    """Have a WebSocket's request look as it does over HTTP/1.1, even where it came by HTTP/2 (RFC 8441).
+
+    The key is for the adapter to add, which plays the client. Extensions (compression) are between
+    the client and the server, and a body there is none.
+    """
+    for name in ("EXTENSIONS", "KEY", "PROTOCOL"):
+        environ.pop(f"HTTP_SEC_WEBSOCKET_{name}", None)
+    for key in ("CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"):
+        environ.pop(key, None)
+    environ["REQUEST_METHOD"] = "GET"
+    environ["SERVER_PROTOCOL"] = "HTTP/1.1"
+    environ["HTTP_CONNECTION"] = "Upgrade"
+    environ["HTTP_UPGRADE"] = "websocket"
+    environ["HTTP_SEC_WEBSOCKET_VERSION"] = "13"
+    environ.setdefault("HTTP_HOST", f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}")
+    subprotocols = [text for text in scope.get("subprotocols") or () if _SUBPROTOCOL.fullmatch(text)]
+    if subprotocols:
+        environ["HTTP_SEC_WEBSOCKET_PROTOCOL"] = ", ".join(subprotocols)
 
 
 def _server_from_scope(scope: Scope, environ: Environ, scheme: str) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from bridge.types import Receive, Scope, Send, WSGIApp
 from bridge.wsgi_to_asgi.http import serve_http
 from bridge.wsgi_to_asgi.lifespan import serve_lifespan
 from bridge.wsgi_to_asgi.runner import WorkerThreads
-from bridge.wsgi_to_asgi.websocket import refuse_websocket
+from bridge.wsgi_to_asgi.websocket import OpenWebSockets, serve_websocket
 
 
 class WSGIToASGI:
@@ -23,6 +23,9 @@ class WSGIToASGI:
         Whether to read a request body without Content-Length to its end before the app is called,
         in memory up to 1 MiB and on disk beyond, and to set CONTENT_LENGTH. For frameworks that
         read nothing without it (Django, Bottle). Off by default: bodies stream.
+    max_websockets
+        The most WebSockets that are open at once, 1000 by default; the next one is refused with 503.
+        Each has a thread of its own, beside the `workers`. They need `bridge[websocket]`.
 
     The adapter is called on the server's event loop, asyncio or trio, and serves any number of
     requests and loops at once. `environ["asgi.scope"]` is the scope, and
@@ -33,13 +36,18 @@ class WSGIToASGI:
     the ASGI spec.
     """
 
-    def __init__(self, app: WSGIApp, *, workers: int = 40, buffer_body: bool = False) -> None:
+    def __init__(
+        self, app: WSGIApp, *, workers: int = 40, buffer_body: bool = False, max_websockets: int = 1000
+    ) -> None:
         check_wsgi_app(app)
         if workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers!r}")
+        if max_websockets < 0:
+            raise ValueError(f"max_websockets must be at least 0, got {max_websockets!r}")
         self.app = app
         self._buffer_body = buffer_body
         self._workers = PerProcess(lambda: WorkerThreads(workers))
+        self._websockets = PerProcess(lambda: OpenWebSockets(max_websockets))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, on the loop that the server runs on (ASGI spec, Applications)."""
@@ -47,9 +55,9 @@ class WSGIToASGI:
         if scope_type == "http":
             await serve_http(self.app, self._workers.get(), self._buffer_body, scope, receive, send)
         elif scope_type == "websocket":
-            await refuse_websocket(receive, send)
+            await serve_websocket(self.app, self._websockets.get(), scope, receive, send)
         elif scope_type == "lifespan":
-            await serve_lifespan(self._workers.get(), receive, send)
+            await serve_lifespan(self._workers.get(), self._websockets.get(), receive, send)
         else:
             # "If an application does not understand the scope, it should raise": ASGI spec.
             raise ValueError(f"no bridge for a scope of type {scope_type!r:.200}")

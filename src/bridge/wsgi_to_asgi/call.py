@@ -72,6 +72,11 @@ class WSGICall:
         self._outbox.append(Mark.FINISHED)
         connection.tell()
 
+    def take_error(self) -> BaseException | None:
+        """Return what the app raised, once: it refers to this call by its traceback."""
+        error, self.error = self.error, None
+        return error
+
     def send_early_hints(self, headers: Headers) -> None:
         """`wsgi.early_hints`, as gunicorn has it: send the Link headers ahead of the response."""
         links = [value.encode("latin-1") for name, value in native_from_app_headers(headers) if name.lower() == "link"]
@@ -108,8 +113,8 @@ class WSGICall:
     def _write(self, chunk: bytes, /) -> None:
         if self._connection.gone:
             raise ClientDisconnected
-        if self._connection.finished:
-            raise AppProtocolError("write() was called after the request had ended")
+        if self._connection.finished or (self._ended and not self._response.length.reached):
+            raise AppProtocolError("write() was called after the response had ended")
         self._put(chunk)
         if self._response.length.overrun:
             raise AppProtocolError("write() went beyond Content-Length (PEP 3333, Handling the Content-Length Header)")

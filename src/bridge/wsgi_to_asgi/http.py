@@ -1,7 +1,8 @@
 """One HTTP request to a WSGI app: its body in, its response out.
 
 Everything here has one home, the loop or a worker thread, and a banner says which. What one side
-tells the other goes through a deque and a wake-up; no attribute is written from both.
+tells the other goes through a deque and a wake-up; but for flags that only ever get set, no
+attribute is written from both.
 """
 
 import contextlib
@@ -65,7 +66,7 @@ async def serve_http(
         environ["wsgi.early_hints"] = call.send_early_hints
     context = contextvars.copy_context()
     await exchange.serve(workers, lambda: call.run(context, app, environ, buffer_body))
-    exchange.raise_outcome(call.error)
+    exchange.raise_outcome(call.take_error())
 
 
 async def _send_bad_request(send: Send, body: bytes) -> None:
@@ -136,7 +137,11 @@ class HTTPExchange:
     async def fetch_body(self) -> None:
         """Take one message from the server: a block of the body, or that the client has left."""
         try:
-            message = await self._receive()
+            try:
+                message = await self._receive()
+            except OSError:
+                self._leave()
+                return
             if message["type"] == "http.request":
                 self._body.put(message)
                 _wake(self._body.lock)
@@ -145,8 +150,6 @@ class HTTPExchange:
                     self._leave()
             else:
                 raise ServerProtocolError(f"expected http.request or http.disconnect, got {message!r:.200}")
-        except OSError:
-            self._leave()
         except Exception as error:
             self._failure = error
             self._leave()
@@ -159,7 +162,7 @@ class HTTPExchange:
                 raise failure from error
             if error is None or (self.gone and isinstance(error, ClientDisconnected)):
                 return
-            if self.complete and isinstance(error, Exception):
+            if self.complete:
                 # To raise it would have the server cut the connection, and with it the client's next request.
                 _logger.error("the WSGI app raised after its response was complete", exc_info=error)
                 return
@@ -176,18 +179,20 @@ class HTTPExchange:
         A small request whose response ends with its first block needs none, and costs no second task.
         """
         outbox = self.outbox
-        watch_wanted = False
         while True:
             while outbox:
                 item = outbox.popleft()
                 if item is Mark.FINISHED:
                     return True
                 if item is Mark.WATCH_WANTED:
-                    watch_wanted = True
                     self._body.wake_loop()
+                    if not watched and not self.gone:
+                        return False
                 elif not self.gone:
                     await self._transmit(item)
-            if not watched and not self.gone and (self._streaming or watch_wanted):
+                    if not watched and self._streaming and outbox and isinstance(outbox[0], bytes):
+                        return False  # an app that is always ahead would keep us here
+            if not watched and not self.gone and self._streaming:
                 return False
             self._told = False  # from here on, a thread that adds to the outbox wakes us
             if not outbox:  # else it did before that
@@ -258,8 +263,9 @@ class HTTPExchange:
     def _wake_threads(self) -> None:
         _wake(self.sent_lock)
         _wake(self._body.lock)
-        while self._waiting:
-            self._waiting.popleft().release()
+        with contextlib.suppress(IndexError):  # empty by now: a wait that runs out takes its own lock out
+            while True:
+                self._waiting.popleft().release()
 
     def _look(self) -> None:
         if self._event is not None:

@@ -1,18 +1,21 @@
-"""The lifespan of a WSGI app's worker threads."""
+"""The lifespan of a WSGI app's threads."""
+
+import time
 
 import anyio
 
 from bridge.errors import ServerProtocolError
 from bridge.types import Receive, Send
 from bridge.wsgi_to_asgi.runner import WorkerThreads
+from bridge.wsgi_to_asgi.websocket import OpenWebSockets
 
 # How long shutdown waits for requests in flight, in seconds. Servers have waited for theirs by
 # then (uvicorn's timeout_graceful_shutdown), so what is left has lost its client.
 _SHUTDOWN_TIMEOUT = 10.0
 
 
-async def serve_lifespan(workers: WorkerThreads, receive: Receive, send: Send) -> None:
-    """Answer startup at once, and shutdown when the worker threads have ended."""
+async def serve_lifespan(workers: WorkerThreads, websockets: OpenWebSockets, receive: Receive, send: Send) -> None:
+    """Answer startup at once, and shutdown when the threads have ended."""
     message = await receive()
     if message["type"] != "lifespan.startup":
         raise ServerProtocolError(f"expected lifespan.startup, got {message!r:.200} (ASGI lifespan spec)")
@@ -20,5 +23,12 @@ async def serve_lifespan(workers: WorkerThreads, receive: Receive, send: Send) -
     message = await receive()
     if message["type"] != "lifespan.shutdown":
         raise ServerProtocolError(f"expected lifespan.shutdown, got {message!r:.200} (ASGI lifespan spec)")
-    await anyio.to_thread.run_sync(workers.close, _SHUTDOWN_TIMEOUT, abandon_on_cancel=True)
+    await anyio.to_thread.run_sync(_close, workers, websockets, abandon_on_cancel=True)
     await send({"type": "lifespan.shutdown.complete"})
+
+
+def _close(workers: WorkerThreads, websockets: OpenWebSockets) -> None:
+    deadline = time.monotonic() + _SHUTDOWN_TIMEOUT
+    websockets.stop()
+    workers.close(_SHUTDOWN_TIMEOUT)
+    websockets.join(max(0.0, deadline - time.monotonic()))

@@ -1,4 +1,4 @@
-"""What a WSGI environ has besides strings: `wsgi.input`, `wsgi.file_wrapper`, `bridge.disconnected`."""
+"""What an environ holds of our own: `wsgi.input`, `wsgi.errors`, `wsgi.file_wrapper`, `bridge.disconnected`."""
 
 import contextlib
 import io

@@ -4,11 +4,13 @@ from typing import Any
 import pytest
 
 from bridge.types import ASGIApp, WSGIApp
+from tests.conformance.asgi_to_wsgi.websocket_client import Connect, connecting, offers_websockets
 from tests.conformance.conftest import adapter_name, deadline_for, is_ours, load_adapter
 from tests.conformance.wsgi_server import ToWSGI, WSGIServer
 from tests.fakes import in_thread
 
 DIRECTION = "asgi_to_wsgi"
+OFFERED = pytest.StashKey[bool]()  # whether the adapter offers WebSockets
 
 
 @pytest.fixture
@@ -47,3 +49,15 @@ def serve(adapt: ToWSGI, pytestconfig: pytest.Config) -> Iterator[WSGIServer]:
     server.close()
     if strict:
         server.check_starts()
+
+
+@pytest.fixture
+def connect(adapt: ToWSGI, serve: WSGIServer, pytestconfig: pytest.Config) -> Iterator[Connect]:
+    """Called with an ASGI app, and variables of the environ, starts a WebSocket; skips where there are none."""
+    if OFFERED not in pytestconfig.stash:
+        ours = is_ours(adapter_name(pytestconfig, DIRECTION))
+        pytestconfig.stash[OFFERED] = ours or offers_websockets(adapt, serve)
+    if not pytestconfig.stash[OFFERED]:
+        pytest.skip("WebSockets are not offered")
+    with connecting(adapt, serve) as connect:
+        yield connect

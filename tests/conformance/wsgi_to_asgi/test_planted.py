@@ -1,14 +1,19 @@
 """What only a planted fault showed to be untested."""
 
 import asyncio
+import gzip
+import io
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bridge.types import Environ, StartResponse
 from tests.conformance import clause
 from tests.conformance.asgi_server import ASGIServer, ToASGI
+from tests.fakes import http_scope
 
 
 @clause("P3333-140")
@@ -44,3 +49,48 @@ def test_an_app_does_not_end_the_loop(adapt: ToASGI, serve: ASGIServer, error: B
     connection = serve(adapt(app)).until_ended()
     assert connection.error is None or isinstance(connection.error, Exception)
     assert connection.failed
+
+
+def compressed_file(path: Path) -> Any:
+    path.write_bytes(gzip.compress(b"content"))
+    return gzip.open(path)
+
+
+def unlinked_file(path: Path) -> Any:
+    path.write_bytes(b"content")
+    file = path.open("rb")
+    path.unlink()
+    return file
+
+
+def replaced_file(path: Path) -> Any:
+    file = unlinked_file(path)
+    path.write_bytes(b"another")
+    return file
+
+
+class Readable:
+    def __init__(self, path: Path) -> None:
+        self.read = io.BytesIO(b"content").read
+
+
+@clause("P3333-177", "ASGI-EXT-016")
+@pytest.mark.parametrize(
+    "open_file", [compressed_file, unlinked_file, replaced_file, Readable, lambda path: io.BytesIO(b"content")]
+)
+def test_what_its_path_does_not_lead_to_is_read(
+    adapt: ToASGI, serve: ASGIServer, tmp_path: Path, open_file: Callable[[Path], Any]
+) -> None:
+    """Where the server takes paths, a file is still what read() gives, and it may have no path."""
+    found: list[bool] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        found.append("wsgi.file_wrapper" in environ)
+        start_response("200 OK", [])
+        blocks: Iterable[bytes] = environ["wsgi.file_wrapper"](open_file(tmp_path / "file")) if found[0] else []
+        return blocks
+
+    connection = serve(adapt(app), http_scope(extensions={"http.response.pathsend": {}})).finish()
+    if not found[0]:
+        pytest.skip("the adapter has no wsgi.file_wrapper")
+    assert connection.body == b"content"

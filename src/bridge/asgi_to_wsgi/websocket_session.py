@@ -1,0 +1,250 @@
+"""One WebSocket of an ASGI app: the app's run, from the handshake on."""
+
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import anyio.abc
+from wsproto.extensions import Extension, PerMessageDeflate
+from wsproto.handshake import server_extensions_handshake
+
+from bridge.asgi_to_wsgi.http import _is_of_disconnect
+from bridge.asgi_to_wsgi.loop import LoopThread
+from bridge.asgi_to_wsgi.websocket import WebSocketOptions
+from bridge.asgi_to_wsgi.websocket_connection import Change, WebSocketConnection
+from bridge.errors import AppProtocolError, ClientDisconnected
+from bridge.sansio.messages import DONE, WEBSOCKET, event_from_message, next_state
+from bridge.sansio.websocket import (
+    code_and_reason_from_close,
+    payload_from_send,
+    response_from_accept,
+    websocket_scope_from_http,
+)
+from bridge.types import ASGIApp, Environ, Message, Receive, Scope, Send
+
+_logger = logging.getLogger("bridge")
+
+
+class WebSocketSession:
+    """One WebSocket, from its handshake to its end; on the loop, but for what a banner says.
+
+    Before `websocket.accept` it is an ASGI app for `serve_http`, so that a refusal is an ordinary
+    response. Accepting ends that response: the WSGI thread then brings the client's connection by
+    `hand_over`, and the rest is up to a `WebSocketConnection`.
+
+    Who ends each wait: what is said there; `give_up`, when the WSGI thread brings no connection;
+    `stop`, when the loop is to end.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        loop_thread: LoopThread,
+        environ: Environ,
+        options: WebSocketOptions,
+        release: Callable[[], object],
+    ) -> None:
+        self.accepted = False
+        self.over = threading.Event()  # there is no connection any more, though the app may go on
+        self._app = app
+        self._loop_thread = loop_thread
+        self._environ = environ
+        self._options = options
+        self._places = [release]
+        self._scope: dict[str, Any]
+        self._receive_http: Receive
+        self._send_http: Send
+        self._tasks: anyio.abc.TaskGroup
+        self._state = "connecting"
+        self._told = False  # the app has received websocket.connect
+        self._gone = False  # the handshake came to nothing
+        self._socket: socket.socket | None = None
+        self._connection: WebSocketConnection | None = None
+        self._change = Change(loop_thread.loop)  # of the two above, until the connection is opened
+
+    # IN ANY THREAD
+
+    def leave_place(self) -> None:
+        """Make room for another WebSocket, if that has not been done."""
+        try:
+            self._places.pop()()
+        except IndexError:
+            pass
+
+    # IN THE WSGI THREAD
+
+    def hand_over(self, sock: socket.socket) -> None:
+        """Bring the accepted client's connection. Raises RuntimeError if the loop has ended."""
+        self._loop_thread.loop.call_soon(self._take, sock)
+
+    def give_up(self) -> None:
+        """Tell that there will be no connection: the client has left, or the server failed."""
+        try:
+            self._loop_thread.loop.call_soon(self._lose)
+        except RuntimeError:
+            pass  # the loop has ended, and the app with it
+
+    # ON THE LOOP
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the app on a handshake that came as an http request; return when all has ended."""
+        self._receive_http, self._send_http = receive, send
+        self._scope = websocket_scope_from_http(scope)
+        self._scope["wsgi_environ"] = self._environ
+        self._loop_thread.at_stop.add(self.stop)
+        error: Exception | None = None
+        try:
+            async with anyio.create_task_group() as self._tasks:
+                try:
+                    await self._app(self._scope, self._receive, self._send)
+                except Exception as raised:
+                    error = raised
+                if self.accepted:
+                    await self._finish(error)
+                self._tasks.cancel_scope.cancel()
+        finally:
+            self._loop_thread.at_stop.discard(self.stop)
+            if self._socket is not None:
+                self._socket.close()
+            self.leave_place()
+            self.over.set()
+        if self.accepted:
+            return
+        if error is not None:
+            raise error
+        if self._state != DONE and not self._gone:
+            raise AppProtocolError(f"the ASGI app returned without an answer to the handshake ({self._state})")
+
+    async def _finish(self, error: Exception | None) -> None:
+        """Close what the app left open, and wait for the connection's end."""
+        if error is not None and not _is_of_disconnect(error):
+            _logger.error("the ASGI app raised in a WebSocket", exc_info=error)
+        connection = await self._opened()
+        if connection is not None:
+            connection.close(1000 if error is None else 1011)
+            while not connection.lost:
+                await connection.change.wait()
+
+    async def _receive(self) -> Message:
+        if not self._told:
+            self._told = True
+            return {"type": "websocket.connect"}
+        while not self.accepted and not self._gone:
+            if (await self._receive_http())["type"] == "http.disconnect" and not self.accepted:
+                self._lose()
+        connection = await self._opened()
+        if connection is None:
+            return {"type": "websocket.disconnect", "code": 1006, "reason": ""}
+        payload = await connection.receive()
+        if payload is not None:
+            return {"type": "websocket.receive", "text" if isinstance(payload, str) else "bytes": payload}
+        assert connection.end is not None
+        code, reason = connection.end
+        return {"type": "websocket.disconnect", "code": code, "reason": reason}
+
+    async def _send(self, message: Message) -> None:
+        event = event_from_message(message)
+        connection = self._connection
+        over = self._gone if connection is None else connection.end is not None
+        if event == "websocket.close" and (self._state == DONE or over):
+            return  # it is closed
+        if over and self._state != DONE:
+            raise ClientDisconnected
+        state = next_state(WEBSOCKET, self._state, event)
+        if event == "websocket.send":
+            payload = payload_from_send(message)
+            await (await self._opened_or_raise()).send(payload)
+        elif event == "websocket.accept":
+            connection, response = self._agree(message)
+            self._state = state
+            self.accepted = True
+            self._tasks.start_soon(self._keep, connection, response)
+            await self._send_http({"type": "http.response.start", "status": 200})
+            await self._send_http({"type": "http.response.body"})
+            await self._opened_or_raise()
+        elif self._state == "open":
+            code, reason = code_and_reason_from_close(message)
+            connection = await self._opened_or_raise()
+            self._state = state
+            connection.close(code, reason)
+        elif event == "websocket.close":
+            # "... before the socket is accepted, the server must close with a 403": ASGI WebSocket spec, Close
+            self._state = state
+            headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"10")]
+            await self._send_http({"type": "http.response.start", "status": 403, "headers": headers})
+            await self._send_http({"type": "http.response.body", "body": b"Forbidden\n"})
+            self._lose()
+        else:
+            await self._send_http({**message, "type": message["type"].removeprefix("websocket.")})
+            self._state = state
+            if state == DONE:
+                self._lose()
+
+    def _agree(self, message: Message) -> tuple[WebSocketConnection, bytes]:
+        """Return what was agreed with the client, and the response that says so. Raises AppProtocolError."""
+        extensions: list[Extension] = [PerMessageDeflate()] if self._options.compression else []
+        chosen = None
+        offers = self._environ.get("HTTP_SEC_WEBSOCKET_EXTENSIONS")
+        if extensions and offers:
+            try:
+                chosen = server_extensions_handshake(offers.split(","), extensions)
+            except ValueError:
+                pass  # an offer that cannot be read is declined
+        response = response_from_accept(
+            message,
+            self._environ["HTTP_SEC_WEBSOCKET_KEY"],
+            self._scope["subprotocols"],
+            None if chosen is None else chosen.decode(),
+        )
+        connection = WebSocketConnection(self._loop_thread.loop, self._options, extensions if chosen else [])
+        return connection, response
+
+    async def _keep(self, connection: WebSocketConnection, response: bytes) -> None:
+        """Wait for the socket, and run the connection on it."""
+        while self._socket is None:
+            if self._gone:
+                return
+            await self._change.wait()
+        sock, self._socket = self._socket, None
+
+        def opened() -> None:
+            self._connection = connection
+            self._change.tell()
+            if self._loop_thread.stopping:
+                self.stop()
+
+        await connection.run(sock, response, opened)
+        self.over.set()
+        if self._connection is None:
+            self._lose()
+
+    async def _opened(self) -> WebSocketConnection | None:
+        """Wait for the connection of an accepted handshake; None if there will be none."""
+        while self._connection is None and not self._gone:
+            await self._change.wait()
+        return self._connection
+
+    async def _opened_or_raise(self) -> WebSocketConnection:
+        connection = await self._opened()
+        if connection is None or connection.lost:
+            raise ClientDisconnected
+        return connection
+
+    def stop(self) -> None:
+        """Say goodbye, as the loop is to end: 1012 is "service restart"."""
+        if self._connection is not None:
+            self._connection.close(1012)
+
+    def _take(self, sock: socket.socket) -> None:
+        if self.over.is_set() or self._gone:
+            sock.close()
+        else:
+            self._socket = sock
+            self._change.tell()
+
+    def _lose(self) -> None:
+        self._gone = True
+        self._change.tell()

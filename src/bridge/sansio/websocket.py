@@ -1,0 +1,135 @@
+"""The opening handshake of a WebSocket (RFC 6455 4.2), and what its end may say (7.4)."""
+
+import base64
+import binascii
+import hashlib
+from typing import Any, NamedTuple
+
+from bridge.errors import AppProtocolError
+from bridge.sansio.response import native_from_raw_headers
+from bridge.types import Environ, Headers, Message, Scope
+
+# RFC 6455 1.3: what a server adds to the key, so that no server says yes by accident.
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+# These tell what was agreed, which is not for an app's `headers` to say (ASGI WebSocket spec, Accept).
+_OF_THE_HANDSHAKE = {"sec-websocket-accept", "sec-websocket-extensions", "sec-websocket-protocol"}
+# RFC 6455 7.4: what a Close frame may say; 1004 to 1006 and 1015 never stand in one.
+_CLOSE_CODES = {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}
+
+
+class Refusal(NamedTuple):
+    """A response that refuses a handshake, with a sentence that says why."""
+
+    status: str
+    text: str
+    headers: Headers = []  # noqa: RUF012  # read only
+
+
+def is_websocket_request(environ: Environ) -> bool:
+    """Return whether the client asks for a WebSocket; what else there is to ask comes later."""
+    return (
+        "HTTP_UPGRADE" in environ  # so that a request without it costs next to nothing
+        and "websocket" in _tokens(environ, "HTTP_UPGRADE")
+        and "upgrade" in _tokens(environ, "HTTP_CONNECTION")
+    )
+
+
+def maybe_refusal(environ: Environ) -> Refusal | None:
+    """Return the answer to a handshake that is not as RFC 6455 4.2.1 has it; None for a good one."""
+    if environ.get("REQUEST_METHOD") != "GET":
+        return Refusal("405 Method Not Allowed", "A WebSocket handshake is a GET request.", [("Allow", "GET")])
+    if environ.get("HTTP_SEC_WEBSOCKET_VERSION", "").strip() != "13":
+        # RFC 6455 4.4. The Upgrade header that RFC 9110 15.5.22 wants here too is not ours to send (PEP 3333).
+        return Refusal(
+            "426 Upgrade Required", "Only version 13 of WebSocket is spoken here.", [("Sec-WebSocket-Version", "13")]
+        )
+    try:
+        key = base64.b64decode(environ.get("HTTP_SEC_WEBSOCKET_KEY", "").strip(), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != 16:
+        return Refusal("400 Bad Request", "Sec-WebSocket-Key must be 16 bytes in base64.")
+    if environ.get("CONTENT_LENGTH") not in (None, "", "0") or "HTTP_TRANSFER_ENCODING" in environ:
+        # Its bytes would be taken for frames.
+        return Refusal("400 Bad Request", "A WebSocket handshake has no body.")
+    return None
+
+
+def websocket_scope_from_http(scope: Scope) -> dict[str, Any]:
+    """Return the websocket scope of a handshake that came as an http scope (ASGI WebSocket spec)."""
+    websocket = {key: value for key, value in scope.items() if key != "method"}
+    websocket.update(
+        type="websocket",
+        asgi={"version": "3.0", "spec_version": "2.5"},
+        http_version="1.1",  # whatever the server says: eventlet says 1.0 of all
+        scheme="wss" if scope["scheme"] == "https" else "ws",
+        subprotocols=[
+            token.strip()
+            for name, value in scope["headers"]
+            if name == b"sec-websocket-protocol"
+            for token in value.decode("latin-1").split(",")
+            if token.strip()
+        ],
+        extensions={"websocket.http.response": {}},
+    )
+    if "tls" in scope["extensions"]:
+        websocket["extensions"]["tls"] = scope["extensions"]["tls"]
+    return websocket
+
+
+def accept_from_key(key: str) -> str:
+    """Return the Sec-WebSocket-Accept that answers a Sec-WebSocket-Key."""
+    return base64.b64encode(hashlib.sha1(key.strip().encode("latin-1") + _GUID).digest()).decode()
+
+
+def response_from_accept(message: Message, key: str, subprotocols: list[str], extensions: str | None) -> bytes:
+    """Return the 101 response of a websocket.accept, as bytes. Raises AppProtocolError."""
+    headers = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept_from_key(key))]
+    subprotocol = message.get("subprotocol")
+    if subprotocol is not None:
+        if subprotocol not in subprotocols:
+            raise AppProtocolError(
+                f"the app chose the subprotocol {subprotocol!r:.200}, and the client offered {subprotocols!r:.200} "
+                "(RFC 6455 4.2.2)"
+            )
+        headers.append(("Sec-WebSocket-Protocol", subprotocol))
+    if extensions is not None:
+        headers.append(("Sec-WebSocket-Extensions", extensions))
+    for name, value in native_from_raw_headers(message.get("headers") or ()):
+        if name.lower() in _OF_THE_HANDSHAKE:
+            raise AppProtocolError(
+                f"the headers of websocket.accept must not hold {name!r} (ASGI WebSocket spec, Accept)"
+            )
+        headers.append((name, value))
+    lines = ["HTTP/1.1 101 Switching Protocols", *(f"{name}: {value}" for name, value in headers), "", ""]
+    return "\r\n".join(lines).encode("latin-1")
+
+
+def payload_from_send(message: Message) -> bytes | str:
+    """Return what a websocket.send carries: exactly one of bytes and text. Raises AppProtocolError."""
+    payload, text = message.get("bytes"), message.get("text")
+    if isinstance(text, str) and payload is None:
+        return text
+    if isinstance(payload, bytes) and text is None:
+        return payload
+    if isinstance(payload, (bytearray, memoryview)) and text is None:
+        return bytes(payload)
+    raise AppProtocolError(
+        f"websocket.send carries either 'bytes' or a str 'text', got {message!r:.200} (ASGI WebSocket spec, Send)"
+    )
+
+
+def code_and_reason_from_close(message: Message) -> tuple[int, str]:
+    """Return what a websocket.close says, 1000 and "" by default. Raises AppProtocolError."""
+    code = message.get("code")
+    code = 1000 if code is None else code
+    if not isinstance(code, int) or code not in _CLOSE_CODES:
+        raise AppProtocolError(f"a WebSocket is not closed with code {code!r:.200} (RFC 6455 7.4)")
+    reason = message.get("reason") or ""
+    if not isinstance(reason, str):
+        raise AppProtocolError(f"'reason' must be a str, got {reason!r:.200} (ASGI WebSocket spec, Close)")
+    return int(code), reason
+
+
+def _tokens(environ: Environ, key: str) -> list[str]:
+    return [token.strip().lower() for token in environ.get(key, "").split(",")]

@@ -1,0 +1,181 @@
+"""The two ends of a WebSocket between a WSGI app and the bridge: a pair of sockets, and the client's frames."""
+
+import contextlib
+import socket
+import struct
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+
+from bridge.runtime import Loop
+
+# How much is read at once. Two such blocks wait to be taken, and about 200 KiB in the kernel's buffers.
+_BLOCK_SIZE = 64 * 1024
+_TEN_YEARS = 10 * 365 * 86400.0
+
+
+class AppSocket(socket.socket):
+    """The app's end: a blocking socket, whose threads do not interrupt each other.
+
+    A kernel does let them when its buffers are full: simple-websocket's own ping would come amidst
+    a message. It is closed when nobody has it any more, and no sooner, unless the app does so: a
+    thread may be about to read, and the number of a closed file is soon another's.
+    """
+
+    def __init__(self, fileno: int) -> None:
+        super().__init__(fileno=fileno)
+        self._sending = threading.Lock()
+
+    def send(self, block: Any, flags: int = 0, /) -> int:
+        self.sendall(block, flags)
+        return memoryview(block).nbytes
+
+    def sendall(self, block: Any, flags: int = 0, /) -> None:
+        with self._sending:
+            super().sendall(block, flags)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def call_when_closed(loop: Loop, callback: Callable[[], None]) -> Callable[[], None]:
+    """Have `callback` called when the loop is closed, even if its tasks are not told; return what takes that back.
+
+    asyncio drops its timers then, and nothing but a timer refers to `never`. Trio tells its tasks.
+    """
+    if loop.asyncio_loop is None:
+        return lambda: None
+
+    def never() -> None: ...
+
+    dropped = weakref.finalize(never, callback)
+    dropped.atexit = False
+    timer = weakref.ref(loop.asyncio_loop.call_later(_TEN_YEARS, never))
+
+    def take_back() -> None:
+        dropped.detach()
+        if (handle := timer()) is not None:
+            handle.cancel()
+
+    return take_back
+
+
+class BridgeSocket:
+    """The bridge's end. All of it runs on the loop; one task reads, and any may write.
+
+    Where the loop is asyncio's it watches the socket all the time: to start and stop that for each
+    block makes an echo a third slower. Any task that is cancelled in `read` loses nothing.
+    """
+
+    def __init__(self, sock: socket.socket, loop: Loop) -> None:
+        sock.setblocking(False)
+        self._socket = sock
+        self._loop = loop
+        self._writing = anyio.Lock(fast_acquire=True)
+        self._mid_block = False
+        self._blocks: deque[bytes] = deque()
+        self._event = loop.event()
+        self._watched = self._watch()
+
+    @property
+    def mid_block(self) -> bool:
+        """Whether a block was begun and not written to its end, so that nothing else may follow."""
+        return self._mid_block
+
+    async def read(self) -> bytes:
+        """Return what has arrived, once something has; b"" at the end."""
+        while not self._blocks:
+            if self._watched:
+                self._event = self._loop.event()
+                await self._event.wait()
+            else:
+                await anyio.wait_readable(self._socket)
+                self._take()
+        block = self._blocks[0]
+        if block:  # the end stays
+            self._blocks.popleft()
+            if self._watched and len(self._blocks) == 1:
+                self._watch()
+        return block
+
+    async def write(self, block: bytes) -> None:
+        """Write all of `block`; wait while the app does not read."""
+        rest = memoryview(block)
+        if self._mid_block or (rest := self._send(rest)):
+            async with self._writing:
+                self._mid_block = True
+                while rest := self._send(rest):
+                    await anyio.wait_writable(self._socket)
+                self._mid_block = False
+
+    def _send(self, block: memoryview) -> memoryview:
+        """Send what there is room for, and return the rest; what the app cannot read any more is as good as sent."""
+        try:
+            return block[self._socket.send(block) :]
+        except BlockingIOError:
+            return block
+        except OSError:
+            return block[:0]
+
+    def write_eof(self) -> None:
+        """Say no more: the app reads what it has not, and then the end."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self, last: bytes) -> None:
+        """End both directions, after `last` if there is room for that; whoever sleeps on the app's end wakes."""
+        if self._watched:
+            self._unwatch()
+        with contextlib.suppress(OSError):
+            self._socket.send(last)
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # a fork may hold a copy
+        self._socket.close()
+
+    def _watch(self) -> bool:
+        """Have asyncio's loop call `_arrived` when there is something to read; return whether it can."""
+        try:
+            if self._loop.asyncio_loop is not None:
+                self._loop.asyncio_loop.add_reader(self._socket, self._arrived)
+                return True
+        except NotImplementedError:  # the proactor loop of Windows
+            pass
+        return False
+
+    def _unwatch(self) -> None:
+        if self._loop.asyncio_loop is not None and not self._loop.asyncio_loop.is_closed():
+            self._loop.asyncio_loop.remove_reader(self._socket)
+
+    def _arrived(self) -> None:
+        self._take()
+        self._event.set()
+        if len(self._blocks) > 1 or (self._blocks and not self._blocks[-1]):
+            self._unwatch()
+
+    def _take(self) -> None:
+        try:
+            self._blocks.append(self._socket.recv(_BLOCK_SIZE))
+        except BlockingIOError:
+            pass
+        except OSError:  # closed with something unread
+            self._blocks.append(b"")
+
+
+def client_frame(message: str | bytes) -> bytes:
+    """Return a message as one frame of a client (RFC 6455 5.2).
+
+    A client masks what it sends (5.3), which costs time and random numbers, and protects proxies.
+    Here there is none, and the masking key is 0.
+    """
+    opcode, content = (1, message.encode()) if isinstance(message, str) else (2, message)
+    if len(content) < 126:
+        head = struct.pack("!BBI", 0x80 | opcode, 0x80 | len(content), 0)
+    elif len(content) < 65536:
+        head = struct.pack("!BBHI", 0x80 | opcode, 0x80 | 126, len(content), 0)
+    else:
+        head = struct.pack("!BBQI", 0x80 | opcode, 0x80 | 127, len(content), 0)
+    return head + content

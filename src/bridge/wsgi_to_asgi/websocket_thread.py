@@ -1,0 +1,154 @@
+"""The thread of its own that the app of a WebSocket runs in."""
+
+import contextlib
+import contextvars
+import functools
+import logging
+import socket
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from bridge.errors import AppProtocolError
+from bridge.runtime import Loop, binary_semaphore
+from bridge.types import Environ, StartResponse, Write, WSGIApp
+from bridge.wsgi_to_asgi.call import Item, WSGICall
+
+if TYPE_CHECKING:
+    from bridge.wsgi_to_asgi.websocket_session import WebSocketSession
+
+_logger = logging.getLogger("bridge")
+
+# How often a sleeping thread looks whether its loop is still there, in seconds.
+_LOOP_CHECK = 5.0
+
+
+class AppThread:
+    """The thread of a WebSocket's app, and what it shares with the session; a `Connection` to its `WSGICall`."""
+
+    def __init__(self, session: "WebSocketSession", loop: Loop, sock: socket.socket) -> None:
+        self.loop = loop
+        # Written in the thread:
+        self.outbox: deque[Item] = deque()
+        self.answered_5xx = False
+        self.done = False
+        self._outlived = False  # the WebSocket was over before the app was
+        # Written on the loop:
+        self.answered = False  # on its socket the app has accepted, or refused
+        self.gone = False  # the app's response is not wanted, or not any more
+        self.finished = False  # the session is over
+        self.transmitted = 0
+        self.sent_lock = binary_semaphore()
+        self.disconnected = threading.Event()
+        self._session = session
+        self._socket: socket.socket | None = sock
+        self._call = WSGICall(self, {"method": "GET"})
+
+    # ON THE LOOP
+
+    def start(self, app: WSGIApp, environ: Environ, ended: Callable[[], None]) -> bool:
+        """Run `app`, and call `ended` after that; return whether there can be one more thread."""
+        arguments = (contextvars.copy_context(), app, environ, ended)
+        self._thread = threading.Thread(target=self._run, args=arguments, name="WSGIToASGI WebSocket", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self.done = True
+            return False
+        return True
+
+    def hush(self) -> None:
+        """Have the app's response, if any, come to its end."""
+        self.gone = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Wake the thread if it waits for its response to be sent."""
+        if self.sent_lock.locked():
+            self.sent_lock.release()
+
+    def take_error(self) -> BaseException | None:
+        """Return what the app raised, if that was not the end of its WebSocket."""
+        error, self._call.error = self._call.error, None
+        return None if self._is_an_end(error) else error
+
+    @property
+    def failed(self) -> bool:
+        """Whether the app has not ended, or has by an exception, or by what a framework makes of one."""
+        return not self.done or self.answered_5xx or not self._is_an_end(self._call.error)
+
+    def _is_an_end(self, error: BaseException | None) -> bool:
+        """Return whether `error` is none, or how an app ends that does not look out for the end of its WebSocket.
+
+        Its WSGI response is nobody's once it has answered on the socket, and so is what is wrong with that.
+        """
+        if error is None or not self.answered:
+            return error is None
+        if type(error) in (StopIteration, ConnectionError, AppProtocolError):
+            return True  # the first two are what libraries say to gunicorn and Werkzeug
+        simple_websocket = sys.modules.get("simple_websocket")
+        closed = (OSError, simple_websocket.ConnectionClosed) if simple_websocket else OSError
+        return self._outlived and isinstance(error, closed)
+
+    # IN THE THREAD
+
+    def _run(self, context: contextvars.Context, app: WSGIApp, environ: Environ, ended: Callable[[], None]) -> None:
+        """Run `app`, whatever happens; the whole life of the thread."""
+        self._call.run(context, functools.partial(self._call_app, app), environ, False)
+        self._outlived = self.disconnected.is_set()
+        self._hang_up()
+        self._socket = None  # a library's own thread may have it still, and closes it then
+        self.done = True
+        if self.finished and (error := self.take_error()) is not None:
+            _logger.error("the WSGI app raised after its WebSocket was over", exc_info=error)
+        self.tell()
+        ended()
+
+    def _call_app(self, app: WSGIApp, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        def start(status: str, *arguments: Any) -> Write:
+            try:
+                self.answered_5xx = str(status).startswith("5")
+                if str(status).startswith("101"):  # for the server's log; the handshake was on the socket
+                    return lambda chunk: None
+                return start_response(status, *arguments)
+            finally:
+                del arguments  # PEP 3333: "to avoid creating a circular reference"
+
+        return app(environ, start)
+
+    def _hang_up(self) -> None:
+        """Write no more: what the loop reads until the end is all that there was."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError):  # the app has closed it
+                self._socket.shutdown(socket.SHUT_WR)
+
+    def tell(self) -> None:
+        """Have the loop look at the outbox; where there is a response, the app has done with the socket."""
+        if self.outbox:
+            self._hang_up()
+        try:
+            self.loop.call_soon(self._session.look)
+        except RuntimeError:
+            self.gone = True
+
+    def watch(self) -> None:
+        """The client is watched anyway."""
+
+    def sleep(self, lock: threading.Lock) -> None:
+        """Sleep until the loop has taken something, or is closed."""
+        if not lock.acquire(timeout=_LOOP_CHECK):
+            self.tell()
+
+    # IN ANY OTHER THREAD
+
+    def stop(self) -> None:
+        """Have the WebSocket end, as the server does."""
+        with contextlib.suppress(RuntimeError):  # the loop was closed
+            self.loop.call_soon(self._session.stop)
+
+    def join(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds for the thread to end; return whether it did."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()

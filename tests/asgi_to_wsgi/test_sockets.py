@@ -1,0 +1,363 @@
+import errno
+import os
+import select
+import socket
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bridge.asgi_to_wsgi import sockets
+from bridge.asgi_to_wsgi.sockets import Connection, carry, maybe_connection, steal
+from tests.fakes import http_environ
+from tests.processes import wait_until
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A server's socket and its client's."""
+    server, client = socket.socketpair()
+    server.settimeout(5)
+    client.settimeout(5)
+    with server, client:
+        yield server, client
+
+
+class TLS(socket.socket):
+    """What looks like a socket with TLS in it; what its methods do is up to a test."""
+
+    do_handshake = None
+
+
+# --- Finding --------------------------------------------------------------------------------------
+
+
+def nested(value: Any, *names: str) -> Any:
+    """Return an object at the end of whose attributes is `value`."""
+    for name in reversed(names):
+        value = SimpleNamespace(**{name: value})
+    return value
+
+
+def environ_of(server: str, sock: Any) -> dict[str, Any]:
+    """Return what is in a server's environ, and has the socket in it."""
+    adj = SimpleNamespace(channel_request_lookahead=0)
+    environs: dict[str, Callable[[], dict[str, Any]]] = {
+        "gunicorn": lambda: {"gunicorn.socket": sock},
+        "gunicorn, pywsgi": lambda: {"gunicorn.sock": sock},
+        "werkzeug": lambda: {"werkzeug.socket": sock},
+        "eventlet": lambda: {"eventlet.input": SimpleNamespace(get_socket=lambda: sock)},
+        "waitress": lambda: {"waitress.client_disconnected": Channel(sock, adj).client_disconnected},
+        "pywsgi": lambda: {"SERVER_SOFTWARE": "gevent/24.10", "wsgi.input": nested(sock, "raw", "_sock")},
+        "wsgiref": lambda: {"SERVER_SOFTWARE": "WSGIServer/0.2", "wsgi.input": nested(sock, "raw", "_sock")},
+        "cheroot": lambda: {
+            "SERVER_SOFTWARE": "Cheroot/11",
+            "wsgi.input": nested(sock, "rfile", "rfile", "raw", "_sock"),
+        },
+    }
+    return environs[server]()
+
+
+class Channel:
+    """waitress's, as far as it matters."""
+
+    def __init__(self, sock: Any, adj: Any) -> None:
+        self.socket = sock
+        self.adj = adj
+
+    def client_disconnected(self) -> bool:
+        return False
+
+
+SERVERS = ["gunicorn", "gunicorn, pywsgi", "werkzeug", "eventlet", "waitress", "pywsgi", "wsgiref", "cheroot"]
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_the_socket_is_found_where_the_server_keeps_it(server: str, pair: tuple[socket.socket, socket.socket]) -> None:
+    """Each server's environ leads to it, and it can be taken."""
+    connection = maybe_connection(http_environ(**environ_of(server, pair[0])))
+    assert connection is not None
+    assert connection.sock is pair[0]
+    assert connection.green is None
+    assert connection.stealable
+
+
+@pytest.mark.parametrize("sock", [None, object(), SimpleNamespace(fileno=None), SimpleNamespace(fileno=lambda: -1)])
+@pytest.mark.parametrize("server", SERVERS)
+def test_what_is_no_socket_is_not_found(server: str, sock: Any) -> None:
+    """A server that has changed, or has closed the connection, is no error."""
+    assert maybe_connection(http_environ(**environ_of(server, sock))) is None
+
+
+def test_without_a_way_there_is_no_connection(pair: tuple[socket.socket, socket.socket]) -> None:
+    """A server nobody knows, streams of HTTP/2, and a waitress that reads ahead."""
+    assert maybe_connection(http_environ()) is None
+    assert maybe_connection(http_environ(**{"SERVER_SOFTWARE": "gevent/24.10", "wsgi.input": None})) is None
+    assert maybe_connection(http_environ(**{"gunicorn.socket": pair[0], "SERVER_PROTOCOL": "HTTP/2.0"})) is None
+    channel = Channel(pair[0], SimpleNamespace(channel_request_lookahead=1))
+    assert maybe_connection(http_environ(**{"waitress.client_disconnected": channel.client_disconnected})) is None
+    assert maybe_connection(http_environ(**{"waitress.client_disconnected": lambda: False})) is None
+
+
+def test_tls_and_greenlets_keep_their_sockets(pair: tuple[socket.socket, socket.socket]) -> None:
+    """By what they are, not by what they are called: gevent's SSLSocket is none of the ssl module's."""
+    tls = TLS(fileno=os.dup(pair[0].fileno()))
+    with tls:
+        connection = maybe_connection(http_environ(**{"werkzeug.socket": tls}))
+    assert connection is not None
+    assert not connection.stealable
+    green = type("socket", (socket.socket,), {"__module__": "gevent._socket3"})(fileno=os.dup(pair[0].fileno()))
+    with green:
+        connection = maybe_connection(http_environ(**{"gunicorn.socket": green}))
+    assert connection is not None
+    assert (connection.green, connection.stealable) == ("gevent", False)
+
+
+@pytest.mark.parametrize(
+    ("options", "keys", "green"),
+    [
+        ({"threads": b"4"}, {}, None),
+        ({b"enable-threads": True}, {}, None),
+        ({"gevent": b"100", "https-socket": b"x"}, {}, "gevent"),
+        ({}, {}, "unable"),
+        ({"threads": b"4", "https-socket": b"x"}, {"wsgi.url_scheme": "https"}, "unable"),
+    ],
+)
+def test_uwsgi_is_asked_for_its_descriptor(
+    options: dict[Any, Any],
+    keys: dict[str, Any],
+    green: str | None,
+    pair: tuple[socket.socket, socket.socket],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where its threads run between requests, and what goes through the descriptor is what the client says."""
+    uwsgi = SimpleNamespace(opt=options, connection_fd=pair[0].fileno)
+    monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
+    connection = maybe_connection(http_environ(**{"uwsgi.version": b"2.0", **keys}))
+    if green == "unable":
+        assert connection is None
+    else:
+        assert connection is not None
+        assert connection.sock.fileno() == pair[0].fileno()
+        assert (connection.green, connection.stealable) == (green, green is None)
+    uwsgi.connection_fd = lambda: -1
+    assert maybe_connection(http_environ(**{"uwsgi.version": b"2.0", **keys})) is None
+
+
+# --- Taking ---------------------------------------------------------------------------------------
+
+
+def test_a_stolen_socket_is_ours_and_the_servers_is_dead(pair: tuple[socket.socket, socket.socket]) -> None:
+    """Both directions are ours; the server's ends as if the client had left, and closing it does nothing."""
+    server, client = pair
+    connection = maybe_connection(http_environ(**{"gunicorn.socket": server}))
+    assert connection is not None
+    with steal(connection) as ours:
+        assert not ours.getblocking()
+        assert server.recv(100) == b""
+        with pytest.raises(BrokenPipeError):
+            server.sendall(b"HTTP/1.1 500 Oops")
+        server.close()
+        ours.send(b"hello")
+        assert client.recv(100) == b"hello"
+        client.sendall(b"hello too")
+        assert ours.recv(100) == b"hello too"
+    assert client.recv(100) == b""
+
+
+def test_a_stolen_descriptor_is_mute(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uWSGI's writes go nowhere without an error, and its reads see the end."""
+    server, client = pair
+    uwsgi = SimpleNamespace(opt={"threads": b"4"}, connection_fd=server.fileno)
+    monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
+    connection = maybe_connection(http_environ(**{"uwsgi.version": b"2.0"}))
+    assert connection is not None
+    with steal(connection) as ours:
+        assert os.write(server.fileno(), b"HTTP/1.1 101 Switching Protocols") > 0
+        assert os.read(server.fileno(), 100) == b""
+        ours.send(b"hello")
+        assert client.recv(100) == b"hello"
+
+
+def test_a_theft_that_fails_leaves_everything_as_it_was(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a free descriptor the server's socket still is the client's."""
+    connection = maybe_connection(http_environ(**{"gunicorn.socket": pair[0]}))
+    assert connection is not None
+
+    def no_more() -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(socket, "socketpair", no_more)
+    with pytest.raises(OSError, match="too many open files"):
+        steal(connection)
+    pair[0].sendall(b"HTTP/1.1 500 Oops")
+    assert pair[1].recv(100) == b"HTTP/1.1 500 Oops"
+
+
+# --- Carrying -------------------------------------------------------------------------------------
+
+
+class Carrier:
+    """A connection that is carried in a thread: the client's end, and the loop's."""
+
+    def __init__(self, server: socket.socket) -> None:
+        self.alive = True
+        self.ended = threading.Event()
+        self.loops, ours = socket.socketpair()
+        self.loops.settimeout(5)
+        connection = Connection(server, None, False, self.ended.set)
+        self.thread = threading.Thread(target=carry, args=(connection, ours, lambda: self.alive), daemon=True)
+        self.thread.start()
+
+    def join(self, timeout: float = 5) -> None:
+        self.loops.close()
+        self.thread.join(timeout)
+        assert not self.thread.is_alive()
+        assert self.ended.is_set()
+
+
+def test_what_is_carried_arrives_both_ways(pair: tuple[socket.socket, socket.socket]) -> None:
+    """Megabytes each way at once, and then the last words of the loop's end."""
+    server, client = pair
+    carrier = Carrier(server)
+    block = os.urandom(2_000_000)
+
+    def send(sock: socket.socket) -> None:
+        sock.sendall(block)
+
+    senders = [threading.Thread(target=send, args=(sock,)) for sock in (client, carrier.loops)]
+    received: dict[socket.socket, bytes] = {}
+
+    def receive(sock: socket.socket) -> None:
+        whole = b""
+        while len(whole) < len(block):
+            whole += sock.recv(65_536)
+        received[sock] = whole
+
+    receivers = [threading.Thread(target=receive, args=(sock,)) for sock in (client, carrier.loops)]
+    for thread in senders + receivers:
+        thread.start()
+    for thread in senders + receivers:
+        thread.join(5)
+    assert received == {client: block, carrier.loops: block}
+    carrier.loops.sendall(b"goodbye")
+    carrier.loops.close()
+    assert client.recv(100) == b"goodbye"
+    assert client.recv(100) == b""
+    client.close()
+    carrier.join()
+    with pytest.raises(OSError, match="Broken pipe"):
+        server.sendall(b"HTTP/1.1 500 Oops")
+
+
+def test_a_client_that_leaves_is_felt_at_the_loops_end(pair: tuple[socket.socket, socket.socket]) -> None:
+    """An end of file there, after what it said last."""
+    carrier = Carrier(pair[0])
+    pair[1].sendall(b"goodbye")
+    pair[1].close()
+    assert carrier.loops.recv(100) == b"goodbye"
+    assert carrier.loops.recv(100) == b""
+    carrier.join()
+
+
+def test_a_client_that_reads_nothing_does_not_hold_a_dead_loops_thread(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once nobody is alive at the other end, what is on its way gets a moment and no more."""
+    monkeypatch.setattr(sockets, "_LOOK_AROUND", 0.05)
+    monkeypatch.setattr(sockets, "_LINGER", 0.1)
+    carrier = Carrier(pair[0])
+    carrier.loops.setblocking(False)
+    while select.select([], [carrier.loops], [], 0.2)[1]:  # until it is full, and stays so
+        carrier.loops.send(bytes(65_536))
+    carrier.alive = False
+    carrier.join()
+
+
+def test_a_client_that_does_not_hang_up_is_not_waited_for(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has a moment to do so, and what it says in it is read and dropped."""
+    monkeypatch.setattr(sockets, "_LOOK_AROUND", 0.05)
+    monkeypatch.setattr(sockets, "_LINGER", 0.2)
+    carrier = Carrier(pair[0])
+    carrier.loops.sendall(b"goodbye")
+    carrier.loops.close()
+    assert pair[1].recv(100) == b"goodbye"
+    assert pair[1].recv(100) == b""
+    pair[1].sendall(b"still here")
+    start = time.monotonic()
+    carrier.join()
+    assert time.monotonic() - start < 2
+
+
+class Renegotiating(TLS):
+    """TLS whose reads want to write first, and whose writes want to read, or take nothing, each once."""
+
+    whims: list[Exception | int]
+
+    def recv(self, *args: Any) -> bytes:
+        if len(self.whims) == 3:
+            self.whims.pop()
+            raise ssl.SSLWantWriteError
+        return super().recv(*args)
+
+    def send(self, *args: Any) -> int:
+        if self.whims:
+            whim = self.whims.pop()
+            if isinstance(whim, Exception):
+                raise whim
+            return whim
+        return super().send(*args)
+
+
+def test_tls_may_want_the_other_direction(pair: tuple[socket.socket, socket.socket]) -> None:
+    """A read waits for room, a write for a message, and a send of nothing is tried again."""
+    server = Renegotiating(fileno=os.dup(pair[0].fileno()))
+    server.whims = [0, ssl.SSLWantReadError(), ssl.SSLWantWriteError()]
+    with server:
+        carrier = Carrier(server)
+        carrier.loops.sendall(b"outward")
+        pair[1].sendall(b"inward")
+        assert pair[1].recv(100) == b"outward"
+        assert carrier.loops.recv(100) == b"inward"
+        pair[1].close()
+        carrier.join()
+
+
+def test_a_process_without_poll_has_select(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows."""
+    monkeypatch.delattr("select.poll")
+    carrier = Carrier(pair[0])
+    carrier.loops.sendall(b"outward")
+    assert pair[1].recv(100) == b"outward"
+    pair[1].close()
+    carrier.join()
+
+
+def test_a_carried_descriptor_is_left_alone_but_for_its_end(pair: tuple[socket.socket, socket.socket]) -> None:
+    """uWSGI's, under gevent: a copy is carried, and closed."""
+    ended = threading.Event()
+    ours, loops = socket.socketpair()
+    connection = Connection(sockets.Descriptor(pair[0].fileno()), None, False, ended.set)
+    thread = threading.Thread(target=carry, args=(connection, ours, lambda: True), daemon=True)
+    thread.start()
+    with loops:
+        pair[1].sendall(b"inward")
+        assert loops.recv(100) == b"inward"
+        pair[1].close()
+        wait_until(lambda: loops.recv(100) == b"")
+    thread.join(5)
+    assert ended.is_set()
+    assert pair[0].fileno() >= 0

@@ -1,0 +1,815 @@
+"""WebSockets through the adapter: its environ holds one end of a socket pair, and the test has the other."""
+
+import contextlib
+import logging
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import anyio
+import pytest
+
+from bridge import AppProtocolError, ASGIToWSGI, ClientDisconnected, WebSocketOptions
+from bridge.asgi_to_wsgi import websocket_connection
+from bridge.types import ASGIApp, Environ, Message, Receive, Scope, Send
+from bridge.validate import validator
+from tests.fakes import WSGIServer, http_environ, in_thread
+from tests.frames import (
+    ACCEPT,
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    KEY,
+    PING,
+    PONG,
+    TEXT,
+    Frame,
+    client_frame,
+    close_payload,
+    frames,
+    maybe_frame,
+)
+from tests.processes import wait_until
+
+Adapt = Callable[..., ASGIToWSGI]
+
+
+class Carried(socket.socket):
+    """A socket that cannot be taken from its server, as it has TLS in it, so to speak."""
+
+    do_handshake = None
+
+
+class Client:
+    """A WebSocket client, and the server's end of its connection."""
+
+    def __init__(self, adapter: ASGIToWSGI, *, carried: bool = False, **keys: Any) -> None:
+        ours, theirs = socket.socketpair()
+        self.socket = ours
+        self.socket.settimeout(5)
+        self.servers = Carried(fileno=theirs.detach()) if carried else theirs
+        self.environ: Environ = http_environ(
+            **{
+                "HTTP_UPGRADE": "websocket",
+                "HTTP_CONNECTION": "Upgrade",
+                "HTTP_SEC_WEBSOCKET_VERSION": "13",
+                "HTTP_SEC_WEBSOCKET_KEY": KEY,
+                "werkzeug.socket": self.servers,
+                "wsgi.input": None,  # which nobody is to read
+                **keys,
+            }
+        )
+        self.server = WSGIServer(adapter, self.environ)
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.error: BaseException | None = None
+        self.unread = b""
+        self.head = b""
+
+    def _run(self) -> None:
+        try:
+            self.server.run()
+        except BaseException as error:
+            self.error = error
+
+    def open(self) -> "Client":
+        """Have the request served, and read the response to the handshake."""
+        self.thread.start()
+        while b"\r\n\r\n" not in self.unread:
+            block = self.socket.recv(65_536)
+            assert block, f"the server hung up after {self.unread!r}"
+            self.unread += block
+        self.head, _, self.unread = self.unread.partition(b"\r\n\r\n")
+        assert self.head.startswith(b"HTTP/1.1 101 "), self.head
+        return self
+
+    def refused(self) -> WSGIServer:
+        """Have the request served to its end, and return what the server was told."""
+        with self:
+            in_thread(self.server.run)
+            return self.server
+
+    def send(self, opcode: int, payload: bytes = b"", **how: Any) -> None:
+        self.socket.sendall(client_frame(opcode, payload, **how))
+
+    def receive(self) -> Frame:
+        while (parsed := maybe_frame(self.unread)) is None:
+            block = self.socket.recv(1 << 20)
+            assert block, f"the server hung up after {self.unread!r}"
+            self.unread += block
+        frame, self.unread = parsed
+        return frame
+
+    def rest(self) -> bytes:
+        """Return what comes until the other side hangs up."""
+        with contextlib.suppress(ConnectionResetError):
+            while block := self.socket.recv(65_536):
+                self.unread += block
+        return self.unread
+
+    def close(self, code: int = 1000) -> None:
+        """Close as a client should, and see the other side do so too."""
+        self.send(CLOSE, close_payload(code))
+        assert self.receive() == Frame(CLOSE, close_payload(code))
+        assert self.rest() == b""
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.socket.close()
+        if self.thread.ident is not None:
+            self.thread.join(5)
+            assert not self.thread.is_alive()
+        self.servers.close()
+
+
+class Script:
+    """An app that plays a list of steps: a message is sent, "receive" receives, an error is raised; a call is awaited.
+
+    It notes what it received, and what its sends raised.
+    """
+
+    def __init__(self, *steps: Any) -> None:
+        self.received: list[Message] = []
+        self.raised: list[BaseException] = []
+        self.scope: Scope = {}
+        self.done = threading.Event()
+        self._steps = steps
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        try:
+            for step in self._steps:
+                if step == "receive":
+                    self.received.append(await receive())
+                elif isinstance(step, BaseException):
+                    raise step
+                elif callable(step):
+                    await step()
+                else:
+                    try:
+                        await send(step)
+                    except Exception as error:
+                        self.raised.append(error)
+        finally:
+            self.done.set()
+
+    def wait(self) -> None:
+        assert self.done.wait(5), "the app does not end"
+
+
+def accept(**keys: Any) -> Message:
+    return {"type": "websocket.accept", **keys}
+
+
+def send(payload: bytes | str) -> Message:
+    return {"type": "websocket.send", "text" if isinstance(payload, str) else "bytes": payload}
+
+
+def close(**keys: Any) -> Message:
+    return {"type": "websocket.close", **keys}
+
+
+def disconnect(code: int, reason: str = "") -> Message:
+    return {"type": "websocket.disconnect", "code": code, "reason": reason}
+
+
+def until(event: threading.Event) -> Callable[[], Any]:
+    """Return what waits on the loop for an event that a thread sets."""
+
+    async def wait() -> None:
+        with anyio.fail_after(5):
+            while not event.is_set():
+                await anyio.sleep(0.001)
+
+    return wait
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    await send(accept())
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({**message, "type": "websocket.send"})
+
+
+WAYS: list[dict[str, Any]] = [{}, {"websocket": "hold"}, {"carried": True}]
+ways = pytest.mark.parametrize("way", WAYS, ids=["taken", "held", "carried"])
+
+
+@contextlib.contextmanager
+def connected(adapt: Adapt, app: ASGIApp, way: dict[str, Any] | None = None, **options: Any) -> Iterator[Client]:
+    """Open a WebSocket in one of the ways that there are."""
+    way = dict(way or {})
+    carried = way.pop("carried", False)
+    with Client(adapt(app, **way, **options), carried=carried) as client:
+        yield client.open()
+
+
+# --- Messages and the end, in all ways ------------------------------------------------------------
+
+
+@ways
+def test_messages_go_both_ways(adapt: Adapt, way: dict[str, Any]) -> None:
+    """Text stays text, bytes stay bytes, and fragments become one message."""
+    with connected(adapt, echo, way) as client:
+        for opcode, payload in [(TEXT, "grüße".encode()), (BINARY, b""), (TEXT, b""), (BINARY, bytes(300_000))]:
+            sender = threading.Thread(target=client.send, args=(opcode, payload))
+            sender.start()
+            assert client.receive() == Frame(opcode, payload)
+            sender.join()
+        client.send(TEXT, b"\xc3", fin=False)
+        client.send(PING, b"?")
+        client.send(CONTINUATION, b"\xa4")
+        assert client.receive() == Frame(PONG, b"?")
+        assert client.receive() == Frame(TEXT, b"\xc3\xa4")
+        client.close()
+
+
+@ways
+def test_the_server_is_told_of_a_101_and_cannot_reach_the_client(adapt: Adapt, way: dict[str, Any]) -> None:
+    """The request ends in the ordinary way, and what the server writes then goes nowhere."""
+    with connected(adapt, echo, way) as client:
+        if not way:
+            client.thread.join(5)  # while the WebSocket is open
+        client.send(TEXT, b"here")
+        assert client.receive() == Frame(TEXT, b"here")
+        assert client.thread.is_alive() == bool(way)
+        client.close()
+        client.thread.join(5)
+        assert client.error is None
+        assert client.server.status == "101 Switching Protocols"
+        assert client.server.body == b""
+        with pytest.raises((BrokenPipeError, ssl.SSLError)):
+            client.servers.sendall(b"HTTP/1.1 500 Oops")
+        assert client.servers.recv(100) == b""
+
+
+@ways
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (client_frame(CLOSE, close_payload(4000, "why")), disconnect(4000, "why")),
+        (client_frame(CLOSE, close_payload(1001)), disconnect(1001)),
+        (client_frame(CLOSE), disconnect(1005)),
+        (b"", disconnect(1006)),
+    ],
+    ids=["4000", "1001", "1005", "1006"],
+)
+def test_the_app_is_told_how_its_client_left(adapt: Adapt, way: dict[str, Any], frame: bytes, message: Message) -> None:
+    """Code and reason of the Close frame, 1005 without a code, 1006 without a frame; first come the messages."""
+    app = Script("receive", accept(), "receive", "receive", send("too late"), close(), "receive")
+    with connected(adapt, app, way) as client:
+        client.socket.sendall(client_frame(TEXT, b"last words") + frame)
+        if not frame:
+            client.socket.close()
+        app.wait()
+    assert (
+        app.received
+        == [{"type": "websocket.connect"}, {"type": "websocket.receive", "text": "last words"}] + [message] * 2
+    )
+    assert [type(error) for error in app.raised] == [ClientDisconnected]  # of the send; the close is ignored
+
+
+@ways
+def test_the_app_closes(adapt: Adapt, way: dict[str, Any]) -> None:
+    """Its code and reason reach the client; then it is told so itself, and may say no more but goodbye."""
+    app = Script("receive", accept(), close(code=4001, reason="x" * 200), "receive", close(), send("?"))
+    with connected(adapt, app, way) as client:
+        assert client.receive() == Frame(CLOSE, close_payload(4001, "x" * 123))
+        client.send(CLOSE, close_payload(4001))
+        assert client.rest() == b""
+    app.wait()
+    assert app.received[-1] == disconnect(4001, "x" * 200)
+    (error,) = app.raised
+    assert isinstance(error, AppProtocolError)
+    assert "sent 'websocket.send' where the spec has no message (done)" in str(error)
+
+
+@ways
+@pytest.mark.parametrize(("ending", "code"), [((), 1000), ((ValueError("deliberate"),), 1011)])
+def test_an_app_that_ends_ends_its_websocket(
+    adapt: Adapt, way: dict[str, Any], ending: Any, code: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Returning is 1000; raising is 1011, and is logged."""
+    with connected(adapt, Script("receive", accept(), send("hello"), *ending), way) as client:
+        assert client.receive() == Frame(TEXT, b"hello")
+        assert client.receive() == Frame(CLOSE, close_payload(code))
+        client.send(CLOSE, close_payload(code))
+        assert client.rest() == b""
+    errors = [record.exc_info[1] for record in caplog.records if record.exc_info]
+    assert errors == list(ending)
+
+
+@ways
+def test_close_of_the_adapter_says_goodbye(adapt: Adapt, way: dict[str, Any]) -> None:
+    """Clients get 1012, "service restart", and so does the app."""
+    app = Script("receive", accept(), "receive")
+    with connected(adapt, app, way) as client:
+        closer = threading.Thread(target=client.server.app.close)  # type: ignore[attr-defined]
+        closer.start()
+        assert client.receive() == Frame(CLOSE, close_payload(1012))
+        client.send(CLOSE, close_payload(1012))
+        assert client.rest() == b""
+        closer.join(5)
+        assert not closer.is_alive()
+    app.wait()
+    assert app.received[-1] == disconnect(1012)
+
+
+@ways
+def test_goodbye_can_be_said_while_the_loop_goes_on(adapt: Adapt, way: dict[str, Any]) -> None:
+    """close_websockets ends those that are open, and the next ones are served."""
+    adapter = adapt(echo)
+    adapter.close_websockets()  # before there is a loop: nothing
+    with connected(adapt, echo, way) as client:
+        client.server.app.close_websockets()  # type: ignore[attr-defined]
+        assert client.receive() == Frame(CLOSE, close_payload(1012))
+        client.send(CLOSE, close_payload(1012))
+        assert client.rest() == b""
+        with Client(client.server.app) as another:  # type: ignore[arg-type]
+            another.open().close()
+
+
+@ways
+def test_an_app_that_stays_does_not_keep_the_adapter_from_closing(adapt: Adapt, way: dict[str, Any]) -> None:
+    """An app that does not end by itself is cancelled, and its client is not left waiting."""
+    forever = threading.Event()
+
+    async def sleep() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            forever.set()
+
+    with connected(adapt, Script("receive", accept(), sleep), way, shutdown_timeout=0.2) as client:
+        client.server.app.close()  # type: ignore[attr-defined]
+        assert forever.is_set()
+        assert client.receive() == Frame(CLOSE, close_payload(1012))
+        client.rest()
+
+
+@ways
+def test_a_thread_is_free_once_its_client_has_left(adapt: Adapt, way: dict[str, Any]) -> None:
+    """Though the app goes on for as long as it likes."""
+    go_on = threading.Event()
+    app = Script("receive", accept(), "receive", until(go_on))
+    with connected(adapt, app, way) as client:
+        client.close()
+        client.thread.join(5)
+        assert not client.thread.is_alive()
+        assert not app.done.is_set()
+        go_on.set()
+        app.wait()
+
+
+def test_the_validator_finds_nothing(adapt: Adapt) -> None:
+    """Scope and messages are as the spec has them, both of an accepted WebSocket and of refused ones."""
+    with connected(adapt, validator(echo)) as client:
+        client.send(TEXT, b"text")
+        client.send(BINARY, b"bytes")
+        assert [client.receive().payload, client.receive().payload] == [b"text", b"bytes"]
+        client.close()
+    refusing = Script("receive", close(), "receive")
+    assert Client(adapt(validator(refusing))).refused().status == "403 Forbidden"
+    denying = Script(
+        "receive",
+        {"type": "websocket.http.response.start", "status": 401, "headers": []},
+        {"type": "websocket.http.response.body", "body": b"who is it?"},
+    )
+    assert Client(adapt(validator(denying))).refused().body == b"who is it?"
+
+
+def test_an_app_that_is_stopped_by_its_clients_absence_is_no_error(
+    adapt: Adapt, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What send raises then may leave the app, by itself or as the cause of another error, and is not logged."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send(accept())
+        while (await receive())["type"] == "websocket.receive":
+            pass
+        try:
+            await send({"type": "websocket.send", "text": "too late"})
+        except OSError as error:
+            raise RuntimeError from error
+        finally:
+            ended.set()
+
+    ended = threading.Event()
+    with connected(adapt, app) as client:
+        client.close()
+        assert ended.wait(5)
+        client.server.app.close()  # type: ignore[attr-defined]
+    assert caplog.records == []
+
+
+def test_an_accept_at_the_last_moment_is_a_goodbye(adapt: Adapt) -> None:
+    """A handshake that is answered while the adapter closes is followed by 1012 at once."""
+    go_on = threading.Event()
+    late = Script("receive", until(go_on), accept(), "receive")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await (late if scope["path"] == "/late" else echo)(scope, receive, send)
+
+    with connected(adapt, app) as early, Client(early.server.app, PATH_INFO="/late") as client:  # type: ignore[arg-type]
+        client.thread.start()
+        wait_until(lambda: late.received)
+        closer = threading.Thread(target=early.server.app.close)  # type: ignore[attr-defined]
+        closer.start()
+        assert early.receive() == Frame(CLOSE, close_payload(1012))
+        go_on.set()
+        while b"\r\n\r\n" not in client.unread:
+            client.unread += client.socket.recv(65_536)
+        client.unread = client.unread.partition(b"\r\n\r\n")[2]
+        assert client.receive() == Frame(CLOSE, close_payload(1012))
+        for each in (early, client):
+            each.send(CLOSE, close_payload(1012))
+            assert each.rest() == b""
+        closer.join(5)
+        assert not closer.is_alive()
+
+
+# --- The handshake --------------------------------------------------------------------------------
+
+
+def test_the_scope_is_a_websockets(adapt: Adapt) -> None:
+    """It has what ASGI wants, the original environ, and the lifespan's state."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            scope["state"]["key"] = "value"
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+        else:
+            await script(scope, receive, send)
+
+    script = Script("receive", accept(subprotocol="b", headers=[(b"x-a", b"1")]))
+    with Client(adapt(app, lifespan="on"), HTTP_SEC_WEBSOCKET_PROTOCOL="a, b") as client:
+        client.open()
+        assert f"Sec-WebSocket-Accept: {ACCEPT}".encode() in client.head
+        assert b"Sec-WebSocket-Protocol: b\r\nx-a: 1" in client.head
+        assert b"permessage-deflate" not in client.head
+        client.receive()
+    assert script.scope["type"] == "websocket"
+    assert script.scope["subprotocols"] == ["a", "b"]
+    assert script.scope["state"] == {"key": "value"}
+    assert script.scope["extensions"] == {"websocket.http.response": {}}
+    assert script.scope["wsgi_environ"] is client.environ
+
+
+def test_close_before_accept_is_403(adapt: Adapt) -> None:
+    """ASGI WebSocket spec, Close; then the app is told that it is over."""
+    app = Script("receive", close(), "receive", send("?"))
+    server = Client(adapt(app)).refused()
+    assert (server.status, server.body) == ("403 Forbidden", b"Forbidden\n")
+    app.wait()
+    assert app.received[-1] == disconnect(1006)
+    assert [type(error) for error in app.raised] == [AppProtocolError]
+
+
+def test_a_denial_response_is_streamed(adapt: Adapt) -> None:
+    """Status, headers and each block reach the server as the app sends them."""
+    go_on = threading.Event()
+    app = Script(
+        {"type": "websocket.http.response.start", "status": 401, "headers": [(b"x-a", b"1")]},
+        {"type": "websocket.http.response.body", "body": b"one", "more_body": True},
+        until(go_on),
+        {"type": "websocket.http.response.body", "body": b"two"},
+        "receive",
+        "receive",
+    )
+    with Client(adapt(app)) as client:
+        blocks = client.server.call()
+        assert next(blocks) == b"one"
+        assert (client.server.status, client.server.headers) == ("401 Unauthorized", [("x-a", "1")])
+        go_on.set()
+        assert list(blocks) == [b"two"]
+        app.wait()
+        assert app.received[-1] == disconnect(1006)
+        assert app.raised == []
+
+
+@pytest.mark.parametrize(
+    ("step", "error", "text"),
+    [
+        (ValueError("deliberate"), ValueError, "deliberate"),
+        (None, AppProtocolError, "without an answer to the handshake"),
+        (send("hello"), AppProtocolError, "without an answer to the handshake"),
+    ],
+)
+def test_an_app_without_an_answer_is_an_error_of_the_request(
+    adapt: Adapt, step: Any, error: type[Exception], text: str
+) -> None:
+    """What it raises reaches the server, which answers 500."""
+    with Client(adapt(Script(*([step] if step else [])))) as client, pytest.raises(error, match=text):
+        in_thread(client.server.run)
+
+
+@pytest.mark.parametrize("headers", [[(b"x", b"a\r\nb")], [(b"sec-websocket-protocol", b"a")]])
+def test_an_accept_that_breaks_the_spec_can_be_made_up_for(adapt: Adapt, headers: Any) -> None:
+    """It raises, nothing has been said yet, and the app may refuse instead."""
+    app = Script("receive", accept(headers=headers), close())
+    assert Client(adapt(app)).refused().status == "403 Forbidden"
+    assert [type(error) for error in app.raised] == [AppProtocolError]
+
+
+def test_a_client_that_leaves_before_the_answer_is_1006(adapt: Adapt) -> None:
+    """The app hears of it, its accept raises, and the server's thread is free."""
+    app = Script("receive", "receive", accept())
+    with Client(adapt(app)) as client:
+        client.socket.close()
+        with pytest.raises(ClientDisconnected):
+            in_thread(client.server.run)
+    app.wait()
+    assert app.received[-1] == disconnect(1006)
+    assert [type(error) for error in app.raised] == [ClientDisconnected]
+
+
+def test_an_accept_waits_for_nothing_that_will_not_come(adapt: Adapt) -> None:
+    """A server whose socket is closed by then fails the request, and the app hears that its client has left."""
+    go_on = threading.Event()
+    app = Script("receive", until(go_on), accept(), "receive")
+    with Client(adapt(app)) as client:
+        client.thread.start()
+        wait_until(lambda: app.received)
+        client.servers.close()
+        go_on.set()
+        app.wait()
+        client.thread.join(5)
+        assert isinstance(client.error, OSError)
+    assert app.received[-1] == disconnect(1006)
+
+
+def test_a_closed_adapter_refuses(adapt: Adapt) -> None:
+    """As it does HTTP."""
+    adapter = adapt(echo)
+    adapter.start()
+    adapter.close()
+    with Client(adapter) as client, pytest.raises(Exception, match="the adapter was closed"):
+        client.server.run()
+
+
+@pytest.mark.parametrize(
+    ("options", "keys", "status", "text"),
+    [
+        ({"websocket": "off"}, {}, 501, b"switched off"),
+        ({}, {"werkzeug.socket": None}, 501, b"keeps its connections to itself"),
+        ({}, {"SERVER_PROTOCOL": "HTTP/2.0"}, 501, b"keeps its connections to itself"),
+        ({}, {"carried": True, "wsgi.multithread": False}, 501, b"would hold a process"),
+        ({}, {"HTTP_SEC_WEBSOCKET_VERSION": "8"}, 426, b"Only version 13"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_a_sentence(
+    adapt: Adapt, options: dict[str, Any], keys: dict[str, Any], status: int, text: bytes
+) -> None:
+    """The app is not called."""
+    server = Client(adapt(Script(AssertionError()), **options), **keys).refused()
+    assert server.status.startswith(f"{status} ")
+    assert text in server.body
+
+
+def test_hold_goes_where_it_would_hold_the_only_thread(adapt: Adapt) -> None:
+    """Who says "hold" means it."""
+    with Client(adapt(echo, websocket="hold"), carried=True, **{"wsgi.multithread": False}) as client:
+        client.open().close()
+
+
+def test_too_many_are_503(adapt: Adapt) -> None:
+    """Beyond max_websockets the next is told to come back, until one has ended."""
+    adapter = adapt(echo, max_websockets=1)
+    with Client(adapter) as client:
+        client.open()
+        server = Client(adapter).refused()
+        assert server.status == "503 Service Unavailable"
+        assert ("Retry-After", "5") in server.headers
+        client.close()
+
+    def admitted() -> bool:
+        with Client(adapter) as another:
+            another.thread.start()
+            another.thread.join(5)
+            return another.server.status.startswith("101")
+
+    wait_until(admitted)
+    refusing = adapt(Script("receive", close()), max_websockets=1)
+    for _ in range(3):  # a refusal takes no place
+        assert Client(refusing).refused().status == "403 Forbidden"
+
+
+def test_options_are_checked() -> None:
+    """What means nothing is a ValueError at once."""
+    with pytest.raises(ValueError, match="websocket must be"):
+        ASGIToWSGI(echo, websocket="on")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="max_websockets must be"):
+        ASGIToWSGI(echo, max_websockets=0)
+
+
+def test_which_way_was_taken_is_logged(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
+    """At debug level, for each WebSocket."""
+    caplog.set_level(logging.DEBUG, "bridge")
+    with connected(adapt, echo) as client:
+        client.close()
+    with connected(adapt, echo, {"carried": True}) as client:
+        client.close()
+    assert "took the connection from the server" in caplog.text
+    assert "carry the bytes" in caplog.text
+
+
+# --- The client's faults, and its silence ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (client_frame(TEXT, b"\xff"), 1007),
+        (client_frame(TEXT, b"x", masked=False), 1002),
+        (client_frame(TEXT, b"x", rsv=4), 1002),
+        (client_frame(CONTINUATION, b"x"), 1002),
+        (client_frame(3, b"x"), 1002),
+        (client_frame(CLOSE, b"\x03"), 1002),
+        (client_frame(CLOSE, close_payload(1006)), 1002),
+        (client_frame(PING, b"x" * 126), 1002),
+        (client_frame(TEXT, "ä".encode() * 501), 1009),
+        (client_frame(BINARY, bytes(600), fin=False) + client_frame(CONTINUATION, bytes(401)), 1009),
+    ],
+)
+def test_a_client_that_breaks_the_protocol_is_told_how(adapt: Adapt, frame: bytes, code: int) -> None:
+    """The Close frame and the app's disconnect have the fitting code; what follows means nothing."""
+    app = Script("receive", accept(), "receive")
+    with connected(adapt, app, websocket_options=WebSocketOptions(max_message_size=1000)) as client:
+        client.socket.sendall(frame)
+        opcode, payload, _ = client.receive()
+        assert (opcode, payload[:2]) == (CLOSE, close_payload(code))
+        assert client.socket.recv(100) == b""
+        with contextlib.suppress(BrokenPipeError):
+            client.send(TEXT, b"still here")
+    app.wait()
+    assert app.received[-1]["code"] == code
+
+
+def test_a_silent_client_is_pinged_and_then_given_up(adapt: Adapt) -> None:
+    """It gets a ping, 1011 when it does not answer, and the connection ends though it does not answer that either."""
+    options = WebSocketOptions(ping_interval=0.05, pong_timeout=0.05)
+    app = Script("receive", accept(), "receive")
+    with connected(adapt, app, websocket_options=options) as client:
+        assert client.receive() == Frame(PING, b"")
+        client.send(PONG)
+        assert client.receive() == Frame(PING, b"")
+        assert client.receive() == Frame(CLOSE, close_payload(1011, "keepalive ping timeout"))
+        app.wait()
+    assert app.received[-1] == disconnect(1011, "keepalive ping timeout")
+
+
+def test_without_an_interval_nobody_is_pinged(adapt: Adapt) -> None:
+    """ping_interval=None; the end is the same."""
+    with connected(adapt, echo, websocket_options=WebSocketOptions(ping_interval=None)) as client:
+        client.close()
+
+
+def test_a_client_that_does_not_answer_a_close_is_cut_off(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has some seconds to do so."""
+    monkeypatch.setattr(websocket_connection, "_CLOSE_TIMEOUT", 0.05)
+    with connected(adapt, Script("receive", accept())) as client:
+        assert client.receive() == Frame(CLOSE, close_payload(1000))
+        assert client.rest() == b""
+
+
+# --- Flow -----------------------------------------------------------------------------------------
+
+
+@ways
+def test_an_app_that_floods_waits_for_its_client(adapt: Adapt, way: dict[str, Any]) -> None:
+    """send returns as the client reads, and raises once it has left."""
+    sent = 0
+    ended = threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal sent
+        await receive()
+        await send(accept())
+        try:
+            while True:
+                await send({"type": "websocket.send", "bytes": bytes(65_536)})
+                sent += 1
+        except ClientDisconnected:
+            ended.set()
+
+    with connected(adapt, app, way) as client:
+        for _ in range(100):
+            assert client.receive() == Frame(BINARY, bytes(65_536))
+        assert sent < 150  # what socket buffers take is some of it
+        client.socket.close()
+        assert ended.wait(5)
+
+
+@ways
+def test_a_client_that_floods_waits_for_the_app(adapt: Adapt, way: dict[str, Any]) -> None:
+    """What is not received is not read, and none of it is lost, nor the pings among it."""
+    go_on = threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send(accept())
+        await until(go_on)()
+        total = 0
+        while (message := await receive())["type"] == "websocket.receive":
+            total += len(message["bytes"])
+        results.append(total)
+
+    results: list[int] = []
+    with connected(adapt, app, way) as client:
+        block, sent = client_frame(BINARY, bytes(65_000)), 0
+        client.socket.settimeout(0.5)
+        unsent = b""
+        with contextlib.suppress(TimeoutError):
+            while sent < 200:
+                unsent = unsent or block
+                unsent = unsent[client.socket.send(unsent) :]
+                sent += not unsent
+        assert 0 < sent < 100
+        client.socket.settimeout(5)
+        go_on.set()
+        client.socket.sendall(unsent)
+        client.send(PING, b"after all that")
+        assert client.receive() == Frame(PONG, b"after all that")
+        client.close()
+    wait_until(lambda: results)
+    assert results == [65_000 * (sent + 1)]
+
+
+def test_a_close_behind_a_flood_is_found(adapt: Adapt) -> None:
+    """Messages that had no room yet, and the Close frame behind them, come once the app receives."""
+    go_on = threading.Event()
+    app = Script("receive", accept(), until(go_on), *["receive"] * 2_001)
+    with connected(adapt, app) as client:
+        client.socket.sendall(client_frame(TEXT, b"x") * 2_000 + client_frame(CLOSE, close_payload(4000)))
+        go_on.set()
+        assert client.receive() == Frame(CLOSE, close_payload(4000))
+        assert client.rest() == b""
+        app.wait()
+    assert app.received[1:] == [{"type": "websocket.receive", "text": "x"}] * 2_000 + [disconnect(4000)]
+
+
+def test_compression_is_agreed_where_it_is_on(adapt: Adapt) -> None:
+    """An offer that makes sense is taken, and one that does not is declined."""
+    from wsproto.connection import Connection, ConnectionType
+    from wsproto.events import BytesMessage, Event
+    from wsproto.extensions import PerMessageDeflate
+
+    adapter = adapt(echo, websocket_options=WebSocketOptions(compression=True))
+    offer = "permessage-deflate; client_max_window_bits=ten, x-unheard-of"
+    with Client(adapter, HTTP_SEC_WEBSOCKET_EXTENSIONS=offer) as client:
+        assert b"Sec-WebSocket-Extensions" not in client.open().head
+        client.close()
+    with Client(adapter, HTTP_SEC_WEBSOCKET_EXTENSIONS="permessage-deflate; client_max_window_bits") as client:
+        assert b"Sec-WebSocket-Extensions: permessage-deflate" in client.open().head
+        deflate = PerMessageDeflate()
+        deflate.finalize("permessage-deflate")
+        peer = Connection(ConnectionType.CLIENT, [deflate])
+        sent = peer.send(BytesMessage(bytes(1_000_000)))
+        assert len(sent) < 5_000
+        client.socket.sendall(sent)
+        received: list[Event] = []
+        while not received or not received[-1].message_finished:  # type: ignore[attr-defined]
+            peer.receive_data(client.socket.recv(65_536))
+            received += peer.events()
+        assert b"".join(event.data for event in received) == bytes(1_000_000)  # type: ignore[attr-defined]
+
+
+def test_what_little_data_inflates_to_is_bounded(adapt: Adapt) -> None:
+    """A message that is beyond the limit only when inflated is 1009 too."""
+    from wsproto.connection import Connection, ConnectionType
+    from wsproto.events import BytesMessage
+    from wsproto.extensions import PerMessageDeflate
+
+    options = WebSocketOptions(compression=True, max_message_size=100_000)
+    with Client(adapt(echo, websocket_options=options), HTTP_SEC_WEBSOCKET_EXTENSIONS="permessage-deflate") as client:
+        client.open()
+        deflate = PerMessageDeflate()
+        deflate.finalize("permessage-deflate")
+        client.socket.sendall(Connection(ConnectionType.CLIENT, [deflate]).send(BytesMessage(bytes(10_000_000))))
+        assert frames(client.rest())[0].payload[:2] == close_payload(1009)
+
+
+def test_receive_may_be_given_up_and_called_again(adapt: Adapt) -> None:
+    """A receive that is cancelled loses no message, in whatever task it was."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        with anyio.move_on_after(0.01):
+            await receive()
+        await send(accept())
+        with anyio.move_on_after(0.01):
+            await receive()
+        await send({"type": "websocket.send", "text": "ready"})
+        await send({**(await receive()), "type": "websocket.send"})
+
+    with connected(adapt, app) as client:
+        assert client.receive() == Frame(TEXT, b"ready")
+        client.send(TEXT, b"hello")
+        assert client.receive() == Frame(TEXT, b"hello")

@@ -1,0 +1,273 @@
+"""`WebSocketConnection` on a transport that only notes what it is told, and a few of its ends on real sockets."""
+
+import socket
+import tracemalloc
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import pytest
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import BytesMessage
+from wsproto.extensions import Extension, PerMessageDeflate
+
+from bridge import ClientDisconnected, WebSocketOptions
+from bridge.asgi_to_wsgi.websocket_connection import Change, WebSocketConnection
+from bridge.asgi_to_wsgi.websocket_session import WebSocketSession
+from bridge.runtime import Loop, running_loop
+from tests.frames import BINARY, CLOSE, PING, PONG, TEXT, Frame, client_frame, close_payload, frames
+
+
+class NotedTransport:
+    """A transport that sends nothing, and keeps all."""
+
+    def __init__(self) -> None:
+        self.written = b""
+        self.reading = True
+        self.calls: list[str] = []
+
+    def write(self, block: bytes) -> None:
+        assert not self.calls, "nothing is written after the end"
+        self.written += block
+
+    def frames(self) -> list[Frame]:
+        """Return the frames since the last call."""
+        written, self.written = self.written, b""
+        return frames(written)
+
+    def write_eof(self) -> None:
+        self.calls.append("write_eof")
+
+    def pause_reading(self) -> None:
+        assert self.reading
+        assert "close" not in self.calls
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        assert not self.reading
+        assert "close" not in self.calls
+        self.reading = True
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+    def abort(self) -> None:
+        self.calls.append("abort")
+
+
+def opened(*extensions: Extension, **options: Any) -> tuple[WebSocketConnection, NotedTransport]:
+    connection = WebSocketConnection(running_loop(), WebSocketOptions(**options), list(extensions))
+    transport = NotedTransport()
+    connection.connection_made(transport)
+    return connection, transport
+
+
+async def test_a_message_may_come_byte_by_byte() -> None:
+    """However the bytes are cut, the messages are the same."""
+    connection, transport = opened()
+    data = client_frame(TEXT, "ä".encode()) + client_frame(PING, b"?") + client_frame(BINARY, bytes(200))
+    for index in range(len(data)):
+        connection.data_received(data[index : index + 1])
+    assert await connection.receive() == "ä"
+    assert await connection.receive() == bytes(200)
+    assert transport.frames() == [Frame(PONG, b"?")]
+
+
+async def test_reading_pauses_while_much_is_not_received() -> None:
+    """Many small messages count as few large ones do; it goes on once half of them are gone."""
+    for payload, count in ((b"", 1024), (bytes(66_000), 4)):
+        connection, transport = opened()
+        for index in range(count):
+            assert transport.reading, index
+            connection.data_received(client_frame(BINARY, payload))
+        received = 0
+        while not transport.reading:
+            assert await connection.receive() == payload
+            received += 1
+        assert count // 2 <= received < count
+
+
+async def test_the_last_of_many_pings_is_answered_once_there_is_room() -> None:
+    """A client that pings and does not read costs no memory."""
+    connection, transport = opened()
+    connection.data_received(client_frame(PING, b"1"))
+    connection.pause_writing()
+    for number in range(2, 1000):
+        connection.data_received(client_frame(PING, b"%d" % number))
+    connection.resume_writing()
+    connection.pause_writing()
+    connection.resume_writing()
+    assert transport.frames() == [Frame(PONG, b"1"), Frame(PONG, b"999")]
+    connection.pause_writing()
+    connection.data_received(client_frame(PING, b"too late"))
+    connection.data_received(client_frame(CLOSE))
+    connection.resume_writing()
+    assert transport.frames() == [Frame(CLOSE, b"")]
+
+
+async def test_a_close_frame_ends_it_though_the_inbox_is_full() -> None:
+    """Messages in the same block are delivered, and the transport is left alone after its end."""
+    connection, transport = opened()
+    connection.data_received(client_frame(BINARY, bytes(300_000)) + client_frame(CLOSE, close_payload(1000)))
+    assert transport.frames() == [Frame(CLOSE, close_payload(1000))]
+    assert transport.calls == ["write_eof", "close"]
+    connection.data_received(client_frame(TEXT, b"still here"))
+    assert await connection.receive() == bytes(300_000)
+    assert await connection.receive() is None
+    assert connection.end == (1000, "")
+
+
+async def test_closing_drops_what_is_not_received() -> None:
+    """The client's answer may stand behind it, and is looked for; nothing is said twice."""
+    connection, transport = opened()
+    connection.data_received(client_frame(BINARY, bytes(300_000)))
+    connection.data_received(client_frame(TEXT, b"unread"))
+    paused = not transport.reading
+    connection.close(1000, "enough")
+    connection.close(1001)
+    assert paused
+    assert transport.reading
+    assert transport.frames() == [Frame(CLOSE, close_payload(1000, "enough"))]
+    assert await connection.receive() is None
+    with pytest.raises(ClientDisconnected):
+        await connection.send("too late")
+    connection.data_received(client_frame(TEXT, b"unread too") + client_frame(CLOSE, close_payload(1000)))
+    assert transport.calls == ["write_eof", "close"]
+    assert await connection.receive() is None
+    assert connection.end == (1000, "enough")
+
+
+async def test_nonsense_after_our_close_ends_it() -> None:
+    """A client that breaks the protocol then cannot be told, and hears no more."""
+    connection, transport = opened()
+    connection.close(1000)
+    connection.data_received(client_frame(TEXT, b"unmasked", masked=False))
+    assert transport.frames() == [Frame(CLOSE, close_payload(1000))]
+    assert transport.calls == ["write_eof"]
+    connection.connection_lost(None)
+    assert connection.end == (1000, "")
+
+
+async def test_send_waits_for_room_and_lets_others_have_their_turn() -> None:
+    """Until the transport says that there is room, or that all is over; and a flood gives way now and then."""
+    connection, transport = opened()
+    connection.pause_writing()
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(connection.send, "one")
+            await anyio.wait_all_tasks_blocked()
+            assert transport.frames() == [Frame(TEXT, b"one")]
+            connection.resume_writing()
+        connection.pause_writing()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(connection.send, "two")
+            await anyio.wait_all_tasks_blocked()
+            connection.connection_lost(None)
+
+    connection, transport = opened()
+    turns = []
+
+    async def other() -> None:
+        turns.append(len(frames(transport.written)))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(other)
+        for _ in range(1000):
+            await connection.send(b"")
+    assert turns[0] < 1000
+
+
+async def test_what_is_inflated_waits_its_turn() -> None:
+    """A block of a few kilobytes that holds sixty megabytes is not inflated at once."""
+    deflates = [PerMessageDeflate(), PerMessageDeflate()]
+    for deflate in deflates:
+        deflate.finalize("permessage-deflate")
+    peer = Connection(ConnectionType.CLIENT, [deflates[0]])
+    data = b"".join(peer.send(BytesMessage(bytes(1_000_000))) for _ in range(60))
+    assert len(data) < 256 * 1024
+    connection, transport = opened(deflates[1])
+    tracemalloc.start()
+    try:
+        connection.data_received(data)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+        assert not transport.reading
+        for _ in range(60):
+            assert await connection.receive() == bytes(1_000_000)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+    assert transport.reading
+
+
+async def test_a_wait_that_is_given_up_leaves_nothing() -> None:
+    """Apps do give up a receive, in a loop even."""
+    change = Change(running_loop())
+    for _ in range(3):
+        with anyio.move_on_after(0):
+            await change.wait()
+    assert change._waiters == []
+
+
+async def test_a_socket_that_is_none_is_closed() -> None:
+    """What cannot become a transport is the caller's error, and is not left open."""
+    connection = WebSocketConnection(running_loop(), WebSocketOptions(), [])
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,
+        pytest.raises(ValueError, match=r"(?i)stream|connect"),
+    ):
+        await connection.run(sock, b"", lambda: None)
+    assert sock.fileno() == -1
+    assert connection.lost
+    assert connection.end == (1006, "")
+
+
+async def test_run_ends_with_the_connection() -> None:
+    """When the client leaves, and when whoever runs it gives it up; the socket is closed then."""
+    for given_up in (False, True):
+        ours, theirs = socket.socketpair()
+        theirs.settimeout(5)
+        connection = WebSocketConnection(running_loop(), WebSocketOptions(), [])
+        ready = anyio.Event()
+        with theirs, anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(connection.run, ours, b"HTTP/1.1 101\r\n\r\n", ready.set)
+                await ready.wait()
+                if given_up:
+                    tasks.cancel_scope.cancel()
+                else:
+                    theirs.shutdown(socket.SHUT_WR)
+            assert connection.lost
+            await anyio.sleep(0.01)  # asyncio closes the socket one turn of the loop later
+            assert theirs.recv(100) in (b"HTTP/1.1 101\r\n\r\n", b"")
+            assert theirs.recv(100) == b""
+
+
+def test_a_place_is_left_once() -> None:
+    """Both the session and its WSGI thread may think that it is for them to do."""
+    left: list[None] = []
+    loop_thread: Any = SimpleNamespace(loop=Loop(print, print, None))  # type: ignore[arg-type]
+    app: Any = None
+    session = WebSocketSession(app, loop_thread, {}, WebSocketOptions(), lambda: left.append(None))
+    session.leave_place()
+    session.leave_place()
+    assert left == [None]
+
+
+async def test_a_socket_that_comes_too_late_is_closed() -> None:
+    """After its session is over, or was given up."""
+
+    def call_soon(function: Any, *args: Any) -> None:
+        function(*args)
+
+    app: Any = None
+    for over in (True, False):
+        loop_thread: Any = SimpleNamespace(loop=running_loop()._replace(call_soon=call_soon))
+        session = WebSocketSession(app, loop_thread, {}, WebSocketOptions(), print)
+        if over:
+            session.over.set()
+        else:
+            session.give_up()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            session.hand_over(ours)
+            assert ours.fileno() == -1

@@ -1,0 +1,120 @@
+"""What only a planted fault showed to be untested."""
+
+import threading
+
+import anyio
+import anyio.lowlevel
+
+from bridge.types import Message, Receive, Scope, Send
+from tests.conformance import clause
+from tests.conformance.apps import http_app
+from tests.conformance.asgi_to_wsgi.recording import END, START, LifespanApp, block, is_refused
+from tests.conformance.wsgi_server import ToWSGI, WSGIServer
+
+
+@clause("ASGI-HTTP-082")
+def test_a_receive_that_waits_is_woken_by_the_end_of_the_response(adapt: ToWSGI, serve: WSGIServer) -> None:
+    """A task that has been waiting for a while hears that another one has answered."""
+    received: list[Message] = []
+    heard = threading.Event()
+
+    @http_app
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+
+        async def listen() -> None:
+            received.append(await receive())
+            heard.set()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listen)
+            for _ in range(10):
+                await anyio.lowlevel.checkpoint()
+            await send(START)
+            await send(END)
+
+    serve(adapt(app)).until_ended().until(heard.is_set, "http.disconnect")
+    assert received == [{"type": "http.disconnect"}]
+
+
+@clause("ASGI-EXT-025")
+def test_trailers_are_no_body(adapt: ToWSGI, serve: WSGIServer) -> None:
+    """http.response.trailers is refused where a body is due, and the body may still come."""
+    errors: list[Exception] = []
+
+    @http_app
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        try:
+            await send({"type": "http.response.trailers", "headers": [], "more_trailers": False})
+        except Exception as error:
+            errors.append(error)
+        await send({**END, "body": b"one"})
+
+    assert serve(adapt(app)).finish().body == b"one"
+    assert len(errors) == 1
+
+
+@clause("ASGI-CORE-034", "ASGI-HTTP-071", "ASGI-HTTP-072")
+def test_an_app_that_was_cancelled_ends_its_request(adapt: ToWSGI, serve: WSGIServer) -> None:
+    """A task that cancels itself, before or in its response, is one that has ended by an error."""
+
+    def cancelled_after(*messages: Message) -> bool:
+        @http_app
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            for message in messages:
+                await send(message)
+            raise anyio.get_cancelled_exc_class()
+
+        return is_refused(serve(adapt(app)))
+
+    assert cancelled_after()
+    assert cancelled_after(START)
+    assert cancelled_after(START, block(b"one"))
+
+
+@clause("ASGI-LS-021")
+def test_a_failure_needs_no_message(adapt: ToWSGI, serve: WSGIServer) -> None:
+    """send() takes a lifespan.startup.failed that does not say why."""
+    errors: list[Exception] = []
+
+    async def startup(scope: Scope, send: Send) -> None:
+        try:
+            await send({"type": "lifespan.startup.failed"})
+        except Exception as error:
+            errors.append(error)
+
+    app = LifespanApp(startup)
+    assert is_refused(serve(adapt(app)))
+    app.skip_without_lifespan()
+    assert errors == []
+
+
+@clause("ASGI-HTTP-074")
+def test_nothing_is_sent_once_close_has_returned(adapt: ToWSGI, serve: WSGIServer) -> None:
+    """Not even by an app that has kept the loop from hearing of it."""
+    streaming, closed, ended = threading.Event(), threading.Event(), threading.Event()
+    errors: list[BaseException] = []
+
+    @http_app
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        await send(block(b"one"))
+        streaming.set()
+        closed.wait(serve.deadline / 2)
+        try:
+            await send(block(b"two"))
+        except BaseException as error:
+            errors.append(error)
+            raise
+        finally:
+            ended.set()
+
+    request = serve(adapt(app), hold_after=1).until(streaming.is_set, "the first block").until_logged("block")
+    request.disconnect()
+    try:
+        request.until_ended()
+    finally:
+        closed.set()
+    request.until(ended.is_set, "the end of send()")
+    assert [isinstance(error, OSError) for error in errors] == [True]

@@ -1,0 +1,579 @@
+"""WebSockets of an ASGI app behind real WSGI servers; the app is in `websocket_apps.py`."""
+
+import contextlib
+import hashlib
+import importlib.util
+import random
+import re
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Subprotocol
+
+from tests.frames import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    KEY,
+    PING,
+    PONG,
+    TEXT,
+    Frame,
+    client_frame,
+    close_payload,
+    maybe_frame,
+)
+from tests.processes import Server, serving, wait_until
+
+APP = "tests.servers.websocket_apps:wsgi_app"
+# How long the servers are told to wait for requests in flight at shutdown, in seconds.
+GRACE = 8
+HOOKS = "from bridge.gunicorn import post_worker_init, worker_exit"
+
+# --- Servers --------------------------------------------------------------------------------------
+
+
+class Host(NamedTuple):
+    """A server, in one way to run it, and what is different with it."""
+
+    name: str
+    command: tuple[str, ...]
+    optional: str | None = None  # the module without which it is skipped
+    env: dict[str, str] = {}  # noqa: RUF012  # read only
+    tls: bool = False
+    crowd: int = 200  # how many sockets it can have at once
+    goodbye: bool = True  # lets what runs in it end at SIGTERM, so that clients get 1012
+    answers_errors: bool = True  # with 500; else it hangs up
+    core: bool = False
+
+
+def _gunicorn(name: str, *options: str, **traits: Any) -> Host:
+    command = ("{python}", "-m", "gunicorn", "--bind", "127.0.0.1:{port}", "--graceful-timeout", str(GRACE))
+    return Host(f"gunicorn-{name}", (*command, *options, APP), **traits)
+
+
+def _script(name: str, code: str, before: str = "", at_exit: str = "", **traits: Any) -> Host:
+    """Return a server that some lines of Python start; it ends as on Ctrl-C, but by SIGTERM."""
+    exit_on_term = f"import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: ({at_exit} sys.exit()))"
+    lines = (before, f"from {APP.replace(':', ' import ')} as app", exit_on_term, code)
+    return Host(name, ("{python}", "-c", "\n".join(lines)), **traits)
+
+
+def _uwsgi(name: str, *options: str, **traits: Any) -> Host:
+    command = (
+        *(str(Path(sys.executable).parent / "uwsgi"), "--home", sys.prefix, "--master", "--need-app"),
+        *("--die-on-term", "--worker-reload-mercy", str(GRACE), *options, "--module", APP),
+    )
+    return Host(f"uwsgi-{name}", command, optional="uwsgidecorators", answers_errors=False, **traits)
+
+
+# Of tracebacks: an app's own, the adapter's about an app, and gevent's about who looked whether the port is open.
+MEANT = ("Deliberate", "without an answer", "do_handshake")
+GTHREAD = ("-k", "gthread", "--threads")
+TLS = ("--certfile", "{{folder}}/cert.pem", "--keyfile", "{{folder}}/key.pem")
+GEVENT_SERVER = "from gevent.pywsgi import WSGIServer\nWSGIServer(('127.0.0.1', {port}), app{tls}).serve_forever()"
+EVENTLET_SERVER = "import eventlet, eventlet.wsgi\neventlet.wsgi.server(eventlet.listen(('127.0.0.1', {port})), app)"
+WAITRESS = "import waitress\nwaitress.serve(app, host='127.0.0.1', port={port}, threads=4)"
+GOODBYE = "app.close_websockets(),"  # for a server that waits for what is held, or cuts it off, before it exits
+NO_WARNING = "import warnings\nwarnings.simplefilter('ignore')\n"
+
+HOSTS = [
+    _gunicorn("sync", core=True),
+    _gunicorn("gthread", *GTHREAD, "4", core=True),
+    _gunicorn("gthread-trio", *GTHREAD, "4", env={"BACKEND": "trio"}),
+    _gunicorn("gthread-held", "-c", "{{folder}}/hooks.py", *GTHREAD, "24", env={"WEBSOCKET": "hold"}, crowd=16),
+    _gunicorn("gthread-tls", "-c", "{{folder}}/hooks.py", *GTHREAD, "24", *TLS, tls=True, crowd=16),
+    _gunicorn("gevent", "-c", "{{folder}}/hooks.py", "-k", "gevent", optional="gevent"),
+    _gunicorn("gevent-tls", "-c", "{{folder}}/hooks.py", "-k", "gevent", *TLS, optional="gevent", tls=True),
+    _gunicorn("gevent_pywsgi", "-c", "{{folder}}/hooks.py", "-k", "gevent_pywsgi", optional="gevent"),
+    _uwsgi("threads", "--http-socket", "127.0.0.1:{port}", "--threads", "4"),
+    _uwsgi("enable-threads", "--http-socket", "127.0.0.1:{port}", "--enable-threads"),
+    _uwsgi("http-router", "--http", "127.0.0.1:{port}", "--http-websockets", "--threads", "4", goodbye=False),
+    _uwsgi("gevent", "--http-socket", "127.0.0.1:{port}", "--gevent", "250", goodbye=False),
+    _script("waitress", WAITRESS),
+    _script(
+        "cheroot",
+        "from cheroot.wsgi import Server\nServer(('127.0.0.1', {port}), app, shutdown_timeout=2).safe_start()",
+        optional="cheroot",
+    ),
+    _script(
+        "cheroot-tls",
+        "from cheroot.wsgi import Server\nfrom cheroot.ssl.builtin import BuiltinSSLAdapter\n"
+        "server = Server(('127.0.0.1', {port}), app, numthreads=24, shutdown_timeout=2)\n"
+        "server.ssl_adapter = BuiltinSSLAdapter('{{folder}}/cert.pem', '{{folder}}/key.pem')\nserver.safe_start()",
+        at_exit=GOODBYE,
+        optional="cheroot",
+        tls=True,
+        crowd=16,
+    ),
+    _script("werkzeug", "from werkzeug.serving import run_simple\nrun_simple('127.0.0.1', {port}, app, threaded=True)"),
+    _script(
+        "werkzeug-tls",
+        "from werkzeug.serving import run_simple\n"
+        "files = ('{{folder}}/cert.pem', '{{folder}}/key.pem')\n"
+        "run_simple('127.0.0.1', {port}, app, threaded=True, ssl_context=files)",
+        tls=True,
+    ),
+    _script(
+        "wsgiref",
+        "from socketserver import ThreadingMixIn\n"
+        "from wsgiref.simple_server import WSGIServer, make_server\n"
+        "class Threading(ThreadingMixIn, WSGIServer):\n"
+        "    daemon_threads, request_queue_size = True, 64\n"
+        "make_server('127.0.0.1', {port}, app, Threading).serve_forever()",
+    ),
+    _script(
+        "gevent-pywsgi",
+        GEVENT_SERVER.replace("{tls}", ""),
+        before="from gevent import monkey\nmonkey.patch_all()",
+        optional="gevent",
+        goodbye=False,  # it ends its greenlets
+    ),
+    _script("gevent-pywsgi-unpatched", GEVENT_SERVER.replace("{tls}", ""), optional="gevent", goodbye=False),
+    _script(
+        "gevent-pywsgi-unpatched-tls",
+        GEVENT_SERVER.replace("{tls}", ", keyfile='{{folder}}/key.pem', certfile='{{folder}}/cert.pem'"),
+        optional="gevent",
+        tls=True,
+        goodbye=False,
+    ),
+    _script(
+        "eventlet",
+        EVENTLET_SERVER,
+        before=f"{NO_WARNING}import eventlet\neventlet.monkey_patch()",
+        at_exit=GOODBYE,
+        optional="eventlet",
+        goodbye=False,  # SystemExit may hit any greenlet
+        crowd=50,  # its select() takes its time
+    ),
+    _script(
+        "eventlet-unpatched", EVENTLET_SERVER, before=NO_WARNING, at_exit=GOODBYE, optional="eventlet", goodbye=False
+    ),
+]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test on the core of the servers, or on all."""
+    if "host" in metafunc.fixturenames:
+        everything = metafunc.config.getoption("--all-servers")
+        hosts = [host for host in HOSTS if host.core or everything]
+        metafunc.parametrize("host", hosts, ids=lambda host: host.name, scope="module")
+
+
+@contextlib.contextmanager
+def running(host: Host, **env: str) -> Iterator[Server]:
+    """Run the server, or skip the test if it is missing; what it logs then is no traceback but deliberate ones."""
+    if host.optional is not None and importlib.util.find_spec(host.optional) is None:
+        pytest.skip(f"{host.optional} is not installed")
+    with tempfile.TemporaryDirectory() as folder:
+        if host.tls:
+            make_certificate(folder)
+        Path(folder, "hooks.py").write_text(HOOKS)
+        command = [part.replace("{{folder}}", folder) for part in host.command]
+        with serving(command, env={**host.env, "XDG_RUNTIME_DIR": folder, **env}) as server:
+            yield server
+            for traceback in server.output().split("Traceback (most recent call last):")[1:]:
+                assert any(word in traceback for word in MEANT), server.output()
+
+
+def make_certificate(folder: str) -> None:
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    files = ["-subj", "/CN=localhost", "-keyout", f"{folder}/key.pem", "-out", f"{folder}/cert.pem"]
+    try:
+        subprocess.run([*command, *files], check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("openssl is not installed")
+
+
+@pytest.fixture(scope="module")
+def server(host: Host) -> Iterator[Server]:
+    """One server of each kind for all tests that leave it as it was."""
+    with running(host) as server:
+        server.client.close()
+        yield server
+
+
+# --- Clients --------------------------------------------------------------------------------------
+
+
+def client_context() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def dial(host: Host, server: Server) -> socket.socket:
+    connection = server.connect()
+    return client_context().wrap_socket(connection) if host.tls else connection
+
+
+def open_websocket(host: Host, server: Server, path: str, **options: Any) -> ClientConnection:
+    """Return an open WebSocket; messages may have 64 MiB, and are not compressed."""
+    url = f"{'wss' if host.tls else 'ws'}://127.0.0.1:{server.port}{path}"
+    if host.tls:
+        options["ssl"] = client_context()
+    options = {"compression": None, "max_size": 1 << 26, "open_timeout": 20, "close_timeout": 20, **options}
+    websocket: ClientConnection = connect(url, proxy=None, **options).__enter__()
+    return websocket
+
+
+def http(host: Host, server: Server, path: str, method: str = "GET") -> str:
+    """Return the body of a response, by a connection of its own."""
+    with contextlib.closing(dial(host, server)) as connection:
+        connection.sendall(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        head, _, body = read_all(connection).partition(b"\r\n\r\n")
+        assert re.match(rb"HTTP/1\.[01] 200 ", head), head
+        return body.decode()
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Return what comes until the server ends the connection, in one way or the other."""
+    blocks = []
+    with contextlib.suppress(ConnectionResetError):
+        while block := connection.recv(1 << 20):
+            blocks.append(block)
+    return b"".join(blocks)
+
+
+class Raw:
+    """A WebSocket client that says what it is told to, right or wrong."""
+
+    def __init__(self, host: Host, server: Server, path: str = "/echo", *, status: int = 101, **headers: str) -> None:
+        self.socket = dial(host, server)
+        fields = {
+            "Host": "localhost",
+            "Connection": "keep-alive, Upgrade",
+            "Upgrade": "websocket",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": KEY,
+            **{name.replace("_", "-"): value for name, value in headers.items()},
+        }
+        lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items() if value), "\r\n"]
+        self.socket.sendall("\r\n".join(lines).encode())
+        self.unread = b""
+        while b"\r\n\r\n" not in self.unread:
+            block = self.socket.recv(65_536)
+            if not block:
+                self.socket.close()
+                raise AssertionError(f"the server hung up after {self.unread!r}")
+            self.unread += block
+        head, _, self.unread = self.unread.partition(b"\r\n\r\n")
+        self.head = head.decode("latin-1")
+        if re.match(rf"HTTP/1\.[01] {status} ", self.head) is None:
+            self.socket.close()
+            raise AssertionError(self.head)
+
+    def __enter__(self) -> "Raw":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.socket.close()
+
+    def send(self, opcode: int, payload: bytes = b"", **how: Any) -> None:
+        self.socket.sendall(client_frame(opcode, payload, **how))
+
+    def receive(self) -> Frame:
+        """Return the next frame."""
+        while (parsed := maybe_frame(self.unread)) is None:
+            block = self.socket.recv(1 << 20)
+            assert block, f"the server hung up after {self.unread!r}"
+            self.unread += block
+        frame, self.unread = parsed
+        return frame
+
+    def rest(self) -> bytes:
+        """Return what comes until the server hangs up."""
+        return self.unread + read_all(self.socket)
+
+
+# --- Messages -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["hello", "", "grüße 🎈", b"", b"\x00\xff", "x" * 70_000, bytes(range(256)) * 4096],
+    ids=["text", "no text", "UTF-8", "no bytes", "bytes", "70 KB", "1 MiB"],
+)
+def test_messages_come_back_as_they_were(host: Host, server: Server, message: str | bytes) -> None:
+    """Text stays text and bytes stay bytes, of any length."""
+    with open_websocket(host, server, "/echo") as websocket:
+        websocket.send(message)
+        assert websocket.recv(20) == message
+
+
+def test_fragments_are_joined_though_a_ping_comes_between(host: Host, server: Server) -> None:
+    """Three fragments are one message, and the ping among them is answered before that."""
+    with Raw(host, server) as raw:
+        raw.send(TEXT, b"one, ", fin=False)
+        raw.send(PING, b"are you there?")
+        raw.send(CONTINUATION, b"two, ", fin=False)
+        raw.send(CONTINUATION, b"three")
+        assert raw.receive() == Frame(PONG, b"are you there?")
+        assert raw.receive() == Frame(TEXT, b"one, two, three")
+
+
+def test_ten_thousand_messages_come_in_order(host: Host, server: Server) -> None:
+    """None is lost, and none overtakes another, while thousands are on the way."""
+    with Raw(host, server) as raw:
+        messages = [b"%d" % number for number in range(10_000)]
+        raw.socket.sendall(b"".join(client_frame(TEXT, message) for message in messages))
+        assert [raw.receive().payload for _ in messages] == messages
+
+
+# --- The handshake --------------------------------------------------------------------------------
+
+
+def test_the_handshake_says_what_the_app_says(host: Host, server: Server) -> None:
+    """Subprotocol and headers of websocket.accept are in the response, repeated ones too; scheme is ws or wss."""
+    with open_websocket(host, server, "/agree", subprotocols=[Subprotocol("a"), Subprotocol("b")]) as websocket:
+        assert websocket.subprotocol == "b"
+        assert websocket.response is not None
+        assert websocket.response.headers["x-scheme"] == ("wss" if host.tls else "ws")
+        assert websocket.response.headers.get_all("set-cookie") == ["a=1", "b=2"]
+
+
+@pytest.mark.parametrize(("path", "status", "body"), [("/refuse", 403, b"Forbidden\n"), ("/deny", 401, b"who is it?")])
+def test_a_refusal_is_a_response(host: Host, server: Server, path: str, status: int, body: bytes) -> None:
+    """close before accept is 403; a denial response reaches the client whole."""
+    with Raw(host, server, path, status=status) as raw:
+        assert ("x-why: no cookie" in raw.head.lower()) == (status == 401)
+        while len(raw.unread) < len(body):
+            raw.unread += raw.socket.recv(100)
+        assert raw.unread == body
+
+
+@pytest.mark.parametrize("path", ["/crash-before", "/say-nothing"])
+def test_an_app_that_does_not_answer_is_a_500(host: Host, path: str) -> None:
+    """An app that raises, or returns, before it has answered fails the request."""
+    with running(host) as server:
+        if host.answers_errors:
+            Raw(host, server, path, status=500).socket.close()
+        else:
+            with pytest.raises(AssertionError, match="hung up"):
+                Raw(host, server, path)
+        error = "Deliberate" if path == "/crash-before" else "without an answer"
+        wait_until(lambda: error in server.output(), what="the server's log")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Sec_WebSocket_Version": "8"}, 426),
+        ({"Sec_WebSocket_Version": ""}, 426),
+        ({"Sec_WebSocket_Key": ""}, 400),
+        ({"Sec_WebSocket_Key": "c2hvcnQ="}, 400),
+    ],
+)
+def test_a_bad_handshake_is_refused(host: Host, server: Server, headers: dict[str, str], status: int) -> None:
+    """Another version than 13 is told so, and a key that is none is a bad request."""
+    with Raw(host, server, status=status, **headers) as raw:
+        assert ("sec-websocket-version: 13" in raw.head.lower()) == (status == 426)
+
+
+def test_compression_is_agreed_where_it_is_on(host: Host) -> None:
+    """permessage-deflate is off by default; with it on, messages go compressed both ways."""
+    with (
+        running(host, COMPRESSION="1") as server,
+        open_websocket(host, server, "/echo", compression="deflate") as websocket,
+    ):
+        assert websocket.response is not None
+        assert "permessage-deflate" in websocket.response.headers["sec-websocket-extensions"]
+        for message in ("a" * 1_000_000, random.randbytes(100_000), "b"):
+            websocket.send(message)
+            assert websocket.recv(20) == message
+
+
+# --- The end --------------------------------------------------------------------------------------
+
+
+def test_a_client_that_closes_is_answered_and_told_of(host: Host, server: Server) -> None:
+    """Its code and reason reach the app, its Close frame comes back, and then there is silence."""
+    with Raw(host, server) as raw:
+        raw.send(CLOSE, close_payload(4321, "that is all"))
+        assert raw.receive() == Frame(CLOSE, close_payload(4321, "that is all"))
+        assert raw.rest() == b""
+    wait_until(lambda: http(host, server, "/echo") == "[4321, 'that is all']", what="the app to hear of it")
+
+
+def test_a_close_without_code_is_1005(host: Host, server: Server) -> None:
+    """A Close frame without a code is answered in kind."""
+    with Raw(host, server) as raw:
+        raw.send(CLOSE)
+        assert raw.receive() == Frame(CLOSE, b"")
+        assert raw.rest() == b""
+    wait_until(lambda: http(host, server, "/echo") == "[1005, '']", what="the app to hear of it")
+
+
+def test_a_client_that_vanishes_is_1006(host: Host, server: Server) -> None:
+    """A connection that ends without a Close frame is an abnormal end."""
+    with Raw(host, server) as raw:
+        raw.send(TEXT, b"hello")
+        raw.receive()
+    wait_until(lambda: http(host, server, "/echo") == "[1006, '']", what="the app to hear of it")
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "reason"), [("/close", 4001, "enough"), ("/leave", 1000, ""), ("/crash-after", 1011, "")]
+)
+def test_the_app_closes(host: Host, server: Server, path: str, code: int, reason: str) -> None:
+    """By websocket.close, by returning, and by raising; after the client's answer there is silence."""
+    with Raw(host, server, path) as raw:
+        assert raw.receive() == Frame(CLOSE, close_payload(code, reason))
+        raw.send(CLOSE, close_payload(code, reason))
+        assert raw.rest() == b""
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (client_frame(TEXT, b"\xff"), 1007),
+        (client_frame(TEXT, b"x", masked=False), 1002),
+        (client_frame(TEXT, b"x", rsv=4), 1002),
+        (client_frame(CONTINUATION, b"x"), 1002),
+        (client_frame(CLOSE, close_payload(1005)), 1002),
+        (client_frame(PING, b"x" * 126), 1002),
+    ],
+    ids=["UTF-8", "unmasked", "RSV", "continuation first", "close 1005", "long ping"],
+)
+def test_a_client_that_breaks_the_protocol_is_told_how(host: Host, server: Server, frame: bytes, code: int) -> None:
+    """The Close frame has the fitting code, and the connection ends."""
+    with Raw(host, server) as raw:
+        raw.socket.sendall(frame)
+        opcode, payload, _ = raw.receive()
+        assert (opcode, payload[:2]) == (CLOSE, close_payload(code))
+        assert raw.rest() == b""
+
+
+def test_a_message_beyond_the_limit_is_1009(host: Host, server: Server) -> None:
+    """16 MiB and a bit, in frames of 1 MiB, are refused, whatever else is on the way."""
+    with Raw(host, server) as raw:
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            for index in range(20):
+                raw.send(CONTINUATION if index else BINARY, bytes(1 << 20), fin=False)
+        opcode, payload, _ = raw.receive()
+        assert (opcode, payload[:2]) == (CLOSE, close_payload(1009))
+
+
+def test_sigterm_says_goodbye(host: Host) -> None:
+    """Clients get 1012, and the server ends in its time, without a traceback."""
+    with contextlib.ExitStack() as clients, running(host) as server:
+        raws = [clients.enter_context(Raw(host, server)) for _ in range(3)]
+        for raw in raws:
+            raw.send(TEXT, b"here")
+            assert raw.receive() == Frame(TEXT, b"here")
+        server.process.terminate()
+        for raw in raws:
+            if host.goodbye:
+                assert raw.receive() == Frame(CLOSE, close_payload(1012))
+                raw.send(CLOSE, close_payload(1012))
+                assert raw.rest() == b""
+            else:
+                assert raw.rest() in (b"", b"\x88\x02" + close_payload(1012))
+        server.process.wait(GRACE - 2)
+
+
+# --- Many -----------------------------------------------------------------------------------------
+
+
+def test_many_sockets_are_open_while_http_is_served(host: Host, server: Server) -> None:
+    """Two hundred at once with four threads, each with messages both ways, and HTTP beside them."""
+    with contextlib.ExitStack() as clients:
+        raws = [clients.enter_context(Raw(host, server)) for _ in range(host.crowd)]
+        for index, raw in enumerate(raws):
+            raw.send(TEXT, b"%d" % index)
+        assert http(host, server, "/hello") == "'hello'"
+        assert [raw.receive().payload for raw in raws] == [b"%d" % index for index in range(host.crowd)]
+        for raw in raws:
+            raw.send(CLOSE)
+        assert [(raw.receive(), raw.rest()) for raw in raws] == [(Frame(CLOSE, b""), b"")] * host.crowd
+
+
+def test_too_many_sockets_are_503(host: Host) -> None:
+    """Beyond max_websockets clients are told to come back, until there is room again."""
+    with running(host, MAX_WEBSOCKETS="2") as server, Raw(host, server) as first, Raw(host, server):
+        with Raw(host, server, status=503) as refused:
+            assert "retry-after: " in refused.head.lower()
+        first.send(CLOSE)
+        assert first.receive().opcode == CLOSE
+        assert first.rest() == b""
+
+        def admitted() -> bool:
+            try:
+                Raw(host, server).socket.close()
+            except AssertionError:
+                return False
+            return True
+
+        wait_until(admitted, what="a place")
+
+
+def test_an_app_that_floods_is_slowed_by_its_client(host: Host) -> None:
+    """send waits while the client does not read, goes on when it does, and raises when it has left."""
+    with running(host) as server:
+        with Raw(host, server, "/flood") as raw:
+            noted = -1  # that it stands still can only be seen by a second look
+            while noted < (noted := int(http(host, server, "/flood"))):
+                time.sleep(0.3)
+            assert noted < 30_000_000
+            for _ in range(noted // 65_536 + 10):
+                assert raw.receive().opcode == BINARY
+            wait_until(lambda: int(http(host, server, "/flood")) > noted, what="more")
+        wait_until(lambda: http(host, server, "/flood-ended") == "'ClientDisconnected'", what="the end")
+
+
+def test_a_client_that_floods_is_slowed_by_its_app(host: Host) -> None:
+    """What the app does not receive is not read, and nothing of it is lost."""
+    with running(host) as server, Raw(host, server, "/digest") as raw:
+        block = random.randbytes(65_536)
+        total, count = hashlib.sha256(), 0
+        raw.socket.settimeout(1.0)
+        unsent = b""
+        try:
+            while count < 1_000:
+                unsent = unsent or client_frame(BINARY, block)
+                unsent = unsent[raw.socket.send(unsent) :]
+                if not unsent:
+                    count += 1
+                    total.update(block)
+        except TimeoutError:
+            pass
+        assert 0 < count < 500  # 30 MB; what the kernel takes is some of it
+        raw.socket.settimeout(20)
+        http(host, server, "/digest", "POST")
+        raw.socket.sendall(unsent + client_frame(BINARY))
+        if unsent:
+            total.update(block)
+        assert raw.receive() == Frame(TEXT, total.hexdigest().encode())
+
+
+# --- Where it cannot be ---------------------------------------------------------------------------
+
+UNABLE = [
+    _uwsgi("no-threads", "--http-socket", "127.0.0.1:{port}"),
+    _script(
+        "waitress-lookahead",
+        "import waitress\nwaitress.serve(app, host='127.0.0.1', port={port}, channel_request_lookahead=5)",
+    ),
+    _gunicorn("sync-tls", *TLS, tls=True),
+    _gunicorn("off", env={"WEBSOCKET": "off"}, core=True),
+    _script("without-wsproto", WAITRESS, before="import sys\nsys.modules['wsproto'] = None"),
+]
+
+
+@pytest.mark.parametrize("unable", UNABLE, ids=lambda host: host.name)
+def test_where_it_cannot_be_the_refusal_is_501(unable: Host) -> None:
+    """One plain sentence says why, and HTTP goes on."""
+    with running(unable) as server:
+        with Raw(unable, server, status=501, Connection="Upgrade") as raw:
+            assert "content-type: text/plain" in raw.head.lower()
+        assert http(unable, server, "/hello") == "'hello'"

@@ -1,0 +1,132 @@
+import gc
+import socket
+import threading
+from collections.abc import Iterator
+
+import anyio
+import anyio.lowlevel
+import pytest
+from wsproto.frame_protocol import FrameProtocol
+
+from bridge.runtime import running_loop
+from bridge.wsgi_to_asgi.websocket_pair import AppSocket, BridgeSocket, client_frame
+from tests.fakes import eventually
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, AppSocket]]:
+    ours, theirs = socket.socketpair()
+    with ours, AppSocket(theirs.detach()) as app_socket:
+        yield ours, app_socket
+
+
+def test_threads_do_not_interrupt_each_other(pair: tuple[socket.socket, AppSocket]) -> None:
+    """What one thread sends comes in one piece, though the buffers are full and another one sends."""
+    ours, app_socket = pair
+    letters = [b"a", b"b", b"c"]
+    threads = [threading.Thread(target=app_socket.send, args=[letter * MIB]) for letter in letters]
+    for thread in threads:
+        thread.start()
+    received = b""
+    while len(received) < 3 * MIB:
+        received += ours.recv(MIB)
+    for thread in threads:
+        thread.join(5)
+    assert {received[start : start + MIB] for start in range(0, 3 * MIB, MIB)} == {letter * MIB for letter in letters}
+
+
+def test_send_returns_how_much_it_was(pair: tuple[socket.socket, AppSocket]) -> None:
+    """All of it, in bytes, whatever kind of buffer it is."""
+    assert pair[1].send(memoryview(bytearray(8)).cast("I")) == 8
+
+
+def test_a_socket_that_nobody_has_is_closed() -> None:
+    """And nothing complains that nobody has closed it."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        app_socket = AppSocket(theirs.detach())
+        del app_socket
+        gc.collect()
+        assert ours.recv(1) == b""
+
+
+@pytest.mark.parametrize("length", [0, 1, 125, 126, 65535, 65536])
+@pytest.mark.parametrize("text", [False, True])
+def test_a_frame_is_what_a_client_sends(length: int, text: bool) -> None:
+    """A server takes it, for which it must be masked."""
+    message = "x" * length if text else b"\xff" * length
+    server = FrameProtocol(client=False, extensions=[])
+    server.receive_bytes(client_frame(message))
+    (frame,) = server.received_frames()
+    assert frame.payload == message
+    assert frame.message_finished
+
+
+async def test_reading_pauses_until_what_was_read_is_taken(pair: tuple[socket.socket, AppSocket]) -> None:
+    """A block that nobody takes does not have more of them read without end."""
+    ours, app_socket = pair
+    bridge_socket = BridgeSocket(ours, running_loop())
+    sender = threading.Thread(target=app_socket.sendall, args=[b"x" * 4 * MIB])
+    sender.start()
+    for _ in range(100):
+        await anyio.wait_all_tasks_blocked()
+        await anyio.lowlevel.checkpoint()
+    assert sender.is_alive()
+    received = 0
+    while received < 4 * MIB:
+        received += len(await bridge_socket.read())
+    sender.join(5)
+    app_socket.shutdown(socket.SHUT_WR)
+    assert await bridge_socket.read() == b""
+    assert await bridge_socket.read() == b""
+    bridge_socket.close(b"")
+
+
+async def test_a_read_that_is_cancelled_loses_nothing(pair: tuple[socket.socket, AppSocket]) -> None:
+    """The next one has it."""
+    ours, app_socket = pair
+    bridge_socket = BridgeSocket(ours, running_loop())
+    with anyio.move_on_after(0.01) as scope:
+        await bridge_socket.read()
+    assert scope.cancelled_caught
+    app_socket.sendall(b"hello")
+    assert await bridge_socket.read() == b"hello"
+    bridge_socket.close(b"")
+
+
+async def test_what_is_written_at_once_comes_in_one_piece_each(pair: tuple[socket.socket, AppSocket]) -> None:
+    """Tasks wait for each other while the app does not read; a block that was cut off lets none follow."""
+    ours, app_socket = pair
+    bridge_socket = BridgeSocket(ours, running_loop())
+    async with anyio.create_task_group() as tasks:
+        for letter in (b"a", b"b"):
+            tasks.start_soon(bridge_socket.write, letter * MIB)
+        await anyio.wait_all_tasks_blocked()
+        assert bridge_socket.mid_block
+        received = bytearray()
+
+        def receive() -> None:
+            while len(received) < 2 * MIB:
+                received.extend(app_socket.recv(MIB))
+
+        reader = threading.Thread(target=receive)
+        reader.start()
+    assert not bridge_socket.mid_block
+    await eventually(lambda: not reader.is_alive())
+    assert bytes(received) in (b"a" * MIB + b"b" * MIB, b"b" * MIB + b"a" * MIB)
+    bridge_socket.close(b"")
+
+
+async def test_writing_ends_when_the_app_has_closed_its_end(pair: tuple[socket.socket, AppSocket]) -> None:
+    """Also in the middle; what nobody reads need not be written."""
+    ours, app_socket = pair
+    bridge_socket = BridgeSocket(ours, running_loop())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bridge_socket.write, b"x" * 4 * MIB)
+        await anyio.wait_all_tasks_blocked()
+        app_socket.close()
+    await bridge_socket.write(b"more")
+    assert await bridge_socket.read() == b""
+    bridge_socket.close(b"last")
