@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bridge.asgi_to_wsgi.servers import maybe_client_check, maybe_green_loop_factory
+from bridge.asgi_to_wsgi.servers import decode_path, maybe_client_check, maybe_green_loop_factory
 from tests.fakes import http_environ
 from tests.processes import ROOT
 
@@ -121,3 +121,21 @@ def test_half_a_patch_is_refused() -> None:
     """gevent with threads but without select patched is an error that says what to call."""
     result = run_patched("from gevent import monkey; monkey.patch_thread()" + APP + "respond(ASGIToWSGI(app))")
     assert "patch_all" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("keys", "path_info"),
+    [
+        ({"passenger.hijack": print, "PATH_INFO": "/a%20%c3%a9", "REQUEST_URI": "/a%20%c3%a9?q"}, "/a \xc3\xa9"),
+        ({"passenger.hijack": print, "SCRIPT_NAME": "/m", "PATH_INFO": "/%61", "REQUEST_URI": "/m/%61"}, "/a"),
+        ({"passenger.hijack": print, "PATH_INFO": "/50%", "REQUEST_URI": "/50%25"}, "/50%"),
+        ({"passenger.hijack": print, "PATH_INFO": "/%61"}, "/%61"),
+        ({"PATH_INFO": "/%61", "REQUEST_URI": "/%61"}, "/%61"),
+    ],
+    ids=["passenger", "mounted", "decoded by now", "no target", "another server"],
+)
+def test_a_path_that_passenger_left_encoded_is_decoded(keys: dict[str, Any], path_info: str) -> None:
+    """CGI has PATH_INFO decoded (RFC 3875 4.1.5); what has been decoded by middleware is not decoded again."""
+    environ = http_environ(**keys)
+    decode_path(environ)
+    assert environ["PATH_INFO"] == path_info

@@ -46,7 +46,7 @@ def handshake(method: str = "GET", **keys: Any) -> Environ:
     ],
 )
 def test_a_handshake_is_told_by_its_tokens(keys: dict[str, Any], asks: bool) -> None:
-    """Upgrade names websocket, and Connection names upgrade, each perhaps among others, in any case (RFC 6455 4.2.1)."""
+    """Upgrade names websocket, and Connection names upgrade, perhaps among others, in any case (RFC 6455 4.2.1)."""
     assert is_websocket_request(handshake(**keys)) is asks
 
 

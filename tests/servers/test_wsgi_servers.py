@@ -55,7 +55,6 @@ class Kind(NamedTuple):
     takes_chunks: bool = True  # passes a chunked body on
     continues: bool = True  # answers Expect: 100-continue
     runs_between_requests: bool = True  # lets other threads run while it waits for a request
-    decodes_paths: bool = True  # gives PATH_INFO without percent-encoding, as CGI has it
     variant: bool = False  # differs from another in one way, so that few tests need it
 
 
@@ -145,9 +144,9 @@ KINDS = [
     ),
     _apache("mod_wsgi"),
     # It reads the whole body before it calls the app, unless it is told not to, and then passes chunks on as
-    # they came. PATH_INFO is as encoded as REQUEST_URI (https://github.com/phusion/passenger/issues/1828).
-    _apache("passenger", parallel=False, streams_uploads=False, decodes_paths=False),
-    _apache("passenger-unbuffered", parallel=False, takes_chunks=False, decodes_paths=False, variant=True),
+    # they came.
+    _apache("passenger", parallel=False, streams_uploads=False),
+    _apache("passenger-unbuffered", parallel=False, takes_chunks=False, variant=True),
 ]
 
 
@@ -194,6 +193,7 @@ PassengerDisableSecurityUpdateCheck On
 PassengerDisableAnonymousTelemetry On
 PassengerPython {python}
 PassengerMaxPoolSize 1
+PassengerAllowEncodedSlashes On
 PassengerBufferUpload {buffer_upload}
 # How much of a response may wait on disk for its client: 128 MiB by default.
 PassengerResponseBufferHighWatermark 1000000
@@ -678,7 +678,6 @@ def test_context_variables_do_not_leak(server: Server) -> None:
         assert server.client.get("/context").json() == ["unset", "of an earlier request"]
 
 
-@on(where=lambda kind: kind.decodes_paths and not kind.variant)
 def test_any_bytes_in_path_and_query(server: Server) -> None:
     """A path is decoded as UTF-8, and raw_path and query_string are as the client sent them."""
     scope = server.client.get("/describe/%C3%A9/a%20b?q=%FF&%C3%A9=1").json()
@@ -689,7 +688,6 @@ def test_any_bytes_in_path_and_query(server: Server) -> None:
     assert scope["root_path"] == ""
 
 
-@on(where=lambda kind: kind.decodes_paths and not kind.variant)
 def test_path_that_is_not_utf_8(server: Server) -> None:
     """It can be told from raw_path what the client sent."""
     scope = server.client.get("/describe/%FF").json()
@@ -697,7 +695,6 @@ def test_path_that_is_not_utf_8(server: Server) -> None:
     assert scope["raw_path"] == "/describe/%FF"
 
 
-@on(where=lambda kind: kind.decodes_paths and not kind.variant)
 def test_mounted_app(server: Server) -> None:
     """SCRIPT_NAME is the root_path, with which path and raw_path begin."""
     scope = server.client.get("/mounted/describe/a%20b").json()
@@ -733,12 +730,13 @@ def test_early_hints(kind: Kind, server: Server) -> None:
     assert response.endswith(b"hello")
 
 
+@on("mod_wsgi", "passenger")
 def test_websocket_is_refused(server: Server) -> None:
-    """An upgrade is answered 501, and the server goes on."""
+    """Where the server keeps its sockets to itself an upgrade is answered 501, and the server goes on."""
     with server.connect() as connection:
         headers = ("Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
         connection.sendall(request_head("/hello", "Connection: Upgrade", "Upgrade: websocket", *headers))
-        assert read_until(connection, b"WebSockets are not supported").split()[1] == b"501"
+        assert read_until(connection, b"WebSockets are not possible on this server").split()[1] == b"501"
     pid_of(server)
 
 

@@ -19,6 +19,7 @@ import anyio.lowlevel
 from bridge.asgi_to_wsgi.body import RequestBody
 from bridge.asgi_to_wsgi.call import Item, WSGICall
 from bridge.asgi_to_wsgi.loop import LoopThread
+from bridge.asgi_to_wsgi.servers import decode_path
 from bridge.asgi_to_wsgi.streams import File
 from bridge.errors import AppProtocolError, ClientDisconnected, ClientProtocolError
 from bridge.runtime import Event, Loop, binary_semaphore
@@ -39,6 +40,7 @@ def serve_http(
     app: ASGIApp, loop_thread: LoopThread, environ: Environ, start_response: StartResponse
 ) -> Iterable[bytes]:
     """Answer one request with `app`, as a WSGI app would; in the request's WSGI thread."""
+    decode_path(environ)
     try:
         scope = scope_from_environ(environ)
     except ClientProtocolError as error:

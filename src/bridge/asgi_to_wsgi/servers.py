@@ -9,6 +9,7 @@ import selectors
 import sys
 from collections.abc import Callable
 from typing import Any, cast
+from urllib.parse import unquote_to_bytes
 
 from bridge.errors import BridgeError
 from bridge.types import Environ
@@ -36,6 +37,18 @@ def maybe_client_check(environ: Environ) -> Callable[[], bool] | None:
     except (OSError, TypeError, ValueError):
         return None
     return lambda: bool(poll.poll(0))
+
+
+def decode_path(environ: Environ) -> None:
+    """Decode PATH_INFO where Passenger has left it as it stands in the request target.
+
+    https://github.com/phusion/passenger/issues/1828. Middleware that has done so by now is left alone.
+    """
+    path_info = environ.get("PATH_INFO") or ""
+    if "passenger.hijack" in environ and "%" in path_info:
+        target, _, _ = (environ.get("REQUEST_URI") or "").partition("?")
+        if target == (environ.get("SCRIPT_NAME") or "") + path_info:
+            environ["PATH_INFO"] = unquote_to_bytes(path_info.encode("latin-1")).decode("latin-1")
 
 
 def maybe_green_loop_factory(backend: str, backend_options: dict[str, Any]) -> Any:
