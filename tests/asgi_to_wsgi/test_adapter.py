@@ -9,14 +9,20 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from bridge import AdapterClosed, ASGIToWSGI, BridgeError
+from bridge.asgi_to_wsgi import loop as loop_module
+from bridge.runtime import Loop
 from bridge.types import Environ, Receive, Scope, Send, StartResponse
 from tests.fakes import WSGIServer, http_environ, in_thread, respond
 from tests.processes import ROOT, wait_until
 
 Adapt = Callable[..., ASGIToWSGI]
+
+EAGER = getattr(asyncio, "eager_task_factory", None)
 
 
 async def hello(scope: Scope, receive: Receive, send: Send) -> None:
@@ -30,6 +36,28 @@ def wsgi_app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]
 
 def threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "ASGIToWSGI loop"]
+
+
+class Requester:
+    """A request to `adapter` in a thread of its own, and what became of it: a body, or an error."""
+
+    def __init__(self, adapter: ASGIToWSGI, environ: Environ | None = None) -> None:
+        self.outcome: bytes | BaseException | None = None
+        self._server = WSGIServer(adapter, environ)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._server.run()
+            self.outcome = self._server.body
+        except BaseException as error:
+            self.outcome = error
+
+    def join(self) -> bytes | BaseException | None:
+        """Wait for the outcome, up to five seconds, and return it."""
+        self._thread.join(5)
+        return self.outcome
 
 
 def run_script(script: str, timeout: float = 20) -> str:
@@ -203,6 +231,71 @@ def test_the_loop_that_died_is_replaced(caplog: pytest.LogCaptureFixture) -> Non
         assert respond(adapter).body == b"hello"
 
 
+def test_a_call_that_a_signal_interrupts_does_not_silence_the_next() -> None:
+    """A signal's handler may raise while a thread is about to wake the loop; the next one wakes it, then."""
+    interrupts: list[Exception] = [ZeroDivisionError()]
+    woken: list[Callable[[], None]] = []
+    calls: list[int] = []
+
+    def call_soon(function: Callable[[], None]) -> None:
+        if interrupts:
+            raise interrupts.pop()
+        woken.append(function)
+
+    queue = loop_module.CallQueue(Loop(call_soon, anyio.Event, None))
+    with pytest.raises(ZeroDivisionError):
+        queue.call_soon(calls.append, 1)
+    queue.call_soon(calls.append, 2)
+    woken.pop()()
+    assert calls == [1, 2]
+
+
+def test_a_request_whose_task_cannot_be_made_fails_alone() -> None:
+    """What the app's task factory raises goes to the request that it was called for; those behind it are served."""
+    entered, proceed = threading.Event(), threading.Event()
+    errors = [ZeroDivisionError("in the factory")]
+
+    def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
+        if errors:
+            coroutine.close()
+            raise errors.pop()
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if not entered.is_set():
+            asyncio.get_running_loop().set_task_factory(factory)
+            entered.set()
+            assert proceed.wait(5)  # with the loop, so that the next requests queue up
+        await hello(scope, receive, send)
+
+    with ASGIToWSGI(app, lifespan="off") as adapter:
+        jobs = adapter._private_loop.get().get()._jobs
+        requests = [Requester(adapter)]
+        assert entered.wait(5)
+        for count in (1, 2):
+            requests.append(Requester(adapter))
+            wait_until(lambda count=count: len(jobs) == count)  # type: ignore[misc]
+        proceed.set()
+        outcomes = [request.join() for request in requests]
+    assert isinstance(outcomes[1], ZeroDivisionError)
+    assert [outcomes[0], outcomes[2]] == [b"hello", b"hello"]
+
+
+@pytest.mark.skipif(EAGER is None, reason="asyncio has eager tasks from Python 3.12 on")
+def test_an_eager_task_is_not_kept() -> None:
+    """A task that is done before its making returns has no place among those that run."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        asyncio.get_running_loop().set_task_factory(EAGER)
+        await hello(scope, receive, send)
+
+    with ASGIToWSGI(app, lifespan="off") as adapter:
+        for _ in range(3):
+            assert respond(adapter).body == b"hello"
+        running = adapter._private_loop.get().get()._tasks.running
+        wait_until(lambda: not running)
+
+
 def test_close_fails_requests_that_do_not_end(adapt: Adapt) -> None:
     """A response that goes on for ever is cut when its grace is over, and its thread freed."""
     started = threading.Event()
@@ -231,6 +324,106 @@ def test_close_fails_requests_that_do_not_end(adapt: Adapt) -> None:
     thread.join(5)
     assert not thread.is_alive()
     assert [type(error) for error in errors] == [AdapterClosed]
+
+
+def test_close_fails_requests_whose_loop_is_blocked(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop that cannot end is left behind, but not those who wait for it, on it or in the queue."""
+    monkeypatch.setattr(loop_module, "UNWIND_TIMEOUT", 0.02)
+    blocked, unblock = threading.Event(), threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        blocked.set()
+        unblock.wait(20)
+
+    adapter = adapt(app, shutdown_timeout=0.02)
+    adapter.start()
+    loop_thread = adapter._private_loop.get().get()
+    try:
+        running = Requester(adapter)
+        assert blocked.wait(5)
+        queued = Requester(adapter)
+        wait_until(lambda: loop_thread._jobs)
+        in_thread(adapter.close)
+        assert [type(request.join()) for request in (running, queued)] == [AdapterClosed] * 2
+    finally:
+        unblock.set()
+    wait_until(lambda: loop_thread.ended)
+
+
+def test_close_waits_for_a_request_that_came_meanwhile(adapt: Adapt) -> None:
+    """What was let in before close(), and read its body until now, has the grace that others have."""
+    reading, proceed, first, second, go = (threading.Event() for _ in range(5))
+
+    async def until(event: threading.Event) -> None:
+        with anyio.fail_after(5):
+            while not event.is_set():
+                await anyio.sleep(0.001)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "GET":
+            first.set()
+            await until(second)
+        else:
+            second.set()
+            await until(go)
+            for _ in range(20):  # turns of the loop, in which it could end
+                await anyio.lowlevel.checkpoint()
+        await hello(scope, receive, send)
+
+    class Slow:
+        def read(self, size: int) -> bytes:
+            reading.set()
+            assert proceed.wait(5)
+            return b"body"
+
+    adapter = adapt(app)
+    adapter.start()
+    loop_thread = adapter._private_loop.get().get()
+    early = Requester(adapter)
+    late = Requester(adapter, http_environ("POST", "/", b"body", **{"wsgi.input": Slow()}))
+    assert first.wait(5)
+    assert reading.wait(5)
+    closing = threading.Thread(target=adapter.close, daemon=True)
+    closing.start()
+    wait_until(lambda: loop_thread.stopping)
+    proceed.set()
+    assert early.join() == b"hello"
+    go.set()
+    assert late.join() == b"hello"
+    closing.join(5)
+    assert not closing.is_alive()
+
+
+def test_close_at_the_very_end_of_a_start_ends_the_loop(adapt: Adapt) -> None:
+    """The loop serves by then, though start() has yet to return, and there is no startup to cancel."""
+    adapter = adapt(hello)
+    adapter.start()
+    loop_thread = adapter._private_loop.get().get()
+    loop_thread.abort(AdapterClosed("the adapter was closed while it started"))
+    wait_until(lambda: loop_thread.ended)
+
+
+def test_a_signal_may_close_what_it_interrupts() -> None:
+    """close() in a signal's handler, in the thread that waits in start(), ends that wait and its own."""
+    output = run_script(
+        """
+import anyio, signal, threading
+from bridge import AdapterClosed, ASGIToWSGI
+
+async def app(scope, receive, send):
+    await receive()
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+    await anyio.sleep(60)
+
+adapter = ASGIToWSGI(app, shutdown_timeout=1)
+signal.signal(signal.SIGUSR1, lambda *arguments: adapter.close())
+try:
+    adapter.start()
+except AdapterClosed:
+    print("closed")
+"""
+    )
+    assert output == "closed\n"
 
 
 def test_a_fork_starts_its_own_loop_and_lifespan() -> None:

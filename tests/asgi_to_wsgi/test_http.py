@@ -17,6 +17,8 @@ import pytest
 
 from bridge import AppProtocolError, ASGIToWSGI, ClientDisconnected
 from bridge.asgi_to_wsgi import call as call_module
+from bridge.asgi_to_wsgi import http as http_module
+from bridge.runtime import running_loop
 from bridge.types import ASGIApp, Message, Receive, Scope, Send
 from tests.fakes import WSGIServer, http_environ, in_thread, respond
 from tests.processes import wait_until
@@ -202,6 +204,31 @@ def test_an_app_may_end_a_response_that_is_complete_by_its_length(adapt: Adapt) 
     assert done.wait(5)
 
 
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_an_idle_stream_that_has_all_of_its_body_is_told(
+    adapt: Adapt, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """An app that waits for its client to leave, while that has all it can get, hears http.disconnect."""
+    monkeypatch.setattr(http_module, "_SURPLUS_TIME", 0.02)
+    received: list[str] = []
+    told = threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        async def listen() -> None:
+            received.extend([(await receive())["type"], (await receive())["type"]])
+            told.set()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listen)
+            await anyio.wait_all_tasks_blocked()
+            await send(start(200, (b"content-length", b"3")))
+            await send(body(b"abc", True))
+
+    assert respond(adapt(app), http_environ(method)).body == (b"" if method == "HEAD" else b"abc")
+    assert told.wait(5)
+    assert received == ["http.request", "http.disconnect"]
+
+
 @pytest.mark.parametrize("status", [99, 100, 1000, "200", True, None])
 def test_a_status_that_is_none_is_refused(adapt: Adapt, status: Any) -> None:
     """send() raises for a status that is no int from 200 to 999."""
@@ -284,13 +311,16 @@ def test_an_error_in_mid_body_cuts_the_response(adapt: Adapt) -> None:
     in_thread(run)
 
 
-def test_an_error_after_the_response_is_logged(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [ZeroDivisionError("too late"), SystemExit("too late")], ids=repr)
+def test_an_error_after_the_response_is_logged(
+    adapt: Adapt, caplog: pytest.LogCaptureFixture, error: BaseException
+) -> None:
     """The response stands, and the log has the traceback."""
-    adapter = adapt(answers(start(), body(b"hello"), ZeroDivisionError("too late")))
+    adapter = adapt(answers(start(), body(b"hello"), error))
     assert respond(adapter).body == b"hello"
     adapter.close()
     assert "after its response was complete" in caplog.text
-    assert "ZeroDivisionError: too late" in caplog.text
+    assert f"{type(error).__name__}: too late" in caplog.text
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
@@ -545,6 +575,29 @@ def test_a_server_that_does_not_read_stops_the_app(adapt: Adapt, size: int, most
 
     in_thread(run, 20)
     assert len(server.body) == size * count
+
+
+async def test_a_send_that_finds_room_does_not_forget_one_that_waits() -> None:
+    """Between the thread's taking a block and its look at who waits for that, another send may come."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        async def wait_for_room() -> None:
+            await send(body(bytes(70_000), True))
+
+        await send(start())
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait_for_room)
+            await anyio.wait_all_tasks_blocked()
+            exchange.taken += 70_000
+            await send(body(b"ping", True))
+            if exchange.full:
+                exchange.make_room()
+        await send(body())
+
+    exchange = http_module.HTTPExchange(app, running_loop(), {"method": "GET", "extensions": {}})
+    with anyio.fail_after(2):
+        await exchange.run()
+    assert list(exchange.outbox) == [bytes(70_000), b"ping", b"", None]
 
 
 # --- The request body ---------------------------------------------------------------------------
@@ -807,6 +860,15 @@ def test_early_hints_go_through_the_servers_callable(adapt: Adapt) -> None:
     assert respond(adapt(app), http_environ(**{"wsgi.early_hints": hints.append})).body == b"x"
     assert hints == [[("Link", "</a.css>; rel=preload"), ("Link", "</b.js>")]]
     assert "http.response.early_hint" in seen[0]["extensions"]
+
+
+def test_early_hints_in_mid_body_go_nowhere(adapt: Adapt) -> None:
+    """By then the server has sent its headers, and a 103 would be bytes of the body."""
+    hints: list[Any] = []
+    hint = {"type": "http.response.early_hint", "links": [b"</a.css>; rel=preload"]}
+    app = answers(start(), body(b"one", True), hint, body(b"two"))
+    assert respond(adapt(app), http_environ(**{"wsgi.early_hints": hints.append})).body == b"onetwo"
+    assert hints == []
 
 
 def test_early_hints_that_were_not_offered_are_refused(adapt: Adapt) -> None:

@@ -233,6 +233,34 @@ def test_messages_out_of_turn_are_refused(adapt: Adapt) -> None:
     assert len(refused) == 3
 
 
+def test_a_receive_that_is_given_up_does_not_lose_the_shutdown(adapt: Adapt) -> None:
+    """An app that looks up now and then from waiting for its shutdown is told of it, and piles up nothing."""
+    waiters: list[int] = []
+    looked_up = threading.Event()
+
+    class Impatient(App):
+        async def lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            await send(COMPLETE)
+            for _ in range(3):
+                with anyio.CancelScope() as given_up:
+                    given_up.cancel()
+                    await receive()
+            lifespan: Any = receive.__self__  # type: ignore[attr-defined]
+            waiters.append(len(lifespan._waiters))
+            looked_up.set()
+            self.events.append((await receive())["type"])
+            await send(STOPPED)
+
+    app = Impatient()
+    adapter = adapt(app, lifespan="on", shutdown_timeout=0.5)
+    adapter.start()
+    assert looked_up.wait(5)
+    in_thread(adapter.close)
+    assert app.events == ["lifespan.shutdown"]
+    assert waiters == [0]
+
+
 def test_the_loop_runs_between_requests(adapt: Adapt) -> None:
     """A task of the lifespan goes on while no request is in flight."""
     ticks = threading.Semaphore(0)

@@ -12,6 +12,7 @@ from wsproto.events import BytesMessage
 from wsproto.extensions import Extension, PerMessageDeflate
 
 from bridge import ClientDisconnected, WebSocketOptions
+from bridge.asgi_to_wsgi.websocket import _give
 from bridge.asgi_to_wsgi.websocket_connection import Change, WebSocketConnection
 from bridge.asgi_to_wsgi.websocket_session import WebSocketSession
 from bridge.runtime import Loop, running_loop
@@ -211,10 +212,8 @@ async def test_a_wait_that_is_given_up_leaves_nothing() -> None:
 async def test_a_socket_that_is_none_is_closed() -> None:
     """What cannot become a transport is the caller's error, and is not left open."""
     connection = WebSocketConnection(running_loop(), WebSocketOptions(), [])
-    with (
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,
-        pytest.raises(ValueError, match=r"(?i)stream|connect"),
-    ):
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with pytest.raises(ValueError, match=r"(?i)stream|connect"):
         await connection.run(sock, b"", lambda: None)
     assert sock.fileno() == -1
     assert connection.lost
@@ -271,3 +270,19 @@ async def test_a_socket_that_comes_too_late_is_closed() -> None:
         with theirs:
             session.hand_over(ours)
             assert ours.fileno() == -1
+
+
+def test_a_socket_for_a_loop_that_has_ended_is_closed() -> None:
+    """It was taken from the server by then, so that nobody else would."""
+
+    def call_soon(function: Any, *args: Any) -> None:
+        raise RuntimeError("the event loop has ended")
+
+    app: Any = None
+    loop_thread: Any = SimpleNamespace(loop=Loop(call_soon, print, None))  # type: ignore[arg-type]
+    session = WebSocketSession(app, loop_thread, {}, WebSocketOptions(), print)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        _give(session, ours)
+        assert theirs.recv(100) == b""
+    session.give_up()

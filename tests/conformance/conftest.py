@@ -114,7 +114,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         Path(path).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)  # others may raise here, for what another adapter has left open
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End the process at once where threads of another adapter may be stuck, which the interpreter would wait for."""
     names = [adapter_name(config, direction) for direction in DIRECTIONS.values()]

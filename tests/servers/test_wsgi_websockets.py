@@ -81,7 +81,14 @@ MEANT = ("Deliberate", "without an answer", "do_handshake")
 GTHREAD = ("-k", "gthread", "--threads")
 TLS = ("--certfile", "{{folder}}/cert.pem", "--keyfile", "{{folder}}/key.pem")
 GEVENT_SERVER = "from gevent.pywsgi import WSGIServer\nWSGIServer(('127.0.0.1', {port}), app{tls}).serve_forever()"
-EVENTLET_SERVER = "import eventlet, eventlet.wsgi\neventlet.wsgi.server(eventlet.listen(('127.0.0.1', {port})), app)"
+EVENTLET_SERVER = (
+    "import eventlet, eventlet.wsgi\nlistener = eventlet.listen(('127.0.0.1', {port}))\n{tls}"
+    "eventlet.wsgi.server(listener, app)"
+)
+EVENTLET_TLS = (
+    "listener = eventlet.wrap_ssl("
+    "listener, keyfile='{{folder}}/key.pem', certfile='{{folder}}/cert.pem', server_side=True)\n"
+)
 WAITRESS = "import waitress\nwaitress.serve(app, host='127.0.0.1', port={port}, threads=4)"
 GOODBYE = "app.close_websockets(),"  # for a server that waits for what is held, or cuts it off, before it exits
 NO_WARNING = "import warnings\nwarnings.simplefilter('ignore')\n"
@@ -148,7 +155,7 @@ HOSTS = [
     ),
     _script(
         "eventlet",
-        EVENTLET_SERVER,
+        EVENTLET_SERVER.replace("{tls}", ""),
         before=f"{NO_WARNING}import eventlet\neventlet.monkey_patch()",
         at_exit=GOODBYE,
         optional="eventlet",
@@ -156,7 +163,21 @@ HOSTS = [
         crowd=50,  # its select() takes its time
     ),
     _script(
-        "eventlet-unpatched", EVENTLET_SERVER, before=NO_WARNING, at_exit=GOODBYE, optional="eventlet", goodbye=False
+        "eventlet-unpatched",
+        EVENTLET_SERVER.replace("{tls}", ""),
+        before=NO_WARNING,
+        at_exit=GOODBYE,
+        optional="eventlet",
+        goodbye=False,
+    ),
+    _script(
+        "eventlet-unpatched-tls",
+        EVENTLET_SERVER.replace("{tls}", EVENTLET_TLS),
+        before=NO_WARNING,
+        at_exit=GOODBYE,
+        optional="eventlet",
+        tls=True,
+        goodbye=False,
     ),
 ]
 

@@ -1,4 +1,6 @@
+import contextlib
 import contextvars
+import errno
 import gc
 import gzip
 import io
@@ -15,7 +17,8 @@ import pytest
 
 import bridge.wsgi_to_asgi.body
 from bridge import AppProtocolError, ClientDisconnected, ServerProtocolError, WSGIToASGI
-from bridge.types import Environ, StartResponse
+from bridge.types import Environ, Message, StartResponse
+from bridge.wsgi_to_asgi.streams import Spool
 from tests.fakes import ASGIServer, eventually, http_scope, request
 
 OK = "200 OK"
@@ -42,7 +45,7 @@ def types(server: ASGIServer) -> list[str]:
 class Blocks:
     """An iterable of a WSGI app that keeps book of what is done to it, and by which thread."""
 
-    def __init__(self, blocks: Iterable[bytes], close_error: Exception | None = None) -> None:
+    def __init__(self, blocks: Iterable[bytes], close_error: BaseException | None = None) -> None:
         self._blocks = iter(blocks)
         self._close_error = close_error
         self.taken = 0
@@ -431,12 +434,31 @@ async def test_the_response_is_through_before_close() -> None:
     assert blocks.closed == 1
 
 
-async def test_an_error_in_close_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [ZeroDivisionError("in close"), SystemExit("in close")], ids=repr)
+async def test_an_error_in_close_is_logged(caplog: pytest.LogCaptureFixture, error: BaseException) -> None:
     """What close() raises after the response is not lost; raised to the server it would cut the next request off."""
-    blocks = Blocks([b"a"], close_error=ZeroDivisionError("in close"))
+    blocks = Blocks([b"a"], close_error=error)
     server = await request(app_of(blocks.app))
     assert (server.body, server.complete) == (b"a", True)
-    assert "ZeroDivisionError: in close" in caplog.text
+    assert f"{type(error).__name__}: in close" in caplog.text
+
+
+async def test_write_is_refused_in_close() -> None:
+    """The response has ended by then, and what came behind its end would be nobody's."""
+
+    class Late(Blocks):
+        def app(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+            self.write = start_response(OK, [])
+            return self
+
+        def close(self) -> None:
+            with pytest.raises(AppProtocolError, match="ended"):
+                self.write(b"late")
+            super().close()
+
+    blocks = Late([b"a"])
+    server = await request(app_of(blocks.app))
+    assert (server.body, server.complete, blocks.closed) == (b"a", True, 1)
 
 
 async def test_an_error_in_close_reaches_the_server_of_a_response_that_was_cut() -> None:
@@ -468,6 +490,37 @@ async def test_a_stream_stops_when_its_client_leaves(send_error: Exception | Non
             server.disconnect(send_error)
     assert (blocks.closed, len(set(blocks.threads))) == (1, 1)
     assert not server.complete
+
+
+@pytest.mark.parametrize("asks", [True, False])
+async def test_a_stream_that_is_always_ahead_is_watched(asks: bool) -> None:
+    """Though the next block waits whenever send() returns; and at once, for an app that asks `bridge.disconnected`."""
+    wanted = threading.Semaphore(1)
+    passed_on = 0
+    receive_calls: list[int] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        nonlocal passed_on
+        if asks:
+            environ["bridge.disconnected"].is_set()
+        start_response(OK, [])
+        for _ in range(5):
+            assert wanted.acquire(timeout=5)
+            yield b"x"
+            passed_on += 1
+
+    class Behind(ASGIServer):
+        async def _send(self, message: Message, /) -> None:
+            await super()._send(message)
+            if message["type"] == "http.response.body":
+                wanted.release()
+            await eventually(lambda: passed_on >= min(len(self.sent), 5))
+            receive_calls.append(self.receive_calls)
+
+    server = Behind(app_of(app))
+    with anyio.fail_after(5):
+        await server.run()
+    assert receive_calls[1 if asks else 3] == 2
 
 
 async def test_a_blocked_stream_stops_when_its_client_leaves() -> None:
@@ -855,6 +908,22 @@ async def test_a_body_left_unread_for_long_goes_to_disk(monkeypatch: pytest.Monk
     assert results == [False, 4_000_000, True]
 
 
+async def test_a_disk_that_is_full_is_no_client_that_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An OSError of our own, from where unread bodies go, reaches the server."""
+
+    class FullDisk(Spool):
+        def put(self, block: bytes) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(bridge.wsgi_to_asgi.body, "_PATIENCE", 0.02)
+    monkeypatch.setattr(bridge.wsgi_to_asgi.body, "Spool", FullDisk)
+    blocks = Blocks(endless())
+    server = ASGIServer(app_of(blocks.app), blocks=[bytes(100_000)] * 20)
+    with anyio.fail_after(5), pytest.raises(OSError, match="No space left"):
+        await server.run()
+    assert blocks.closed == 1
+
+
 async def test_a_body_cannot_be_read_after_the_response() -> None:
     """A read, or a wait, in close() meets the end of the response, and not one that nobody would end."""
     results: list[Any] = []
@@ -1153,5 +1222,31 @@ async def test_nothing_of_a_request_is_left(anyio_backend_name: str) -> None:
     try:
         await request(adapter)
         await eventually(lambda: references[0]() is None)  # the worker thread is about to drop it
+    finally:
+        gc.enable()
+
+
+async def test_nothing_of_an_error_is_left() -> None:
+    """Nor does what the app raised refer to itself by way of its request, which it would keep with it."""
+
+    class Oops(Exception):
+        pass
+
+    references: list[weakref.ref[Oops]] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        error = Oops()
+        references.append(weakref.ref(error))
+        try:
+            raise error
+        finally:
+            del error
+
+    adapter = app_of(app, workers=1)
+    gc.disable()
+    try:
+        with contextlib.suppress(Oops):
+            await ASGIServer(adapter).run()
+        await eventually(lambda: references[0]() is None)
     finally:
         gc.enable()

@@ -351,6 +351,23 @@ async def test_the_client_closes_and_the_app_is_told(code: int | None, told: int
     assert [message["type"] for message in server.sent] == ["websocket.accept"]
 
 
+async def test_an_app_may_answer_a_close_at_any_time() -> None:
+    """Its answer may be here while messages of before are on their way; it is no fault, whenever it comes."""
+
+    def talk(ws: simple_websocket.Server) -> None:
+        while True:
+            write_raw(ws, b"\x89\x00")
+            ws.send("x" * 100)
+
+    adapter = WSGIToASGI(on_socket(talk))
+    for messages in range(1, 100):
+        server = ASGIWebSocket(adapter)
+        async with server.running():
+            await server.until_sent(messages)
+            server.leave(1000)
+        assert server.sent[-1]["type"] == "websocket.send" or messages == 1
+
+
 async def test_the_object_tells_the_end_by_none_and_then_by_errors() -> None:
     """`receive` returns None when the client leaves; from then on the object is closed, and says so."""
     noted: list[object] = []
@@ -750,6 +767,26 @@ async def test_an_app_that_goes_on_is_left_to_itself(
         proceed.set()
         await eventually(lambda: not app_threads())
     assert "oops" in caplog.text
+
+
+@pytest.mark.parametrize("code", [1000, 1006])
+async def test_an_app_that_only_sends_is_cut_off(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """It may go on for a while, and then its socket is closed, however fast it sends."""
+    monkeypatch.setattr(websocket_session, "_EXIT_TIMEOUT", 0.2)
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        sock = environ["werkzeug.socket"]
+        environ["wsgi.websocket"].send("hello")
+        while True:
+            sock.sendall(b"\x82\x00" * 100)
+
+    server = ASGIWebSocket(WSGIToASGI(app))
+    async with server.running():
+        await server.until_sent(10)
+        server.leave(code)
+        with anyio.fail_after(2):
+            await server.finished.wait()
+    await eventually(lambda: not app_threads())
 
 
 async def test_too_many_websockets_are_refused() -> None:

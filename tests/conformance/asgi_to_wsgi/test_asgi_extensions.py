@@ -97,10 +97,10 @@ def test_early_hints_are_given_to_the_server(adapt: ToWSGI, serve: WSGIServer, p
     request = serve(adapt(sending(*messages, errors=errors)), http_environ(**{"wsgi.early_hints": hints})).finish()
     assert errors == []
     assert (request.status, request.headers, request.body) == ("200 OK", [], b"one")
-    assert [headers for headers in hints.called_with if headers] == [
-        [("Link", "</a>; rel=preload"), ("Link", "</b>")],
-        [("Link", "</c>")],
-    ]
+    given = [headers for headers in hints.called_with if headers]
+    # In the body they may be ignored: the server has sent its headers by then, and has no hints any more.
+    all_of_them = [[("Link", "</a>; rel=preload"), ("Link", "</b>")], [("Link", "</c>")]]
+    assert given == all_of_them or (place == 2 and given == [])
 
 
 # HTTP Trailers

@@ -202,7 +202,7 @@ def test_an_app_may_die_of_that_error(connect: Connect, caplog: pytest.LogCaptur
     ("keys", "code", "reason"),
     [
         ({}, 1000, ""),
-        ({"code": 1000, "reason": None}, 1000, ""),
+        ({"code": 4000, "reason": None}, 4000, ""),
         ({"code": 3000, "reason": "warum, größer?"}, 3000, "warum, größer?"),
         ({"code": 4999}, 4999, ""),
         ({"reason": "done"}, 1000, "done"),
