@@ -118,8 +118,8 @@ class WebSocketSession:
         except Exception as error:
             self._failure = self._failure or error
         with anyio.move_on_after(_EXIT_TIMEOUT) as patience:
-            while await self._socket.read():  # or an app that sends would never come to its end
-                pass
+            while await self._socket.read() and not patience.cancel_called:
+                pass  # or an app that sends would never come to its end
             await self._until_done()
         if patience.cancelled_caught:
             _logger.info("a WSGI app went on for %g s after its WebSocket was over: left to itself", _EXIT_TIMEOUT)
@@ -229,7 +229,8 @@ class WebSocketSession:
     async def _pass_out(self, tasks: anyio.abc.TaskGroup) -> None:
         """Pass on the app's messages, up to its close frame or the end of what it writes."""
         parts: list[str | bytes | bytearray] = []
-        while block := await self._socket.read():
+        # The end is looked at as well, as a flood of messages can keep a cancellation from being delivered.
+        while (block := await self._socket.read()) and self._end is None:
             try:
                 self._client.receive_data(block)
             except RemoteProtocolError as error:
@@ -243,8 +244,9 @@ class WebSocketSession:
                         key = "text" if isinstance(content, str) else "bytes"
                         await self._tell_server({"type": "websocket.send", key: content})
                 elif isinstance(event, ws.Ping):
-                    # Beside the reading: an app that does not read while it sends would wait for itself.
-                    tasks.start_soon(self._socket.write, self._client.send(event.response()))
+                    if self._client.state is ConnectionState.OPEN:
+                        # Beside the reading: an app that does not read while it sends would wait for itself.
+                        tasks.start_soon(self._socket.write, self._client.send(event.response()))
                 else:
                     await self._obey(event)
                     if self._end is not None or self._state == DONE:
@@ -257,10 +259,11 @@ class WebSocketSession:
             await self._tell_server({"type": "websocket.accept", **accept})
             self._open.set()
         elif isinstance(event, ws.CloseConnection):
-            if self._client.state is not ConnectionState.REMOTE_CLOSING:
+            if self._client.state is ConnectionState.OPEN:  # as wsproto has it, where there was no close frame
                 raise AppProtocolError(f"the app broke the WebSocket protocol: {event.reason} (RFC 6455)")
-            code = 1000 if event.code == CloseReason.NO_STATUS_RCVD else int(event.code)
-            self._end = (code, event.reason or "")
+            if self._end is None:  # else it is the answer to ours
+                code = 1000 if event.code == CloseReason.NO_STATUS_RCVD else int(event.code)
+                self._end = (code, event.reason or "")
         elif isinstance(event, ws.RejectConnection):
             self.thread.answered = True  # of a response on the socket, its status is what there is to say
             await self._receive_no_more()
