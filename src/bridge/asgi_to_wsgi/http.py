@@ -135,7 +135,7 @@ class HTTPExchange:
 
     def _log(self, error: BaseException) -> None:
         """Log what the app raised when there is nobody to raise it to."""
-        if not _is_of_disconnect(error):
+        if not is_of_disconnect(error):
             when = "its response was complete" if self._ended else "its client had left"
             _logger.error("the ASGI app raised after %s", when, exc_info=error)
 
@@ -288,11 +288,11 @@ class HTTPExchange:
             pass  # it has been woken already, and has yet to look
 
 
-def _is_of_disconnect(error: BaseException | None, seen: frozenset[int] = frozenset()) -> bool:
+def is_of_disconnect(error: BaseException | None, seen: frozenset[int] = frozenset()) -> bool:
     """Return whether `error` is our ClientDisconnected, or was raised because of it."""
     if error is None or id(error) in seen:  # an exception may refer to a group that holds it
         return False
     seen |= {id(error)}
     if isinstance(error, BaseExceptionGroup):
-        return all(_is_of_disconnect(inner, seen) for inner in error.exceptions)
-    return isinstance(error, ClientDisconnected) or _is_of_disconnect(error.__cause__ or error.__context__, seen)
+        return all(is_of_disconnect(inner, seen) for inner in error.exceptions)
+    return isinstance(error, ClientDisconnected) or is_of_disconnect(error.__cause__ or error.__context__, seen)

@@ -55,7 +55,8 @@ def maybe_connection(environ: Environ) -> Connection | None:
     if "uwsgi.version" in environ and "uwsgi" in sys.modules:  # else the environ is a recorded one
         return _maybe_from_uwsgi(environ)
     sock, end = _maybe_socket(environ), _nothing
-    if not isinstance(getattr(sock, "fileno", None), Callable) or sock.fileno() < 0:  # type: ignore[arg-type]
+    fileno = getattr(sock, "fileno", None)
+    if not callable(fileno) or fileno() < 0:
         return None
     green = _maybe_green(sock) or maybe_patched_by()
     if green == "eventlet" and "eventlet.input" in environ:
@@ -70,7 +71,8 @@ def _maybe_socket(environ: Environ) -> Any:
         if environ.get(key) is not None:
             return environ[key]
     if "eventlet.input" in environ:
-        return environ["eventlet.input"].get_socket()
+        get_socket = getattr(environ["eventlet.input"], "get_socket", None)
+        return get_socket and get_socket()
     if "waitress.client_disconnected" in environ:
         channel = getattr(environ["waitress.client_disconnected"], "__self__", None)
         # With a lookahead its main thread reads from the socket while the app runs.
@@ -176,7 +178,7 @@ def carry(connection: Connection, ours: socket.socket, alive: Callable[[], bool]
     if isinstance(sock, Descriptor):
         sock = socket.socket(fileno=os.dup(sock.fileno()))
     try:
-        sock.settimeout(0)
+        sock.setblocking(False)  # settimeout(0) is not the same to eventlet's TLS
         ours.setblocking(False)
         _set_no_delay(sock)
         inward, outward = _Way(sock, ours), _Way(ours, sock)

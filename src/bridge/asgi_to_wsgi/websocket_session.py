@@ -11,7 +11,7 @@ import anyio.abc
 from wsproto.extensions import Extension, PerMessageDeflate
 from wsproto.handshake import server_extensions_handshake
 
-from bridge.asgi_to_wsgi.http import _is_of_disconnect
+from bridge.asgi_to_wsgi.http import is_of_disconnect
 from bridge.asgi_to_wsgi.loop import LoopThread
 from bridge.asgi_to_wsgi.websocket import WebSocketOptions
 from bridge.asgi_to_wsgi.websocket_connection import Change, WebSocketConnection
@@ -120,7 +120,7 @@ class WebSocketSession:
 
     async def _finish(self, error: Exception | None) -> None:
         """Close what the app left open, and wait for the connection's end."""
-        if error is not None and not _is_of_disconnect(error):
+        if error is not None and not is_of_disconnect(error):
             _logger.error("the ASGI app raised in a WebSocket", exc_info=error)
         connection = await self._opened()
         if connection is not None:
