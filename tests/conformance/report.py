@@ -89,23 +89,32 @@ ADAPTERS = (
 )
 
 
-def run_suite(adapter: Adapter) -> dict[str, Any]:
-    """Return what became of each test."""
+def run_suite(adapter: Adapter) -> Iterator[dict[str, Any]]:
+    """Yield what became of each test."""
+    names = {**OURS, **adapter.names}  # as some tests have one direction behind the other
+    for direction in adapter.names:
+        for path in sorted((FOLDER / direction).glob("test_*.py")):
+            yield from _run_file(path, names, adapter)
+
+
+def _run_file(path: Path, names: Mapping[str, str], adapter: Adapter) -> Iterable[dict[str, Any]]:
+    """Run the tests of a file in a process of their own: an adapter may leave threads and loops behind."""
     with tempfile.TemporaryDirectory() as folder:
         results, log = Path(folder) / "results.json", Path(folder) / "log"
-        names = {**OURS, **adapter.names}  # as some tests have one direction behind the other
         command = [
-            *(sys.executable, "-m", "pytest", *(str(FOLDER / direction) for direction in adapter.names)),
-            *("-q", "-p", "no:cacheprovider"),
+            *(sys.executable, "-m", "pytest", str(path), "-q", "--tb=short", "-p", "no:cacheprovider"),
             *("--wsgi-to-asgi", names["wsgi_to_asgi"], "--asgi-to-wsgi", names["asgi_to_wsgi"]),
             *("--backends", adapter.backends, "--conformance-results", str(results)),
         ]
         with log.open("wb") as output:
             ended = subprocess.run(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, check=False)
         if ended.returncode not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or not results.exists():
-            sys.exit(f"the run on {adapter.title} did not come to its end:\n{log.read_text(errors='replace')[-4000:]}")
-        tests: dict[str, Any] = json.loads(results.read_text(encoding="utf-8"))["tests"]
-        return tests
+            text = log.read_text(encoding="utf-8", errors="replace")
+            sys.exit(
+                f"{path.name} on {adapter.title} ended with {ended.returncode}:\n{text[:2000]}\n...\n{text[-4000:]}"
+            )
+        tests: dict[str, dict[str, Any]] = json.loads(results.read_text(encoding="utf-8"))["tests"]
+        return tests.values()
 
 
 def verdicts_from_tests(tests: Iterable[Mapping[str, Any]]) -> Verdicts:
@@ -188,7 +197,7 @@ def main() -> None:
     verdicts: dict[Adapter, Verdicts | None] = {}
     for adapter in ADAPTERS:
         print(adapter.title, flush=True)
-        verdicts[adapter] = verdicts_from_tests(run_suite(adapter).values()) if adapter.maybe_version else None
+        verdicts[adapter] = verdicts_from_tests(run_suite(adapter)) if adapter.maybe_version else None
     target = ROOT / "docs" / "conformance.md"
     target.parent.mkdir(exist_ok=True)
     target.write_text(page(clauses, verdicts), encoding="utf-8")

@@ -968,24 +968,24 @@ def script(code: str, *, env: dict[str, str] | None = None, timeout: float = 5) 
         [sys.executable, "-c", code],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **(env or {})},
+        bufsize=0,  # or communicate() would miss what was read ahead
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
     ) as process:
         assert process.stdout is not None
-        lines: list[str] = []
+        lines: list[bytes] = []
         left = time.monotonic()
         try:
             for line in process.stdout:
                 lines.append(line)
                 left = time.monotonic()
-                if line == "leaving\n":
+                if line == b"leaving\n":
                     break
             rest, errors = process.communicate(timeout=timeout)
         finally:
             process.kill()
-        return "".join(lines) + rest, errors, time.monotonic() - left
+        return (b"".join(lines) + rest).decode(), errors.decode(), time.monotonic() - left
 
 
 IN_FLIGHT = """

@@ -910,12 +910,17 @@ async def test_a_body_left_unread_for_long_goes_to_disk(monkeypatch: pytest.Monk
     assert results == [False, 4_000_000, True]
 
 
-async def test_a_disk_that_is_full_is_no_client_that_left(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("at", ["put", "__init__"])
+async def test_a_disk_that_is_full_is_no_client_that_left(monkeypatch: pytest.MonkeyPatch, at: str) -> None:
     """An OSError of our own, from where unread bodies go, reaches the server."""
 
     class FullDisk(Spool):
-        def put(self, block: bytes) -> None:
-            raise OSError(errno.ENOSPC, "No space left on device")
+        pass
+
+    def fail(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    setattr(FullDisk, at, fail)
 
     monkeypatch.setattr(bridge.wsgi_to_asgi.body, "_PATIENCE", 0.02)
     monkeypatch.setattr(bridge.wsgi_to_asgi.body, "Spool", FullDisk)

@@ -45,7 +45,12 @@ class AsyncioTasks:
         await self.drain(UNWIND_TIMEOUT)
 
     def spawn(self, job: Job) -> None:
-        task = self._loop.create_task(self._run(job), context=job.context)
+        run = self._run(job)
+        try:
+            task = self._loop.create_task(run, context=job.context)
+        except BaseException:
+            run.close()
+            raise
         if not task.done():  # an eager one may be
             self.running[job] = task
 

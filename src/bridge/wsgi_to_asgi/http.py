@@ -135,8 +135,11 @@ class HTTPExchange:
             self._body.close()
 
     async def fetch_body(self) -> None:
-        """Take one message from the server: a block of the body, or that the client has left."""
+        """Take one message from the server, once there is room: a block of the body, or that the client has left."""
         try:
+            await self._body.wait_for_room()
+            if self.gone or self.complete:
+                return
             try:
                 message = await self._receive()
             except OSError:
@@ -243,11 +246,8 @@ class HTTPExchange:
         go unnoticed. So after a while the rest goes to disk.
         """
         ended = False
-        while not ended:  # beyond that, the client has left, or the server goes on about a body that has ended
-            await self._body.wait_for_room()
-            if self.gone or self.complete:
-                return
-            ended = self._body.ended
+        while not (ended or self.gone or self.complete):
+            ended = self._body.ended  # what comes behind that is a client that left, or a server's slip
             await self.fetch_body()
 
     def _set_complete(self) -> None:
