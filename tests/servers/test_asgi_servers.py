@@ -393,6 +393,7 @@ def test_error_behind_the_first_byte_cuts_the_connection(kind: Kind, server: Ser
             response.read()
 
 
+@pytest.mark.slow
 def test_daphne_leaves_a_failed_stream_open() -> None:
     """daphne does not end the response of any ASGI app that raised in mid-stream."""
     pytest.importorskip("daphne")
@@ -541,6 +542,7 @@ def test_app_can_wait_for_its_client_to_leave(
         wait_for_note(server, request_id, "disconnected is True", timeout=AT_ONCE)
 
 
+@pytest.mark.slow
 def test_app_can_wait_though_the_request_body_was_never_read(server: Server, request_id: str) -> None:
     """`bridge.disconnected` is set behind a large body that the app left alone, too."""
     with Client(server) as client:
@@ -650,6 +652,7 @@ def test_async_views_run_on_the_loop_of_the_server(kind: Kind, server: Server, f
 # --- The process ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_threads_and_files_do_not_pile_up(kind: Kind, server: Server) -> None:
     """A thousand requests, abandoned ones among them, leave no thread and no open file behind."""
     process = Path("/proc", server.client.get("/process").text)
@@ -780,6 +783,7 @@ def test_http_2(request_id: str) -> None:
         assert (b"link", b"</style.css>; rel=preload") in hints
 
 
+@pytest.mark.slow
 def test_app_may_take_its_time_over_a_body() -> None:
     """A body waits while the app sends, and does not read on for some seconds."""
     with serving([*KINDS["uvicorn-h11-asyncio"].command, APP]) as server:
@@ -803,6 +807,7 @@ def test_asyncio_finds_nothing_to_say_in_debug_mode(request_id: str) -> None:
         assert said == {f"{request_id} called", f"{request_id} closed, disconnected is True"}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_gibibytes_pass_through_in_little_memory(request_id: str) -> None:
     """1 GiB up, 1 GiB down and 1 GiB that the app does not read take less than 32 MiB of memory."""

@@ -306,6 +306,7 @@ def test_clients_are_told_that_the_server_stops(host: Host, note_id: str) -> Non
             wait_for_note(server, note_id, "closed")
 
 
+@pytest.mark.slow
 def test_a_server_with_a_stubborn_app_stops(host: Host) -> None:
     """A thread that looks at nothing does not hold the exit for ever."""
     with running(host) as server, open_websocket(server, "/stubborn"):

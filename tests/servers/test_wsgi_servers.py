@@ -985,7 +985,7 @@ def script(code: str, *, env: dict[str, str] | None = None, timeout: float = 5) 
             rest, errors = process.communicate(timeout=timeout)
         finally:
             process.kill()
-        return (b"".join(lines) + rest).decode(), errors.decode(), time.monotonic() - left
+        return (b"".join(lines) + rest).decode().replace("\r\n", "\n"), errors.decode(), time.monotonic() - left
 
 
 IN_FLIGHT = """
@@ -1208,6 +1208,7 @@ def memory_peak(pid: int) -> int:
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_body(gthread: Server) -> None:
     """1 GiB up and 1 GiB down go through in a few blocks."""
     pid = pid_of(gthread)
@@ -1228,6 +1229,7 @@ def test_memory_does_not_grow_with_the_body(gthread: Server) -> None:
     assert memory_peak(pid) - before < 32 << 20
 
 
+@pytest.mark.slow
 def test_nothing_is_left_behind(gthread: Server) -> None:
     """After 1,000 requests of all kinds, many of them given up, the worker has the threads and files it had."""
     pid = pid_of(gthread)
