@@ -665,6 +665,21 @@ async def test_disconnected_ends_its_wait_with_the_request() -> None:
     assert told == [False, False]
 
 
+async def test_a_small_response_costs_no_second_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the response ends with its first block there is nothing to watch, and a task group costs as much again."""
+
+    def refuse() -> None:
+        raise AssertionError("made a task group")
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        start_response(OK, [])
+        return [b"hello"]
+
+    adapter = app_of(app)
+    monkeypatch.setattr(anyio, "create_task_group", refuse)
+    assert (await request(adapter)).body == b"hello"
+
+
 async def test_a_request_that_does_not_ask_is_not_watched() -> None:
     """A response that ends with its first block has the server asked for one message, and no more."""
     server = await request(answers(b"hello", headers=[("Content-Length", "5")]))

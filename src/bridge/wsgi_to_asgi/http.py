@@ -193,7 +193,7 @@ class HTTPExchange:
                         return False
                 elif not self.gone:
                     await self._transmit(item)
-                    if not watched and self._streaming and outbox and isinstance(outbox[0], bytes):
+                    if not watched and self._streaming and isinstance(item, bytes) and outbox:
                         return False  # an app that is always ahead would keep us here
             if not watched and not self.gone and self._streaming:
                 return False
