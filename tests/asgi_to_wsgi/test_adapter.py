@@ -250,6 +250,16 @@ def test_a_call_that_a_signal_interrupts_does_not_silence_the_next() -> None:
     assert calls == [1, 2]
 
 
+def test_a_finalizer_that_runs_late_finds_the_loop_ended() -> None:
+    """In a cycle the queue's finalizer may run before that of a response, which then tells of its end."""
+    loop = asyncio.SelectorEventLoop()
+    queue = loop_module.CallQueue(Loop(loop.call_soon_threadsafe, anyio.Event, loop))
+    loop.close()
+    queue.__del__()
+    with pytest.raises(RuntimeError):
+        queue.call_soon(print)
+
+
 def test_a_request_whose_task_cannot_be_made_fails_alone() -> None:
     """What the app's task factory raises goes to the request that it was called for; those behind it are served."""
     entered, proceed = threading.Event(), threading.Event()

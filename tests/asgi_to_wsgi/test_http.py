@@ -5,6 +5,7 @@ import io
 import logging
 import threading
 import time
+import types
 import weakref
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
@@ -16,6 +17,7 @@ import anyio.lowlevel
 import pytest
 
 from bridge import AppProtocolError, ASGIToWSGI, ClientDisconnected
+from bridge.asgi_to_wsgi import body as body_module
 from bridge.asgi_to_wsgi import call as call_module
 from bridge.asgi_to_wsgi import http as http_module
 from bridge.runtime import running_loop
@@ -555,10 +557,10 @@ def test_start_response_that_raises_reaches_the_server_and_the_app(adapt: Adapt)
 # --- Backpressure -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("size", "most"), [(1024 * 1024, 2), (16 * 1024, 6), (100, 700)])
+@pytest.mark.parametrize(("size", "most"), [(1024 * 1024, 2), (16 * 1024, 18), (100, 2700)])
 def test_a_server_that_does_not_read_stops_the_app(adapt: Adapt, size: int, most: int) -> None:
-    """No more than 64 KiB and a block wait for a server that does not ask."""
-    count = 20 if size > 100_000 else 2000
+    """No more than 256 KiB and a block wait for a server that does not ask."""
+    count = 4 * most + 12
     app = Recorder(start(), *[body(b"x" * size, True)] * count, body())
     server = WSGIServer(adapt(app))
 
@@ -582,13 +584,13 @@ async def test_a_send_that_finds_room_does_not_forget_one_that_waits() -> None:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         async def wait_for_room() -> None:
-            await send(body(bytes(70_000), True))
+            await send(body(bytes(300_000), True))
 
         await send(start())
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wait_for_room)
             await anyio.wait_all_tasks_blocked()
-            exchange.taken += 70_000
+            exchange.taken += 300_000
             await send(body(b"ping", True))
             if exchange.full:
                 exchange.make_room()
@@ -597,7 +599,7 @@ async def test_a_send_that_finds_room_does_not_forget_one_that_waits() -> None:
     exchange = http_module.HTTPExchange(app, running_loop(), {"method": "GET", "extensions": {}})
     with anyio.fail_after(2):
         await exchange.run()
-    assert list(exchange.outbox) == [bytes(70_000), b"ping", b"", None]
+    assert list(exchange.outbox) == [bytes(300_000), b"ping", b"", None]
 
 
 # --- The request body ---------------------------------------------------------------------------
@@ -643,7 +645,7 @@ def reads(results: list[Any], seen: list[Scope] | None = None) -> ASGIApp:
     return app
 
 
-@pytest.mark.parametrize("size", [0, 1, 1000, 64 * 1024, 64 * 1024 + 1, 300_000])
+@pytest.mark.parametrize("size", [0, 1, 1000, 64 * 1024, 64 * 1024 + 1, 300_000, 2_000_000])
 def test_a_body_is_read_to_its_length_and_not_beyond(adapt: Adapt, size: int) -> None:
     """The messages make up the body, the last one and no other says so, and each is bounded."""
     results: list[Any] = []
@@ -652,8 +654,26 @@ def test_a_body_is_read_to_its_length_and_not_beyond(adapt: Adapt, size: int) ->
     server = respond(adapt(reads(results)), environ)
     assert server.body == b"%d" % size
     assert [message["more_body"] for message in results] == [True] * (len(results) - 1) + [False]
-    assert max(len(message["body"]) for message in results) <= 64 * 1024
+    assert max(len(message["body"]) for message in results) <= 512 * 1024
     assert stream.threads <= server.threads
+
+
+def test_blocks_grow_while_they_come_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block costs a hop; but where a client is slow, the app gets what has come, and soon."""
+    now = 0.0
+
+    class Slow(Input):
+        def read(self, size: int) -> bytes:
+            nonlocal now
+            now += 0.01 if len(self.reads) == 5 else 0.001
+            return super().read(size)
+
+    monkeypatch.setattr(body_module, "time", types.SimpleNamespace(monotonic=lambda: now))
+    stream = Slow(bytes(4 * 1024 * 1024))
+    request_body = body_module.RequestBody({"CONTENT_LENGTH": str(4 * 1024 * 1024), "wsgi.input": stream})
+    while request_body.read()[1]:
+        pass
+    assert [size // 1024 for size in stream.reads[:8]] == [64, 128, 256, 512, 512, 512, 64, 128]
 
 
 @pytest.mark.parametrize("length", [None, ""])

@@ -125,10 +125,9 @@ class Upload(io.RawIOBase):
         self._left = size
 
     def read(self, size: int = -1, /) -> bytes:
-        block = apps.BLOCK if size >= len(apps.BLOCK) else apps.BLOCK[:size]
-        block = block[: self._left]
-        self._left -= len(block)
-        return block
+        size = self._left if size < 0 else min(size, self._left)
+        self._left -= size
+        return bytes(size)
 
 
 def request_wsgi(app: Any, blocks: int = 1) -> None:

@@ -1,5 +1,6 @@
 """The request body of a WSGI server, read for the app on the loop."""
 
+import time
 from typing import Any
 
 from bridge.errors import ClientDisconnected
@@ -7,6 +8,9 @@ from bridge.types import Environ
 
 # How much of a body is read at once: the high-water mark of asyncio's transports and of uvicorn.
 _BLOCK_SIZE = 64 * 1024
+# That doubles up to this while blocks take no longer than so many seconds: each costs a hop.
+_LARGEST_BLOCK = 512 * 1024
+_WITHOUT_WAITING = 0.002
 
 
 class RequestBody:
@@ -19,6 +23,7 @@ class RequestBody:
 
     def __init__(self, environ: Environ) -> None:
         self.remaining: int | None = None
+        self._block_size = _BLOCK_SIZE
         self._environ = environ
         self._input: Any = environ.get("wsgi.input")
         if environ.get("CONTENT_LENGTH"):
@@ -52,7 +57,11 @@ class RequestBody:
         Raises ClientDisconnected where the client left, and what the server raises.
         """
         remaining = self.remaining
-        block: bytes = self._input.read(_BLOCK_SIZE if remaining is None else min(_BLOCK_SIZE, remaining))
+        size = self._block_size
+        start = time.monotonic()
+        block: bytes = self._input.read(size if remaining is None else min(size, remaining))
+        at_once = time.monotonic() - start < _WITHOUT_WAITING
+        self._block_size = min(2 * size, _LARGEST_BLOCK) if at_once else _BLOCK_SIZE
         if remaining is None:
             return bytes(block), bool(block)
         if not block:

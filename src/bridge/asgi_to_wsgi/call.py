@@ -16,6 +16,11 @@ from bridge.types import Environ, Headers, StartResponse
 # How often a WSGI thread that waits looks whether its client is still there, in seconds.
 _CLIENT_CHECK = 1.0
 
+# How much of a body may be on the way; the app is woken when half of it has left.
+LIMIT = 256 * 1024
+# A block below this is worth copying, to save the server a turn.
+_SMALL_BLOCK = 16 * 1024
+
 # Blocks of body, or a file in their place; early hints; what the app raised; None is the end.
 Item: TypeAlias = bytes | File | Headers | BaseException | None
 
@@ -29,6 +34,7 @@ class Exchange(Protocol):
     response: ResponseFromASGI
     wanted: int
     full: bool
+    produced: int
     taken: int
     left: bool
 
@@ -125,16 +131,16 @@ class WSGICall:
                 self._sleep()
 
     def _take_blocks(self, block: bytes) -> bytes:
-        """Take `block`, and what waits behind it: they leave as one."""
+        """Take `block`; if it is small, with what waits behind it: they leave as one."""
         exchange = self._exchange
         outbox = exchange.outbox
-        if outbox and isinstance(outbox[0], bytes):
+        if len(block) < _SMALL_BLOCK and outbox and isinstance(outbox[0], bytes):
             blocks = [block]
             while outbox and isinstance(outbox[0], bytes):
                 blocks.append(outbox.popleft())  # type: ignore[arg-type]  # just looked at
             block = b"".join(blocks)
         exchange.taken += len(block)
-        if exchange.full:
+        if exchange.full and exchange.produced - exchange.taken <= LIMIT // 2:
             self._call_on_loop(exchange.make_room)
         return block
 

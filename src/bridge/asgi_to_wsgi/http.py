@@ -6,7 +6,6 @@ one side tells the other goes through a deque and a wake-up; no attribute is wri
 
 import contextvars
 import logging
-import math
 import os
 import time
 from collections import deque
@@ -17,7 +16,7 @@ import anyio
 import anyio.lowlevel
 
 from bridge.asgi_to_wsgi.body import RequestBody
-from bridge.asgi_to_wsgi.call import Item, WSGICall
+from bridge.asgi_to_wsgi.call import LIMIT, Item, WSGICall
 from bridge.asgi_to_wsgi.loop import LoopThread
 from bridge.asgi_to_wsgi.servers import decode_path
 from bridge.asgi_to_wsgi.streams import File
@@ -30,8 +29,6 @@ from bridge.types import ASGIApp, Environ, Message, StartResponse
 
 _logger = logging.getLogger("bridge")
 
-# How much of a body may be on the way: the high-water mark of asyncio's transports and of uvicorn.
-_LIMIT = 64 * 1024
 # How long an app may go on with the body of a response that has none (to HEAD, say), in seconds.
 _SURPLUS_TIME = 1.0
 
@@ -97,7 +94,7 @@ class HTTPExchange:
         self._ended_at = 0.0
         self._ended = False  # the client has all of it, though the app may have more to say
         self._gone = False
-        self._produced = 0  # bytes of the response body
+        self.produced = 0  # bytes of the response body
         self._delivered = 0
         self._body_ended = False
         self._waiters: list[Event] = []
@@ -147,11 +144,14 @@ class HTTPExchange:
             if not self._body_ended and self.wanted == self._delivered:
                 self.wanted += 1
                 self._wake_thread()
-            with anyio.move_on_after(_SURPLUS_TIME if self._ended else math.inf) as surplus:
+            if not self._ended:
                 await self._changed()
-            if surplus.cancelled_caught:  # the WSGI thread has gone, and will not tell
-                self._gone = True
-                self._wake_waiters()
+                continue
+            with anyio.move_on_after(_SURPLUS_TIME):
+                await self._changed()
+                continue
+            self._gone = True  # the WSGI thread has gone, and will not tell
+            self._wake_waiters()
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
@@ -191,7 +191,7 @@ class HTTPExchange:
             self.outbox.extend(items)
             self._wake_thread()
             if isinstance(items[0], bytes):
-                self._produced += len(items[0])
+                self.produced += len(items[0])
                 await self._await_room()
 
     async def _pass_surplus(self) -> None:
@@ -223,11 +223,11 @@ class HTTPExchange:
         return file
 
     async def _await_room(self) -> None:
-        while self._produced - self.taken > _LIMIT:
+        while self.produced - self.taken > LIMIT:
             if self._gone:
                 raise ClientDisconnected
             self.full = True  # before the second look, so that the thread either sees it or has taken
-            if self._produced - self.taken > _LIMIT:
+            if self.produced - self.taken > LIMIT:
                 await self._changed()
 
     async def _changed(self) -> None:

@@ -68,9 +68,11 @@ class CallQueue:
             function(*args)
 
     def __del__(self) -> None:
-        # Not before: a thread that is about to write would hit whatever had got the number.
-        if self._fd >= 0:
-            os.close(self._fd)
+        # Not before: a thread that is about to write would hit whatever had got the number. So would a
+        # finalizer that runs after this one, where both are parts of one cycle.
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 class LoopThread:

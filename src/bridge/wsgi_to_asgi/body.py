@@ -64,9 +64,14 @@ class RequestBody:
         self._arrived += len(block)
         self.ended = not message.get("more_body")
 
+    @property
+    def full(self) -> bool:
+        """Whether there is more unread than there should be."""
+        return not self.ended and self._spool is None and self._arrived - self._consumed >= _READ_AHEAD
+
     async def wait_for_room(self) -> None:
         """Wait while there is more unread than there should be; in the end, have the rest go to disk."""
-        while not self.ended and self._spool is None and self._arrived - self._consumed >= _READ_AHEAD:
+        while self.full:
             consumed = self._consumed
             self._read_on = self._event()
             with anyio.move_on_after(_PATIENCE) as patience:

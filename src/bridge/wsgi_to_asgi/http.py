@@ -32,6 +32,8 @@ _logger = logging.getLogger("bridge")
 
 # How often a sleeping worker thread looks whether its loop is still there, in seconds.
 _LOOP_CHECK = 5.0
+# A block of body below this is worth copying, to save the server a message.
+_SMALL_BLOCK = 16 * 1024
 
 
 async def serve_http(
@@ -137,7 +139,8 @@ class HTTPExchange:
     async def fetch_body(self) -> None:
         """Take one message from the server, once there is room: a block of the body, or that the client has left."""
         try:
-            await self._body.wait_for_room()
+            if self._body.full:
+                await self._body.wait_for_room()
             if self.gone or self.complete:
                 return
             try:
@@ -203,11 +206,11 @@ class HTTPExchange:
                 await self._event.wait()
 
     async def _transmit(self, item: Item) -> None:
-        """Send one message; blocks that wait together leave as one."""
+        """Send one message; small blocks that wait together leave as one."""
         outbox = self.outbox
         try:
             if isinstance(item, bytes):
-                if outbox and isinstance(outbox[0], bytes):
+                if len(item) < _SMALL_BLOCK and outbox and isinstance(outbox[0], bytes):
                     item = b"".join([item, *self._pop_blocks()])
                 self._streaming = not (outbox and outbox[0] is Mark.END)
                 if not self._streaming:
@@ -263,8 +266,8 @@ class HTTPExchange:
     def _wake_threads(self) -> None:
         _wake(self.sent_lock)
         _wake(self._body.lock)
-        with contextlib.suppress(IndexError):  # empty by now: a wait that runs out takes its own lock out
-            while True:
+        while self._waiting:
+            with contextlib.suppress(IndexError):  # empty by now: a wait that runs out takes its own lock out
                 self._waiting.popleft().release()
 
     def _look(self) -> None:
