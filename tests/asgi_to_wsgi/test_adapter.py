@@ -181,6 +181,20 @@ def test_an_adapter_that_is_dropped_ends_its_loop() -> None:
     wait_until(lambda: before.issuperset(threads()))
 
 
+def test_a_close_from_its_own_loop_is_refused() -> None:
+    """An app that closes its own adapter on the loop would wait for itself; it gets an error, and is served on."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/close":
+            adapter.close()
+        await hello(scope, receive, send)
+
+    with ASGIToWSGI(app, lifespan="off") as adapter:
+        with pytest.raises(BridgeError, match="its own"):
+            respond(adapter, http_environ("GET", "/close"))
+        assert respond(adapter).body == b"hello"
+
+
 def test_a_call_from_its_own_loop_is_refused(adapt: Adapt) -> None:
     """An app that calls its own adapter without a thread would wait for itself; it gets an error."""
 

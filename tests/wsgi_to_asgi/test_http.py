@@ -561,6 +561,40 @@ async def test_a_cancelled_request_frees_its_thread() -> None:
     assert (await request(WSGIToASGI(Blocks([b"x"]).app))).body == b"x"
 
 
+@pytest.mark.parametrize("early", [True, False])
+async def test_what_an_app_raises_beside_a_cancellation_is_logged(
+    caplog: pytest.LogCaptureFixture, early: bool
+) -> None:
+    """Nobody is there to raise it to; an app that was only told that its client left has nothing to report."""
+    entered, proceed, raised = threading.Event(), threading.Event(), threading.Event()
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        entered.set()
+        assert proceed.wait(5)
+        try:
+            if environ["PATH_INFO"] == "/told":
+                raise ClientDisconnected
+            raise ZeroDivisionError("unseen")
+        finally:
+            raised.set()
+
+    for path in ("/told", "/"):
+        for event in (entered, proceed, raised):
+            event.clear()
+        server = ASGIServer(app_of(app, workers=1), http_scope(path=path))
+        async with server.running_cancellable() as cancel:
+            assert await anyio.to_thread.run_sync(entered.wait, 5)
+            if early:
+                proceed.set()
+                assert raised.wait(5)  # with the loop, which does not hear of it
+            cancel()
+        proceed.set()
+        assert await anyio.to_thread.run_sync(raised.wait, 5)
+    await eventually(lambda: "raised after its request was cancelled" in caplog.text)
+    assert caplog.text.count("raised after") == 1
+    assert "ZeroDivisionError: unseen" in caplog.text
+
+
 async def test_a_client_that_leaves_before_the_first_message_costs_no_thread() -> None:
     """http.disconnect in place of a request: the app does not run."""
     calls: list[Environ] = []

@@ -43,7 +43,8 @@ class ASGIToWSGI:
 
     The loop and the lifespan start in each process with its first request, or at `start()`, so an
     adapter may be made before a server forks. They end with `close()` (the adapter is a context
-    manager too), or at the interpreter's exit. Any thread may call the adapter and its methods.
+    manager too), or at the interpreter's exit. Any thread but the loop's may call the adapter and
+    its methods.
 
     `scope["wsgi_environ"]` is the environ. Raises TypeError if `app` is not callable, or is a WSGI
     app. What the app raises reaches the server; AppProtocolError says that it broke the ASGI spec,
@@ -101,6 +102,7 @@ class ASGIToWSGI:
         """Let what runs end, shut the app down, and end the loop; wait for it. Idempotent.
 
         Takes up to twice `shutdown_timeout` and a second or two. Later requests get AdapterClosed.
+        Raises BridgeError when the app calls it on its event loop.
         """
         self._private_loop.get().close(self._shutdown_timeout)
 

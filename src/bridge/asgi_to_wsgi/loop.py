@@ -151,10 +151,14 @@ class LoopThread:
         except RuntimeError:
             pass  # the other was faster
 
-    def submit(self, job: Job) -> None:
-        """Have `job` run on the loop; if that has ended, fail it. Raises BridgeError on the loop's own thread."""
+    def check_thread(self) -> None:
+        """Raise BridgeError on the loop's own thread, which is not to wait for itself."""
         if threading.get_ident() == self._thread.ident:
             raise BridgeError("the ASGI app called its own adapter on its event loop, which would wait for itself")
+
+    def submit(self, job: Job) -> None:
+        """Have `job` run on the loop; if that has ended, fail it. Raises as `check_thread`."""
+        self.check_thread()
         self._jobs.append(job)
         try:
             self.loop.call_soon(self._spawn_jobs)

@@ -77,7 +77,9 @@ class PrivateLoop:
             self.stop(_EXIT_GRACE)
 
     def close(self, grace: float) -> None:
-        """End the loop, and wait for that."""
+        """End the loop, and wait for that. Raises BridgeError on the loop's own thread."""
+        if (current := self._current) is not None:
+            current.check_thread()
         if (loop_thread := self.stop(grace)) is not None:
             loop_thread.join()
 

@@ -2,6 +2,7 @@
 
 import contextvars
 import enum
+import logging
 import threading
 from collections import deque
 from collections.abc import Iterable
@@ -13,6 +14,8 @@ from bridge.sansio.response import ResponseFromWSGI, check_chunk, check_iterable
 from bridge.types import Environ, ExcInfo, Headers, Message, Scope, Write, WSGIApp
 from bridge.wsgi_to_asgi.runner import lend_loop_to_asgiref
 from bridge.wsgi_to_asgi.streams import FileWrapper, spooled_input
+
+_logger = logging.getLogger("bridge")
 
 # How much of a body may be on the way: more wake-ups with less, and no fewer with more.
 _LIMIT = 256 * 1024
@@ -69,6 +72,8 @@ class WSGICall:
                 context.run(self._call, app, environ, buffer_body)
         except BaseException as error:
             self.error = error
+        if connection.finished:
+            self.log_error()
         self._outbox.append(Mark.FINISHED)
         connection.tell()
 
@@ -76,6 +81,12 @@ class WSGICall:
         """Return what the app raised, once: it refers to this call by its traceback."""
         error, self.error = self.error, None
         return error
+
+    def log_error(self) -> None:
+        """Log what the app has raised, as its request was cancelled and nobody will raise it; in any thread."""
+        error = self.take_error()
+        if error is not None and not isinstance(error, ClientDisconnected):
+            _logger.error("the WSGI app raised after its request was cancelled", exc_info=error)
 
     def send_early_hints(self, headers: Headers) -> None:
         """`wsgi.early_hints`, as gunicorn has it: send the Link headers ahead of the response."""

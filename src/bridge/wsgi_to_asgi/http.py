@@ -67,7 +67,11 @@ async def serve_http(
     if "http.response.early_hint" in (scope.get("extensions") or ()):
         environ["wsgi.early_hints"] = call.send_early_hints
     context = contextvars.copy_context()
-    await exchange.serve(workers, lambda: call.run(context, app, environ, buffer_body))
+    try:
+        await exchange.serve(workers, lambda: call.run(context, app, environ, buffer_body))
+    except BaseException:
+        call.log_error()
+        raise
     exchange.raise_outcome(call.take_error())
 
 
