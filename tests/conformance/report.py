@@ -4,6 +4,7 @@ It writes `docs/conformance.md`, and the totals between the markers in the READM
 """
 
 import importlib.metadata
+import itertools
 import json
 import platform
 import re
@@ -29,6 +30,7 @@ TITLES = {
 # What may have become of a clause, and how the tables show it.
 MARKS = {"kept": "✓", "broken": "✗", "hung": "hangs", "not offered": "-", "untested": ""}
 _WORST_FIRST = ("hung", "broken", "kept", "not offered")
+_FAILURES = {"hung", "broken"}
 # By the fakes' own exception, by `in_thread`, or of a process.
 _OF_A_HANG = re.compile(r"\bHang: | hangs$|^subprocess\.TimeoutExpired: ")
 _TOTALS = re.compile(r"(?<=<!-- conformance totals -->\n).*?(?=<!-- end -->)", re.DOTALL)
@@ -39,7 +41,8 @@ _INTRODUCTION = f"""\
 What became of each rule of PEP 3333, ASGI and the RFCs they lean on, in each adapter, as
 `python -m tests.conformance.report` found it by running [the suite](../tests/conformance/README.md). A clause is kept
 (✓) if all its tests pass on all backends, broken (✗) if one fails, and it hangs if one waits for what does not come.
-What is optional, and an adapter does without, is not offered (-). Where there is no mark, there is no test.
+Where a test of several clauses fails, those count that tests of fewer have found broken. What is optional, and an
+adapter does without, is not offered (-). Where there is no mark, there is no test.
 
 On Python {platform.python_version()}; `WSGIToASGI` is run on asyncio and trio, all others on asyncio.
 """
@@ -118,12 +121,28 @@ def _run_file(path: Path, names: Mapping[str, str], adapter: Adapter) -> Iterabl
 
 
 def verdicts_from_tests(tests: Iterable[Mapping[str, Any]]) -> Verdicts:
-    """Return what became of each clause that was tested: the worst of what became of its tests."""
-    outcomes = defaultdict(set)
-    for test in tests:
-        for name in test["clauses"]:
-            outcomes[test["direction"], name].add(_outcome(test))
+    """Return what became of each clause that was tested: the worst of what became of its tests.
+
+    Where a test of several clauses fails, and tests of fewer have found some of them broken, it is these that it
+    failed for: the others are not to blame, if anything else speaks for them.
+    """
+    outcomes: dict[tuple[str, str], set[str]] = defaultdict(set)
+    spared: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for _, group in itertools.groupby(sorted(tests, key=_width), key=_width):
+        broken = {key for key, found in outcomes.items() if found & _FAILURES}
+        for test in group:
+            keys, outcome = {(test["direction"], name) for name in test["clauses"]}, _outcome(test)
+            blamed = keys & broken if outcome in _FAILURES else keys
+            for key in keys:
+                (outcomes if key in blamed or not blamed else spared)[key].add(outcome)
+    for key, found in spared.items():
+        if "kept" not in outcomes[key]:
+            outcomes[key] |= found
     return {key: next(outcome for outcome in _WORST_FIRST if outcome in found) for key, found in outcomes.items()}
+
+
+def _width(test: Mapping[str, Any]) -> int:
+    return len(set(test["clauses"]))
 
 
 def _outcome(test: Mapping[str, Any]) -> str:

@@ -68,6 +68,35 @@ def test_a_test_counts_for_each_of_its_clauses_in_its_direction() -> None:
     }
 
 
+def test_a_failure_is_put_down_to_what_is_known_to_be_broken() -> None:
+    """A test of several clauses fails for those that tests of fewer fail for, and else for all of them."""
+    tests = [
+        result("failed", "P3333-001"),
+        result("failed", "P3333-001", "P3333-002", failure="tests.conformance.exchange.Hang: waited"),
+        result("passed", "P3333-002"),
+        result("failed", "P3333-001", "P3333-003"),
+        result("skipped", "P3333-003"),
+        result("failed", "P3333-004", "P3333-005"),
+        result("failed", "P3333-005", "P3333-006"),
+        result("failed", "P3333-004", "P3333-006", "P3333-007"),
+        result("passed", "P3333-007"),
+        result("failed", "P3333-001", "P3333-008", direction="asgi_to_wsgi"),
+        result("passed", "P3333-001", "P3333-008", direction="asgi_to_wsgi"),
+    ]
+    for order in (tests, tests[::-1]):
+        verdicts = verdicts_from_tests(order)
+        assert {name: verdict for (direction, name), verdict in verdicts.items() if direction == "wsgi_to_asgi"} == {
+            "P3333-001": "hung",
+            "P3333-002": "kept",  # the wider test hung for the first, says the narrower one
+            "P3333-003": "broken",  # as nothing speaks for it
+            "P3333-004": "broken",
+            "P3333-005": "broken",
+            "P3333-006": "broken",
+            "P3333-007": "kept",
+        }
+        assert verdicts["asgi_to_wsgi", "P3333-008"] == "broken"
+
+
 def test_totals_count_the_clauses_that_bind_a_direction() -> None:
     """Each of them is in one column; an adapter that is not installed is named as such."""
     clauses = [clause("P3333-001"), clause("P3333-002", roles=("A-gw",)), clause("P3333-003")]
