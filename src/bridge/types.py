@@ -1,4 +1,4 @@
-"""Names for what the specs name. They are typeshed's and Starlette's types, so that any app fits."""
+"""Names for what the specs name. They are typeshed's and Starlette's types, and wide enough that any app fits."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from types import TracebackType
@@ -11,7 +11,8 @@ Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
-ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+# Quart, Litestar and Falcon have types of their own for scopes and messages; what all apps share is the shape.
+ASGIApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 RawHeaders: TypeAlias = list[tuple[bytes, bytes]]
 
 # WSGI (PEP 3333)

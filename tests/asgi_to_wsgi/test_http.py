@@ -24,6 +24,7 @@ from bridge.runtime import running_loop
 from bridge.types import ASGIApp, Message, Receive, Scope, Send
 from tests.fakes import WSGIServer, http_environ, in_thread, respond
 from tests.processes import wait_until
+from tests.references import is_freed
 
 Adapt = Callable[..., ASGIToWSGI]
 
@@ -179,6 +180,25 @@ def test_a_response_without_a_body_has_none(adapt: Adapt, method: str, status: i
     app = answers(start(status, (b"content-length", b"1234")), body(b"abc", True), body(b"def"))
     server = respond(adapt(app), http_environ(method))
     assert (server.headers, server.body) == ([("content-length", "1234")], b"")
+
+
+@pytest.mark.parametrize(
+    ("blocks", "headers", "length"),
+    [
+        ([b"hello"], [], "5"),
+        ([b"hello"], [(b"content-length", b"5")], "5"),
+        ([b""], [], None),  # for all we know GET has a body
+        ([b"hel", b"lo"], [], None),
+    ],
+)
+def test_a_response_to_head_tells_the_length_of_what_it_leaves_out(
+    adapt: Adapt, blocks: list[bytes], headers: Any, length: str | None
+) -> None:
+    """Of an empty body without a length, wsgiref and gevent would say that it has none."""
+    messages = [body(block, more) for block, more in zip(blocks, [*[True] * (len(blocks) - 1), False], strict=True)]
+    server = respond(adapt(answers(start(200, *headers), *messages)), http_environ("HEAD"))
+    assert server.body == b""
+    assert [value for name, value in server.headers if name.lower() == "content-length"] == ([length] if length else [])
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
@@ -1017,7 +1037,7 @@ def test_nothing_of_a_request_is_left(adapt: Adapt) -> None:
     gc.disable()
     try:
         respond(adapter)
-        wait_until(lambda: references[0]() is None)  # the loop is about to drop its task
+        wait_until(lambda: is_freed(references[0]))  # the loop is about to drop its task
     finally:
         gc.enable()
 

@@ -1,6 +1,10 @@
 """Which servers a run takes: a core of them, or all by `--all-servers`."""
 
+from typing import Any
+
 import pytest
+
+from tests.servers.checks import checks_of
 
 # Each way to run an app that differs in kind: two loops, a fork before and after the adapter is made, one big buffer.
 CORE = (
@@ -11,6 +15,14 @@ CORE = (
     "gunicorn-gthread-preload",
     "waitress",
 )
+# The frameworks' apps on them: as they are and mounted, in each direction.
+CORE_PAIRS = (
+    ("flask", "hypercorn-trio"),
+    ("flask-in-fastapi", "uvicorn-httptools-uvloop"),
+    ("fastapi", "gunicorn-gthread-preload"),
+    ("fastapi", "waitress"),
+    ("fastapi-in-flask", "gunicorn-gthread"),
+)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -20,17 +32,28 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests whose `kind` of server is not in the core."""
+    """Leave out the tests whose server, or whose framework on it, is not in the core."""
+    items[:] = [item for item in items if not isinstance(item, pytest.Function) or _makes_sense(item)]
     if config.getoption("--all-servers"):
         return
-    left_out = [
-        item
-        for item in items
-        if isinstance(item, pytest.Function)
-        and hasattr(item, "callspec")
-        and (kind := item.callspec.params.get("kind")) is not None
-        and getattr(kind, "name", kind) not in CORE
-    ]
+    left_out = [item for item in items if isinstance(item, pytest.Function) and not _in_core(_params(item))]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
+
+
+def _params(item: pytest.Function) -> dict[str, Any]:
+    return item.callspec.params if hasattr(item, "callspec") else {}
+
+
+def _makes_sense(item: pytest.Function) -> bool:
+    """Return whether the framework has what is checked."""
+    params = _params(item)
+    return "served" not in params or params["check"] in checks_of(params["served"][0])
+
+
+def _in_core(params: dict[str, Any]) -> bool:
+    if "served" in params:
+        return params["served"] in CORE_PAIRS
+    kind = params.get("kind")
+    return kind is None or getattr(kind, "name", kind) in CORE

@@ -3,7 +3,6 @@
 import contextlib
 import gzip
 import http.client
-import importlib.util
 import io
 import itertools
 import json
@@ -15,13 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 from urllib.parse import quote
 
 import httpx
 import pytest
 
 from tests.processes import Server, serving, wait_until
+from tests.servers.asgi_servers import KINDS, Kind, maybe_missing, running
 from tests.servers.wsgi_apps import MIB, READS
 
 APP = "tests.servers.wsgi_apps:app"
@@ -29,68 +29,19 @@ APP = "tests.servers.wsgi_apps:app"
 AT_ONCE = 3.0
 
 
-class Kind(NamedTuple):
-    """A server and how it is run; `optional` is the module without which it is skipped."""
-
-    name: str
-    command: list[str]
-    optional: str | None
-    root_path: str  # the option for it
-    grace: list[str]  # the options that have it wait for requests at shutdown as shortly as it can, a second at most
-
-
-def _uvicorn(http: str, loop: str) -> Kind:
-    command = [
-        "{python}",
-        "-m",
-        "uvicorn",
-        "--http",
-        http,
-        "--loop",
-        loop,
-        "--port",
-        "{port}",
-        "--log-level",
-        "warning",
-    ]
-    return Kind(f"uvicorn-{http}-{loop}", command, None, "--root-path", ["--timeout-graceful-shutdown", "0"])
-
-
-def _hypercorn(loop: str, optional: str | None = None) -> Kind:
-    command = ["{python}", "-m", "hypercorn", "-k", loop, "-b", "127.0.0.1:{port}"]
-    return Kind(f"hypercorn-{loop}", command, optional, "--root-path", ["--graceful-timeout", "0"])
-
-
-_DAPHNE = ["{python}", "-m", "daphne", "-v", "0", "-p", "{port}"]
-_GRANIAN = ["{python}", "-m", "granian", "--interface", "asgi", "--port", "{port}", "--log-level", "warning"]
-
-KINDS = {
-    kind.name: kind
-    for kind in (
-        _uvicorn("h11", "asyncio"),
-        _uvicorn("httptools", "uvloop"),
-        _hypercorn("asyncio"),
-        _hypercorn("uvloop", "uvloop"),
-        _hypercorn("trio"),
-        Kind("daphne", _DAPHNE, "daphne", "--root-path", []),
-        Kind("granian", _GRANIAN, "granian", "--url-path-prefix", ["--workers-kill-timeout", "1"]),
-    )
-}
-
-
 @pytest.fixture(scope="module", params=KINDS)
 def kind(request: pytest.FixtureRequest) -> Kind:
     """Return each kind of server that is installed."""
     kind = KINDS[request.param]
-    if kind.optional and importlib.util.find_spec(kind.optional) is None:
-        pytest.skip(f"{kind.name}: {kind.optional} is not installed")
+    if (missing := maybe_missing(kind)) is not None:
+        pytest.skip(f"{kind.name}: {missing} is not installed")
     return kind
 
 
 @pytest.fixture(scope="module")
 def server(kind: Kind) -> Iterator[Server]:
     """Run one server for all tests that do not stop it."""
-    with serving([*kind.command, APP]) as server:
+    with running(kind, APP) as server:
         yield server
 
 
@@ -397,7 +348,7 @@ def test_error_behind_the_first_byte_cuts_the_connection(kind: Kind, server: Ser
 def test_daphne_leaves_a_failed_stream_open() -> None:
     """daphne does not end the response of any ASGI app that raised in mid-stream."""
     pytest.importorskip("daphne")
-    with serving([*_DAPHNE, APP]) as server, Client(server) as client:
+    with serving([*KINDS["daphne"].command, APP]) as server, Client(server) as client:
         client.get("/native")
         response = client.answer()
         assert response.read(1000) == b"x" * 1000

@@ -290,6 +290,7 @@ class ResponseFromASGI:
         self.status = ""
         self.headers: Headers = []
         self._method = method
+        self._begun = False
         self._length: BodyLength | None = None
 
     def start(self, message: Message) -> None:
@@ -316,7 +317,18 @@ class ResponseFromASGI:
                     "(ASGI HTTP spec, Response Body)"
                 )
             body = bytes(body)
+        if self._method == "HEAD" and not (self._begun or message.get("more_body")):
+            self._tell_length(len(body))
+        self._begun = True
         body = self.length.clamp(body)
         if not message.get("more_body"):
             self.length.check_reached()
         return body
+
+    def _tell_length(self, size: int) -> None:
+        """Say in the response to HEAD what that to GET would say by itself, if the app has not.
+
+        Of an empty body, servers (wsgiref, gevent's) say that its length is 0, which would be wrong (RFC 9110 8.6).
+        """
+        if size and self.length.declared is None and self.status[:3] not in ("204", "304"):
+            self.headers.append(("Content-Length", str(size)))

@@ -145,6 +145,8 @@ def spooled_input(environ: Environ) -> Iterator[None]:
         length = spool.tell()
         spool.seek(0)
         if length or "HTTP_TRANSFER_ENCODING" in environ:
+            # What whoever decodes a body does (RFC 9112 7.1.3); Bottle would decode it once more.
+            environ.pop("HTTP_TRANSFER_ENCODING", None)
             environ["CONTENT_LENGTH"] = str(length)
             environ["wsgi.input"] = spool
         yield

@@ -1,0 +1,239 @@
+"""The WSGI servers, how each is run, and what it can do."""
+
+import contextlib
+import importlib.util
+import os
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.processes import ROOT, Server, serving, wait_until
+
+# How long the servers are told to wait for requests in flight at shutdown, in seconds, unless a test says more.
+GRACE = 1
+
+APACHE = Path("/usr/sbin/apache2")
+APACHE_MODULES = Path("/usr/lib/apache2/modules")
+# The users that Apache and Passenger serve as may not read a virtual environment: they run this, on our packages.
+SYSTEM_PYTHON = Path(f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}")
+
+
+class Kind(NamedTuple):
+    """A server, in one way to run it, and what it can do for any WSGI app."""
+
+    name: str
+    command: tuple[str, ...]
+    optional: str | None = None  # the module without which it is skipped
+    workers: int = 1
+    parallel: bool = True  # takes another request while it serves one
+    shows_client: bool = False  # gives an app the means to see that its client has left
+    streams_uploads: bool = True  # calls the app before it has the whole body
+    takes_chunks: bool = True  # passes a chunked body on
+    continues: bool = True  # answers Expect: 100-continue
+    runs_between_requests: bool = True  # lets other threads run while it waits for a request
+    variant: bool = False  # differs from another in one way, so that few tests need it
+
+
+def gunicorn(name: str, *options: str, optional: str | None = None, **traits: Any) -> Kind:
+    command = ("{python}", "-m", "gunicorn", "--bind", "127.0.0.1:{port}", "--graceful-timeout", "{grace}")
+    return Kind(f"gunicorn-{name}", (*command, *options, "{app}"), optional, shows_client=True, **traits)
+
+
+def uwsgi(name: str, *options: str, **traits: Any) -> Kind:
+    command = (
+        *(str(Path(sys.executable).parent / "uwsgi"), "--http-socket", "127.0.0.1:{port}", "--home", sys.prefix),
+        *("--master", "--need-app", "--die-on-term", "--worker-reload-mercy", "{grace}"),
+    )
+    return Kind(
+        f"uwsgi-{name}",
+        (*command, *options, "--module", "{app}"),
+        "uwsgidecorators",
+        shows_client=True,
+        takes_chunks=False,
+        continues=False,
+        **traits,
+    )
+
+
+def _script(name: str, code: str, before: str = "", optional: str | None = None, **traits: Any) -> Kind:
+    """Return a server that some lines of Python start; it ends as on Ctrl-C, but by SIGTERM."""
+    exit_on_term = "import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit())"
+    lines = (before, exit_on_term, "from {module} import {attribute} as app", code)
+    return Kind(name, ("{python}", "-c", "\n".join(lines)), optional, **traits)
+
+
+def _apache(name: str, **traits: Any) -> Kind:
+    command = (str(APACHE), "-DNO_DETACH", "-DFOREGROUND", "-c", "Listen 127.0.0.1:{port}")
+    return Kind(name, (*command, "-f", "{folder}/httpd.conf"), **traits)
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        gunicorn("sync", parallel=False),
+        gunicorn("gthread", "-k", "gthread", "--threads", "8"),
+        gunicorn(
+            "gthread-preload", "-k", "gthread", "--threads", "4", "--workers", "2", "--preload", workers=2, variant=True
+        ),
+        gunicorn("gevent", "-k", "gevent", optional="gevent"),
+        uwsgi("threads", "--processes", "2", "--threads", "4", workers=2),
+        uwsgi("lazy-apps", "--processes", "1", "--threads", "4", "--lazy-apps", variant=True),
+        uwsgi("one-thread", "--processes", "1", parallel=False, runs_between_requests=False),
+        # It reads the whole body before it calls the app, and does not look at the client any more then:
+        # `waitress.client_disconnected` says False for ever, unless channel_request_lookahead is set.
+        _script(
+            "waitress",
+            "import waitress\nwaitress.serve(app, host='127.0.0.1', port={port}, threads=8)",
+            streams_uploads=False,
+        ),
+        _script(
+            "waitress-lookahead",
+            "import waitress\nwaitress.serve(app, host='127.0.0.1', port={port}, channel_request_lookahead=5)",
+            streams_uploads=False,
+            shows_client=True,
+            variant=True,
+        ),
+        _script(
+            "cheroot",
+            "from cheroot.wsgi import Server\nServer(('127.0.0.1', {port}), app, shutdown_timeout=2).safe_start()",
+            optional="cheroot",
+        ),
+        _script(
+            "werkzeug",
+            "from werkzeug.serving import run_simple\nrun_simple('127.0.0.1', {port}, app, threaded=True)",
+            shows_client=True,
+            optional="werkzeug",
+        ),
+        _script(
+            "wsgiref",
+            "from socketserver import ThreadingMixIn\n"
+            "from wsgiref.simple_server import WSGIServer, make_server\n"
+            "class Threading(ThreadingMixIn, WSGIServer):\n"
+            "    daemon_threads, request_queue_size = True, 64\n"
+            "make_server('127.0.0.1', {port}, app, Threading).serve_forever()",
+            takes_chunks=False,
+            continues=False,
+        ),
+        _script(
+            "gevent-pywsgi",
+            "from gevent.pywsgi import WSGIServer\nWSGIServer(('127.0.0.1', {port}), app).serve_forever()",
+            before="from gevent import monkey\nmonkey.patch_all()",
+            optional="gevent",
+        ),
+        _apache("mod_wsgi"),
+        # It reads the whole body before it calls the app, unless it is told not to, and then passes chunks on as
+        # they came.
+        _apache("passenger", parallel=False, streams_uploads=False),
+        _apache("passenger-unbuffered", parallel=False, takes_chunks=False, variant=True),
+        # Without the option it has as many threads as the machine has cores.
+        Kind(
+            "granian-wsgi",
+            (
+                *("{python}", "-m", "granian", "--interface", "wsgi", "--port", "{port}", "--blocking-threads", "8"),
+                *("--log-level", "warning", "{app}"),
+            ),
+            optional="granian",
+            variant=True,
+        ),
+    )
+}
+
+
+# --- Apache, which needs files ---------------------------------------------------------------------
+
+HTTPD_CONF = """
+ServerName localhost
+ServerRoot {folder}
+PidFile {folder}/httpd.pid
+Mutex pthread
+ErrorLog /dev/stderr
+LoadModule mpm_event_module {modules}/mod_mpm_event.so
+LoadModule authz_core_module {modules}/mod_authz_core.so
+User www-data
+Group www-data
+AllowEncodedSlashes On
+KeepAliveTimeout 1
+<Directory {folder}>
+    Require all granted
+</Directory>
+"""
+MOD_WSGI_CONF = """
+LoadModule wsgi_module {modules}/mod_wsgi.so
+WSGISocketPrefix {folder}/wsgi
+WSGIDaemonProcess bridge threads=8 shutdown-timeout={grace}
+WSGIProcessGroup bridge
+WSGIApplicationGroup %{{GLOBAL}}
+WSGIChunkedRequest On
+# Else signal.signal() says nothing when it is called outside the main thread, by which trio knows where it is.
+WSGIRestrictSignal Off
+WSGIScriptAlias / {folder}/app.wsgi
+"""
+PASSENGER_CONF = """
+LoadModule passenger_module {modules}/mod_passenger.so
+PassengerRoot /usr/lib/ruby/vendor_ruby/phusion_passenger/locations.ini
+PassengerInstanceRegistryDir {folder}/instances
+PassengerDisableSecurityUpdateCheck On
+PassengerDisableAnonymousTelemetry On
+PassengerPython {python}
+PassengerMaxPoolSize 1
+PassengerAllowEncodedSlashes On
+PassengerBufferUpload {buffer_upload}
+# How much of a response may wait on disk for its client: 128 MiB by default.
+PassengerResponseBufferHighWatermark 1000000
+PassengerAppRoot {folder}
+DocumentRoot {folder}/public
+"""
+
+
+def maybe_missing(kind: Kind) -> str | None:
+    """Return what it takes to run the server and is not there."""
+    if kind.name == "mod_wsgi":
+        module = APACHE_MODULES / f"mod_wsgi.so-{sys.version_info.major}.{sys.version_info.minor}"
+        return next((path.name for path in (APACHE, module) if not path.exists()), None)
+    if kind.name.startswith("passenger"):
+        needed = (APACHE, APACHE_MODULES / "mod_passenger.so", SYSTEM_PYTHON)
+        return next((path.name for path in needed if not path.exists()), None)
+    return kind.optional if kind.optional and importlib.util.find_spec(kind.optional) is None else None
+
+
+@contextlib.contextmanager
+def running(kind: Kind, app: str, env: dict[str, str] | None = None, grace: int = GRACE) -> Iterator[Server]:
+    """Run the server for the app named as `module:attribute`, or skip the test if the server is missing."""
+    missing = maybe_missing(kind)
+    if missing is not None:
+        pytest.skip(f"{kind.name}: {missing} is not installed")
+    module, _, attribute = app.partition(":")
+    with tempfile.TemporaryDirectory() as folder:
+        instances = Path(folder, "instances")
+        if kind.command[0] == str(APACHE):
+            os.chmod(folder, 0o755)  # other users read it
+            path = [str(ROOT / "src"), str(ROOT), sysconfig.get_path("purelib")]
+            conf = HTTPD_CONF + (MOD_WSGI_CONF if kind.name == "mod_wsgi" else PASSENGER_CONF)
+            conf = conf.format(
+                folder=folder,
+                modules=APACHE_MODULES,
+                grace=grace,
+                python=SYSTEM_PYTHON,
+                buffer_upload="Off" if kind.streams_uploads else "On",
+            )
+            Path(folder, "httpd.conf").write_text(conf)
+            # Passenger does not pass its environment on.
+            script = f"import os, sys\nsys.path[:0] = {path}\nos.environ.update({env or {}})\n"
+            script += f"from {module} import {attribute} as application\n"
+            for name in ("app.wsgi", "passenger_wsgi.py"):
+                Path(folder, name).write_text(script)
+            instances.mkdir()
+            Path(folder, "public").mkdir()
+        names = {"app": app, "module": module, "attribute": attribute, "folder": folder, "grace": grace}
+        command = [part.format(**names, port="{port}", python="{python}") for part in kind.command]
+        try:
+            with serving(command, env=env) as server:
+                yield server
+        finally:
+            # Passenger goes on for a while when Apache has ended, and then takes away what it had here.
+            wait_until(lambda: not instances.exists() or not any(instances.iterdir()))
