@@ -1,6 +1,13 @@
 """Options and fixtures for all tests."""
 
 import pytest
+from hypothesis import settings
+
+# What tests/fuzz runs by default is the same each time, and takes seconds; what the option
+# --hypothesis-profile=long adds is other examples each time, for minutes.
+settings.register_profile("short", max_examples=100, derandomize=True)
+settings.register_profile("long", max_examples=2000, print_blob=True)
+settings.load_profile("short")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,0 +1,113 @@
+"""Clients by hand: they say what they like, and leave when and how they like."""
+
+import contextlib
+import http.client
+import json
+import socket
+import struct
+import time
+import zlib
+from typing import NamedTuple
+
+from tests.faults.ledger import Status
+from tests.processes import Server
+
+# How long whatever a test waits for may take on a busy machine, in seconds.
+SOON = 20.0
+
+
+class Answer(NamedTuple):
+    status: int
+    number: str | None
+    body: bytes
+
+
+class Client:
+    """A client that keeps its connection, as long as the server does."""
+
+    def __init__(self, port: int, *headers: tuple[str, str]) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SOON)
+        self._headers = dict(headers)
+
+    def request(
+        self, method: str, path: str, number: int = 0, body: bytes | None = None, chunked: bool = False
+    ) -> Answer:
+        """Send a request and read the answer; raises what http.client does for one that is cut off."""
+        headers = {**self._headers, "X-Number": str(number)}
+        blocks = iter([body[:1000], body[1000:]] if body else []) if chunked and body is not None else body
+        self._connection.request(method, path, blocks, headers, encode_chunked=chunked)
+        response = self._connection.getresponse()
+        return Answer(response.status, response.headers["X-Number"], response.read())
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def ask(server: Server, path: str, number: int = 0, body: bytes | None = None) -> Answer:
+    """Send one request, on a connection of its own."""
+    with contextlib.closing(Client(server.port, ("Connection", "close"))) as client:
+        return client.request("GET" if body is None else "POST", path, number, body)
+
+
+def status_of(server: Server) -> Status:
+    status: Status = json.loads(ask(server, "/status").body)
+    return status
+
+
+def runs_of(server: Server) -> bytes:
+    """Return how often each number was run."""
+    return zlib.decompress(ask(server, "/runs").body)
+
+
+def request_head(path: str, *headers: str, method: str = "GET", number: int = 0) -> bytes:
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: a", f"X-Number: {number}", *headers, "", ""]).encode()
+
+
+def read_until(connection: socket.socket, end: bytes) -> bytes:
+    """Read until `end` has come."""
+    received = b""
+    while end not in received:
+        block = connection.recv(65536)
+        assert block, f"the connection ended before {end!r}: {received!r:.200}"
+        received += block
+    return received
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Read until the server closes the connection, or resets it."""
+    received = b""
+    with contextlib.suppress(ConnectionError):
+        while block := connection.recv(65536):
+            received += block
+    return received
+
+
+def reset(connection: socket.socket) -> None:
+    """Leave without a word: the server gets RST in place of FIN."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+class Idle(NamedTuple):
+    """What a server has open when nobody asks it for anything."""
+
+    tasks: int
+    descriptors: int
+    threads: int
+
+
+def idle_of(server: Server, spare_threads: int) -> Idle:
+    """Return what `server` has open at rest, and the threads it may have at most."""
+    ask(server, "/hello")
+    status = status_of(server)
+    return Idle(status["tasks"], status["descriptors"], status["threads"] + spare_threads)
+
+
+def wait_until_idle(server: Server, idle: Idle) -> None:
+    """Wait until nothing runs, and tasks, descriptors and threads are back to what they were."""
+    found = status_of(server)
+    deadline = time.monotonic() + SOON
+    while found["running"] or any(found[name] > most for name, most in idle._asdict().items()):  # type: ignore[literal-required]
+        assert time.monotonic() < deadline, f"{found} is not {idle}"
+        time.sleep(0.01)
+        found = status_of(server)

@@ -1,0 +1,54 @@
+"""More requests than there are threads: who comes late waits, and is answered once."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+
+from tests.faults.clients import SOON, Idle, read_until, request_head, runs_of, wait_until_idle
+from tests.faults.conftest import Kind
+from tests.processes import Server
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[tuple[socket.socket, int]]:
+    """Return what apps that hold their requests call, and its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(SOON)
+        try:
+            yield listener, listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)  # ends an accept(), and resets who was not accepted
+
+
+def test_full_pool(server: Server, server_kind: Kind, idle: Idle) -> None:
+    """With all threads taken requests wait for one, in any number; those whose clients left are run once at most."""
+    before = runs_of(server)
+    with listening() as (listener, port), contextlib.ExitStack() as stack:
+
+        def client(number: int) -> socket.socket:
+            connection = stack.enter_context(server.connect())
+            connection.sendall(request_head(f"/hold/{port}", number=number))
+            return connection
+
+        def let_go() -> None:
+            with contextlib.suppress(OSError):  # once the test is over
+                while True:
+                    listener.accept()[0].close()
+
+        stay, leave = range(2000, 2000 + 3 * server_kind.parallel), range(3000, 3010)
+        clients = {number: client(number) for number in stay[: server_kind.parallel]}
+        held = [listener.accept()[0] for _ in clients]  # so all threads are taken
+        clients.update({number: client(number) for number in stay[server_kind.parallel :]})
+        for number in leave:
+            client(number).close()
+        for connection in held:
+            connection.close()
+        free = threading.Thread(target=let_go, daemon=True)
+        free.start()
+        for number, connection in clients.items():
+            assert b"\r\nx-number: %d\r\n" % number in read_until(connection, b"held").lower()
+    wait_until_idle(server, idle)
+    runs = runs_of(server)
+    assert all(runs[number] - before[number] == 1 for number in stay)
+    assert all(runs[number] - before[number] <= 1 for number in leave)

@@ -1,0 +1,71 @@
+"""Requests, both ways: any environ and any scope has its counterpart, or is refused."""
+
+from hypothesis import given
+
+from bridge.errors import ClientProtocolError, ServerProtocolError
+from bridge.sansio.request import environ_from_scope, scope_from_environ
+from bridge.sansio.shapes import SCOPES as SHAPES
+from bridge.sansio.shapes import TOLERATED as BY_SERVERS
+from bridge.sansio.websocket import Refusal, is_websocket_request, maybe_refusal, websocket_scope_from_http
+from bridge.types import Environ, Scope
+from tests.fuzz.strategies import ENVIRONS, FUZZ, SCOPES
+
+# What the adapter leaves as it is: control characters in a request's headers, which are for the server to refuse.
+TOLERATED = BY_SERVERS | {"RFC9110-003"}
+
+
+def check_scope(scope: Scope) -> None:
+    """Hold a scope to the ASGI spec."""
+    shape = SHAPES[scope["type"]]
+    assert scope.keys() >= set(shape.required)
+    for key, rules in shape.keys.items():
+        if key in scope:
+            assert all(rule.allows(scope[key]) for rule in rules if rule.clause not in TOLERATED), (key, scope[key])
+
+
+@FUZZ
+@given(ENVIRONS)
+def test_any_environ_has_a_scope_or_is_refused(environ: Environ) -> None:
+    """The scope keeps the ASGI spec, and leads back to an environ."""
+    try:
+        scope = scope_from_environ(environ)
+    except ServerProtocolError:
+        assert not environ.get("REQUEST_METHOD")
+        return
+    except ClientProtocolError:
+        assert environ["CONTENT_LENGTH"]
+        return
+    check_scope(scope)
+    assert scope["path"].startswith(scope["root_path"])
+    environ_from_scope(scope)
+
+
+@FUZZ
+@given(SCOPES)
+def test_any_scope_has_an_environ_or_is_refused(scope: Scope) -> None:
+    """The environ holds bytes as latin-1, and leads back to a scope; `test_apps` holds it to PEP 3333."""
+    try:
+        environ = environ_from_scope(scope)
+    except ClientProtocolError:
+        assert any(name.lower() == b"content-length" for name, _ in scope["headers"])
+        return
+    for value in environ.values():
+        if isinstance(value, str):
+            value.encode("latin-1")
+    check_scope(scope_from_environ(environ))
+
+
+@FUZZ
+@given(ENVIRONS)
+def test_any_handshake_is_answered(environ: Environ) -> None:
+    """One that is good has a scope of its own; any other one is refused with a status and a sentence."""
+    environ = {"REQUEST_METHOD": "GET", "HTTP_SEC_WEBSOCKET_VERSION": "13", **environ}
+    assert is_websocket_request(environ) in (True, False)
+    refusal = maybe_refusal(environ)
+    assert refusal is None or (isinstance(refusal, Refusal) and refusal.status[:1] == "4" and refusal.text)
+    try:
+        check_scope(websocket_scope_from_http(scope_from_environ(environ)))
+    except ClientProtocolError:
+        assert refusal is not None
+    except ServerProtocolError:
+        assert not environ["REQUEST_METHOD"]
