@@ -522,6 +522,7 @@ def test_raw_path_gives_bytes_back_only_while_it_agrees(
         ),
         # Bytes that are not UTF-8, without a target that holds them; and a target as the client sent it.
         ({"PATH_INFO": "/a b\xff"}, ("", "/a b\ufffd", b"/a%20b%FF")),
+        ({"PATH_INFO": "/~a:@!$&'()*+,;=-._\xff"}, ("", "/~a:@!$&'()*+,;=-._\ufffd", b"/~a:@!$&'()*+,;=-._%FF")),
         ({"PATH_INFO": "/\xff", "RAW_URI": "/other"}, ("", "/\ufffd", b"/%FF")),
         ({"PATH_INFO": "/\xff", "RAW_URI": "/\xff"}, ("", "/\ufffd", b"/\xff")),
         ({"PATH_INFO": "/\xff", "RAW_URI": "/%ff"}, ("", "/\ufffd", b"/%ff")),
@@ -531,7 +532,7 @@ def test_raw_path_gives_bytes_back_only_while_it_agrees(
         ({"SCRIPT_NAME": "/b", "PATH_INFO": "/\xef\xbf\xbd", "RAW_URI": "/%FF"}, ("/b", "/b/\ufffd", b"/b/%FF")),
         ({"PATH_INFO": "/\xef\xbf\xbd", "RAW_URI": "/x%FF"}, ("", "/\ufffd", None)),
         ({"SCRIPT_NAME": "/\xff", "PATH_INFO": "/x"}, ("/\ufffd", "/\ufffd/x", b"/%FF/x")),
-        ({"SCRIPT_NAME": "/\xe4", "PATH_INFO": "\xb8\xad"}, ("/\ufffd", "/\u4e2d", None)),
+        ({"SCRIPT_NAME": "/\xe4", "PATH_INFO": "\xb8\xad"}, ("/\ufffd", "/\ufffd\ufffd\ufffd", b"/%E4%B8%AD")),
         # Text beyond latin-1 is the server's slip: it decoded UTF-8, or CGI's variables, by itself.
         ({"PATH_INFO": "/\u4e2d"}, ("", "/\u4e2d", None)),
         ({"PATH_INFO": "/\udcff\u4e2d"}, ("", "/\ufffd\u4e2d", b"/%FF%E4%B8%AD")),
@@ -947,5 +948,15 @@ def test_websocket_looks_as_over_http_1_1(http_version: str) -> None:
 @pytest.mark.parametrize("subprotocols", [None, [], ["", "a b", "ü", "a\r\nb"]])
 def test_websocket_offers_no_subprotocol_that_is_no_token(subprotocols: list[str] | None) -> None:
     """RFC 6455 4.1; a server may let others through."""
-    scope = scope_with(type="websocket", scheme="ws", subprotocols=subprotocols)
+    headers = [(b"sec-websocket-protocol", b"a b")]
+    scope = scope_with(type="websocket", scheme="ws", headers=headers, subprotocols=subprotocols)
     assert "HTTP_SEC_WEBSOCKET_PROTOCOL" not in environ_from_scope(scope)
+
+
+@pytest.mark.parametrize("header", [(b"content-length", b"5"), (b"transfer-encoding", b"chunked")])
+def test_websocket_begins_with_a_get_that_has_no_body(header: tuple[bytes, bytes]) -> None:
+    """RFC 6455 4.1, whatever HTTP/2 has in its place (CONNECT, of RFC 8441)."""
+    environ = environ_from_scope(scope_with(type="websocket", scheme="ws", method="CONNECT", headers=[header]))
+    assert environ["REQUEST_METHOD"] == "GET"
+    assert "CONTENT_LENGTH" not in environ
+    assert "HTTP_TRANSFER_ENCODING" not in environ

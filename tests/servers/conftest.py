@@ -1,6 +1,7 @@
 """Which servers a run takes: a core of them, or all by `--all-servers`."""
 
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeGuard
 
 import pytest
 
@@ -33,13 +34,18 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the tests whose server, or whose framework on it, is not in the core."""
-    items[:] = [item for item in items if not isinstance(item, pytest.Function) or _makes_sense(item)]
+    items[:] = [item for item in items if not _is_of_here(item) or _makes_sense(item)]
     if config.getoption("--all-servers"):
         return
-    left_out = [item for item in items if isinstance(item, pytest.Function) and not _in_core(_params(item))]
+    left_out = [item for item in items if _is_of_here(item) and not _in_core(_params(item))]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
+
+
+def _is_of_here(item: pytest.Item) -> TypeGuard[pytest.Function]:
+    """Return whether this is a test of servers: the hook above gets those of all folders."""
+    return isinstance(item, pytest.Function) and item.path.is_relative_to(Path(__file__).parent)
 
 
 def _params(item: pytest.Function) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from bridge import AppProtocolError, ClientDisconnected, ServerProtocolError, WS
 from bridge.types import Environ, Message, StartResponse
 from bridge.wsgi_to_asgi.streams import Spool
 from tests.fakes import ASGIServer, eventually, http_scope, request
+from tests.references import is_freed
 
 OK = "200 OK"
 
@@ -608,6 +609,34 @@ async def test_a_client_that_leaves_before_the_first_message_costs_no_thread() -
     await server.run()
     assert calls == []
     assert server.sent == []
+
+
+async def test_a_client_that_leaves_while_its_request_waits_its_turn_costs_no_call() -> None:
+    """Under overload, what nobody waits for any more is not run."""
+    entered, proceed = threading.Event(), threading.Event()
+    calls: list[str] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        calls.append(environ["PATH_INFO"])
+        entered.set()
+        assert proceed.wait(5)
+        start_response(OK, [])
+        return []
+
+    adapter = app_of(app, workers=1)
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ASGIServer(adapter, http_scope(path="/held")).run)
+            assert await anyio.to_thread.run_sync(entered.wait, 5)
+            waiting = [ASGIServer(adapter, http_scope(path="/left")), ASGIServer(adapter, http_scope(path="/stays"))]
+            for server in waiting:
+                tasks.start_soon(server.run)
+            await anyio.wait_all_tasks_blocked()
+            waiting[0].disconnect()
+            await anyio.wait_all_tasks_blocked()
+            proceed.set()
+    assert calls == ["/held", "/stays"]
+    assert waiting[1].complete
 
 
 async def test_write_raises_once_the_client_has_left() -> None:
@@ -1293,7 +1322,7 @@ async def test_nothing_of_a_request_is_left(anyio_backend_name: str) -> None:
     gc.disable()
     try:
         await request(adapter)
-        await eventually(lambda: references[0]() is None)  # the worker thread is about to drop it
+        await eventually(lambda: is_freed(references[0]))  # the worker thread is about to drop it
     finally:
         gc.enable()
 
@@ -1319,6 +1348,6 @@ async def test_nothing_of_an_error_is_left() -> None:
     try:
         with contextlib.suppress(Oops):
             await ASGIServer(adapter).run()
-        await eventually(lambda: references[0]() is None)
+        await eventually(lambda: is_freed(references[0]))
     finally:
         gc.enable()

@@ -177,11 +177,11 @@ def paths_from_environ(environ: Environ) -> tuple[str, str, bytes | None]:
         elif _same_text(unquoted, path_info):  # a server that was told its SCRIPT_NAME by configuration
             raw_path = quote_from_bytes(script_name, _PATH_SAFE).encode() + candidate
     try:
-        text = path.decode("utf-8")
+        root_path, rest = script_name.decode("utf-8"), path_info.decode("utf-8")
     except UnicodeDecodeError:
-        text = path.decode("utf-8", "replace")
+        root_path, rest = script_name.decode("utf-8", "replace"), path_info.decode("utf-8", "replace")
         raw_path = raw_path or quote_from_bytes(path, _PATH_SAFE).encode()
-    return script_name.decode("utf-8", "replace"), text, raw_path
+    return root_path, root_path + rest or "/", raw_path
 
 
 def _same_text(target: bytes, path: bytes) -> bool:

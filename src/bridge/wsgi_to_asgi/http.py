@@ -124,9 +124,10 @@ class HTTPExchange:
 
     async def serve(self, workers: WorkerThreads, run: Callable[[], None]) -> None:
         """Have a worker thread `run` the app, and send what that says, until it says FINISHED."""
-        workers.submit(run)
+        free = workers.submit(run)
         try:
-            if not await self._work(watched=False):
+            # One that waits its turn is watched from the start: its client may leave before that comes.
+            if not free or not await self._work(watched=False):
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._watch)
                     await self._work(watched=True)

@@ -28,16 +28,19 @@ class WorkerThreads:
         self._jobs = _Jobs()
         self._threads: list[threading.Thread] = []
 
-    def submit(self, job: Callable[[], None]) -> None:
-        """Have `job`, which must not raise, run in a worker thread, as soon as one is free."""
+    def submit(self, job: Callable[[], None]) -> bool:
+        """Have `job`, which must not raise, run in a worker thread; return whether one is free for it now."""
         with self._lock:
-            if not self._jobs.expect() and len(self._threads) < self.limit:
+            free = self._jobs.expect()
+            if not free and len(self._threads) < self.limit:
                 name = f"WSGIToASGI worker {len(self._threads) + 1}"
                 thread = threading.Thread(target=self._jobs.work, name=name, daemon=True)
                 thread.start()
                 self._threads.append(thread)
                 self._jobs.spared()
+                free = True
             self._jobs.queue.put(job)
+            return free
 
     def close(self, timeout: float) -> None:
         """Let the threads end when they have done what was submitted; wait for that, up to `timeout` seconds.
