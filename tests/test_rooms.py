@@ -56,7 +56,9 @@ def test_the_directions_are_twins() -> None:
     }
     shared = {"__init__.py", "adapter.py", "body.py", "call.py", "http.py", "lifespan.py", "runner.py", "streams.py"}
     shared |= {"websocket.py", "websocket_session.py"}
-    assert names["wsgi_to_asgi"] == shared | {"websocket_object.py", "websocket_pair.py", "websocket_thread.py"}
+    assert names["wsgi_to_asgi"] == shared | {
+        *(f"websocket_{name}.py" for name in ("messages", "object", "pair", "simple", "thread"))
+    }
     assert names["asgi_to_wsgi"] == shared | {
         *("loop.py", "servers.py", "sockets.py", "tasks.py", "transport.py", "websocket_connection.py")
     }

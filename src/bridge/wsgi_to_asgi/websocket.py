@@ -92,7 +92,7 @@ class OpenWebSockets:
     def discard_if_over(self, thread: "AppThread") -> None:
         """Make room, if neither the loop nor the app has anything left to do."""
         with self._lock:
-            if thread.finished and thread.done:
+            if thread.over and thread.done:
                 self._threads.discard(thread)
 
     def stop(self) -> None:

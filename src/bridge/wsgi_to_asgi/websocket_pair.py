@@ -1,16 +1,23 @@
-"""The two ends of a WebSocket between a WSGI app and the bridge: a pair of sockets, and the client's frames."""
+"""The two ends of a WebSocket between a WSGI app and the bridge: a pair of sockets, and the client on one of them."""
 
 import contextlib
+import re
 import socket
 import struct
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import anyio
+from wsproto import ConnectionType, WSConnection
+from wsproto import events as ws
+from wsproto.connection import ConnectionState
+from wsproto.frame_protocol import CloseReason
+from wsproto.utilities import RemoteProtocolError
 
+from bridge.errors import AppProtocolError
 from bridge.runtime import Loop
 
 # How much is read at once. Two such blocks wait to be taken, and about 200 KiB in the kernel's buffers.
@@ -130,6 +137,7 @@ class BridgeSocket:
         """End both directions, after `last` if there is room for that; whoever sleeps on the app's end wakes."""
         if self._watched:
             self._unwatch()
+            self._watched = False
         with contextlib.suppress(OSError):
             self._socket.send(last)
         with contextlib.suppress(OSError):
@@ -163,6 +171,59 @@ class BridgeSocket:
             pass
         except OSError:  # closed with something unread
             self._blocks.append(b"")
+
+
+class PairClient:
+    """The client that the bridge plays on its end."""
+
+    def __init__(self, subprotocols: list[str]) -> None:
+        self._connection = WSConnection(ConnectionType.CLIENT)
+        opening = self._connection.send(ws.Request("bridge", "/", subprotocols=subprotocols))
+        key = re.search(rb"\r\nsec-websocket-key: *(\S+)\r\n", opening, re.IGNORECASE)
+        assert key is not None
+        self.key = key[1].decode()
+        self._parts: list[str | bytes | bytearray] = []
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there was a handshake, and no close frame."""
+        return self._connection.state is ConnectionState.OPEN
+
+    def receive(self, block: bytes) -> Iterator[ws.Event | str | bytes]:
+        """Yield what the app says by `block`: messages as they are, and events. Raises AppProtocolError."""
+        try:
+            self._connection.receive_data(block)
+        except RemoteProtocolError as error:
+            raise AppProtocolError(f"the app's WebSocket handshake is not one: {error} (RFC 6455 4.2.2)") from error
+        for event in self._connection.events():
+            if isinstance(event, ws.Message):
+                self._parts.append(event.data)
+                if event.message_finished:
+                    parts, self._parts = self._parts, []
+                    yield _joined(parts)
+            elif isinstance(event, ws.CloseConnection) and self.is_open:  # so has wsproto what was no close frame
+                raise AppProtocolError(f"the app broke the WebSocket protocol: {event.reason} (RFC 6455)")
+            else:
+                yield event
+
+    def pong(self, ping: ws.Ping) -> bytes:
+        """Return the frame that answers `ping`; b"" after a close frame."""
+        return self._connection.send(ping.response()) if self.is_open else b""
+
+    def closing_frame(self, code: int, reason: str) -> bytes:
+        """Return a close frame; b"" where there can be none."""
+        if self._connection.state not in (ConnectionState.OPEN, ConnectionState.REMOTE_CLOSING):
+            return b""
+        if code == CloseReason.NO_STATUS_RCVD:
+            return self._connection.send(ws.CloseConnection(CloseReason.NO_STATUS_RCVD))
+        return self._connection.send(ws.CloseConnection(code, reason or None))
+
+
+def _joined(parts: list[str | bytes | bytearray]) -> str | bytes:
+    """Return the message whose frames, or parts of frames, were read."""
+    if isinstance(parts[0], str):
+        return "".join(part for part in parts if isinstance(part, str))
+    return b"".join(part for part in parts if not isinstance(part, str))
 
 
 def client_frame(message: str | bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 WSGI has no word for WebSockets, so the libraries of its apps take the server's socket out of the
 environ, and speak RFC 6455 there by themselves. Here that socket is one end of a pair, and on the
-other one the session plays the client.
+other one the session plays the client. An app that needs no socket says its `Messages` as they are.
 """
 
 import logging
@@ -12,19 +12,19 @@ from collections.abc import Iterable
 
 import anyio
 import anyio.abc
-from wsproto import ConnectionType, WSConnection
 from wsproto import events as ws
-from wsproto.connection import ConnectionState
 from wsproto.frame_protocol import LOCAL_ONLY_CLOSE_REASONS, CloseReason
-from wsproto.utilities import RemoteProtocolError
 
 from bridge.errors import AppProtocolError, ServerProtocolError
 from bridge.runtime import running_loop
 from bridge.sansio.messages import DONE, WEBSOCKET, event_from_message, next_state
+from bridge.sansio.websocket import code_and_reason_from_close
 from bridge.types import Environ, Message, Receive, Scope, Send
 from bridge.wsgi_to_asgi.call import Item, Mark
-from bridge.wsgi_to_asgi.websocket_object import complete_environ, joined
-from bridge.wsgi_to_asgi.websocket_pair import AppSocket, BridgeSocket, call_when_closed, client_frame
+from bridge.wsgi_to_asgi.websocket_messages import Accept, Close, Content, Messages
+from bridge.wsgi_to_asgi.websocket_object import complete_environ
+from bridge.wsgi_to_asgi.websocket_pair import AppSocket, BridgeSocket, PairClient, call_when_closed, client_frame
+from bridge.wsgi_to_asgi.websocket_simple import take_over_simple_websocket
 from bridge.wsgi_to_asgi.websocket_thread import AppThread
 
 _logger = logging.getLogger("bridge")
@@ -35,6 +35,7 @@ _EXIT_TIMEOUT = 5.0
 _SMALL_BODY = 32 * 1024
 # The codes that a close frame can carry, besides those of libraries and apps; 1005 stands for none.
 _CLOSE_CODES = frozenset(CloseReason) - frozenset(LOCAL_ONLY_CLOSE_REASONS) | {CloseReason.NO_STATUS_RCVD}
+_LONGEST_REASON = 123  # bytes, of the 125 that a close frame has room for
 _STOPPED = (1012, "")  # "service restart": by the server, that is
 
 
@@ -63,12 +64,13 @@ class WebSocketSession:
         ours, theirs = socket.socketpair()
         app_socket = AppSocket(fileno=theirs.detach())
         self._socket = BridgeSocket(ours, self._loop)
-        self._client = WSConnection(ConnectionType.CLIENT)
-        self.thread = AppThread(self, self._loop, app_socket)
+        self._messages = Messages(self._loop)
+        self.thread = AppThread(self, self._loop, app_socket, self._messages)
         self._forget_loop = call_when_closed(self._loop, self.let_go)
+        take_over_simple_websocket()
         subprotocols = environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "").split(", ")
-        opening = self._client.send(ws.Request("bridge", "/", subprotocols=[name for name in subprotocols if name]))
-        complete_environ(environ, app_socket, opening, self.thread.disconnected)
+        self._client = PairClient([name for name in subprotocols if name])
+        complete_environ(environ, app_socket, self._client.key, self._messages, self.thread.disconnected)
 
     async def serve(self) -> None:
         """Carry messages both ways until the WebSocket is over, and the app is, or has had its time for that."""
@@ -127,11 +129,12 @@ class WebSocketSession:
     def let_go(self) -> None:
         """End the app's end, and with it whatever its threads wait for."""
         self._forget_loop()
-        self.thread.finished = True
+        self.thread.over = True
         self.thread.hush()
         self.thread.disconnected.set()
         if self._end is None:
             self._end = _STOPPED  # cancelled, or dropped together with the loop
+        self._messages.finish(*self._closing_words())
         self._socket.close(self._closing_frame())
 
     # THE END
@@ -184,6 +187,7 @@ class WebSocketSession:
             except Exception as error:
                 self._fail(error)
         self._received.set()
+        self._messages.finish(*self._closing_words())
         if frame := self._closing_frame():
             await self._socket.write(frame)
         self._socket.write_eof()
@@ -195,11 +199,12 @@ class WebSocketSession:
                 content = message.get("bytes") if message.get("text") is None else message["text"]
                 if not isinstance(content, (str, bytes)):
                     raise ServerProtocolError(f"websocket.receive has neither text nor bytes: {message!r:.200}")
-                frame = client_frame(content)
                 if not self.thread.answered:
                     await self._open.wait()
-                if self._client.state is ConnectionState.OPEN:
-                    await self._socket.write(frame)
+                if self._messages.accepted:
+                    await self._messages.put(content)
+                elif self._client.is_open:
+                    await self._socket.write(client_frame(content))
             elif message["type"] == "websocket.disconnect":
                 code = message.get("code")
                 self._leave(code if isinstance(code, int) else 1005, str(message.get("reason") or ""))
@@ -214,53 +219,64 @@ class WebSocketSession:
         self._receiving.cancel()
         await self._received.wait()
 
+    def _closing_words(self) -> tuple[int, str | None]:
+        """Return what a close frame to the app says; no reason at all stands for no frame."""
+        code, reason = self._end or (1000, "")
+        return (code, reason) if code in _CLOSE_CODES or 3000 <= code <= 4999 else (CloseReason.NO_STATUS_RCVD, None)
+
     def _closing_frame(self) -> bytes:
         """Return the close frame for the app; b"" where it can have none."""
-        code, reason = self._end or (1000, "")
-        speaks = self._client.state in (ConnectionState.OPEN, ConnectionState.REMOTE_CLOSING)
-        if not speaks or self._socket.mid_block or not (code in _CLOSE_CODES or 3000 <= code <= 4999):
-            return b""
-        if code == CloseReason.NO_STATUS_RCVD:
-            return self._client.send(ws.CloseConnection(CloseReason.NO_STATUS_RCVD))
-        return self._client.send(ws.CloseConnection(code, reason or None))
+        code, reason = self._closing_words()
+        return b"" if reason is None or self._socket.mid_block else self._client.closing_frame(code, reason)
 
     # FROM THE APP TO THE SERVER
 
     async def _pass_out(self, tasks: anyio.abc.TaskGroup) -> None:
         """Pass on the app's messages, up to its close frame or the end of what it writes."""
-        parts: list[str | bytes | bytearray] = []
         # The end is looked at as well, as a flood of messages can keep a cancellation from being delivered.
         while (block := await self._socket.read()) and self._end is None:
-            try:
-                self._client.receive_data(block)
-            except RemoteProtocolError as error:
-                raise AppProtocolError(f"the app's WebSocket handshake is not one: {error} (RFC 6455 4.2.2)") from error
-            for event in self._client.events():
-                if isinstance(event, ws.Message):
-                    parts.append(event.data)
-                    if event.message_finished:
-                        content = joined(parts)
-                        parts.clear()
-                        key = "text" if isinstance(content, str) else "bytes"
-                        await self._tell_server({"type": "websocket.send", key: content})
+            for event in self._client.receive(block):
+                if isinstance(event, (str, bytes)):
+                    await self._send_content(event)
                 elif isinstance(event, ws.Ping):
-                    if self._client.state is ConnectionState.OPEN:
-                        # Beside the reading: an app that does not read while it sends would wait for itself.
-                        tasks.start_soon(self._socket.write, self._client.send(event.response()))
+                    # Beside the reading: an app that does not read while it sends would wait for itself.
+                    tasks.start_soon(self._socket.write, self._client.pong(event))
                 else:
                     await self._obey(event)
                     if self._end is not None or self._state == DONE:
                         return
+        if self._messages.accepted:
+            self._socket.close(b"")
+            await self._pass_messages_out()
+
+    async def _pass_messages_out(self) -> None:
+        """The same, where the app needs no socket."""
+        while items := await self._messages.take():
+            for item in items:
+                if isinstance(item, Accept):
+                    await self._accept(item.subprotocol, [])
+                elif isinstance(item, Close):
+                    code = CloseReason.NORMAL_CLOSURE if item.code in LOCAL_ONLY_CLOSE_REASONS else item.code
+                    code, reason = code_and_reason_from_close({"code": code, "reason": item.reason})
+                    self._end = (code, reason.encode()[:_LONGEST_REASON].decode(errors="ignore"))
+                else:
+                    await self._send_content(item)
+                self._messages.was_sent(item)
+                if self._end is not None:
+                    return
+
+    async def _send_content(self, content: Content) -> None:
+        await self._tell_server({"type": "websocket.send", "text" if isinstance(content, str) else "bytes": content})
+
+    async def _accept(self, subprotocol: str | None, headers: list[tuple[bytes, bytes]]) -> None:
+        self.thread.answered = True
+        await self._tell_server({"type": "websocket.accept", "subprotocol": subprotocol, "headers": headers})
+        self._open.set()
 
     async def _obey(self, event: ws.Event) -> None:
         if isinstance(event, ws.AcceptConnection):
-            self.thread.answered = True
-            accept = {"subprotocol": event.subprotocol, "headers": event.extra_headers}
-            await self._tell_server({"type": "websocket.accept", **accept})
-            self._open.set()
+            await self._accept(event.subprotocol, event.extra_headers)
         elif isinstance(event, ws.CloseConnection):
-            if self._client.state is ConnectionState.OPEN:  # as wsproto has it, where there was no close frame
-                raise AppProtocolError(f"the app broke the WebSocket protocol: {event.reason} (RFC 6455)")
             if self._end is None:  # else it is the answer to ours
                 code = 1000 if event.code == CloseReason.NO_STATUS_RCVD else int(event.code)
                 self._end = (code, event.reason or "")

@@ -11,10 +11,13 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from wsproto.utilities import LocalProtocolError
+
 from bridge.errors import AppProtocolError
 from bridge.runtime import Loop, binary_semaphore
 from bridge.types import Environ, StartResponse, Write, WSGIApp
 from bridge.wsgi_to_asgi.call import Item, WSGICall
+from bridge.wsgi_to_asgi.websocket_messages import Messages
 
 if TYPE_CHECKING:
     from bridge.wsgi_to_asgi.websocket_session import WebSocketSession
@@ -28,7 +31,7 @@ _LOOP_CHECK = 5.0
 class AppThread:
     """The thread of a WebSocket's app, and what it shares with the session; a `Connection` to its `WSGICall`."""
 
-    def __init__(self, session: "WebSocketSession", loop: Loop, sock: socket.socket) -> None:
+    def __init__(self, session: "WebSocketSession", loop: Loop, sock: socket.socket, messages: Messages) -> None:
         self.loop = loop
         # Written in the thread:
         self.outbox: deque[Item] = deque()
@@ -38,12 +41,14 @@ class AppThread:
         # Written on the loop:
         self.answered = False  # on its socket the app has accepted, or refused
         self.gone = False  # the app's response is not wanted, or not any more
-        self.finished = False  # the session is over
+        self.over = False  # so is the session
+        self.finished = False  # never: the call would log what is no error of the app here
         self.transmitted = 0
         self.sent_lock = binary_semaphore()
         self.disconnected = threading.Event()
         self._session = session
         self._socket: socket.socket | None = sock
+        self._messages = messages
         self._call = WSGICall(self, {"method": "GET"})
 
     # ON THE LOOP
@@ -89,8 +94,9 @@ class AppThread:
         if type(error) in (StopIteration, ConnectionError, AppProtocolError):
             return True  # the first two are what libraries say to gunicorn and Werkzeug
         simple_websocket = sys.modules.get("simple_websocket")
-        closed = (OSError, simple_websocket.ConnectionClosed) if simple_websocket else OSError
-        return self._outlived and isinstance(error, closed)
+        closed = (OSError, simple_websocket.ConnectionClosed) if simple_websocket else (OSError,)
+        # The last is what simple-websocket's `send` raises where its own thread has just read the end.
+        return self._outlived and isinstance(error, (*closed, LocalProtocolError))
 
     # IN THE THREAD
 
@@ -101,7 +107,7 @@ class AppThread:
         self._hang_up()
         self._socket = None  # a library's own thread may have it still, and closes it then
         self.done = True
-        if self.finished and (error := self.take_error()) is not None:
+        if self.over and (error := self.take_error()) is not None:
             _logger.error("the WSGI app raised after its WebSocket was over", exc_info=error)
         self.tell()
         ended()
@@ -120,6 +126,7 @@ class AppThread:
 
     def _hang_up(self) -> None:
         """Write no more: what the loop reads until the end is all that there was."""
+        self._messages.hang_up()
         if self._socket is not None:
             with contextlib.suppress(OSError):  # the app has closed it
                 self._socket.shutdown(socket.SHUT_WR)

@@ -1,0 +1,159 @@
+"""Messages between a WebSocket's app and the loop, for an app that needs no socket: no frames, no thread of its own."""
+
+import contextlib
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import anyio.lowlevel
+
+from bridge.errors import ClientDisconnected
+from bridge.runtime import Event, Loop, binary_semaphore
+
+# How much may be on the way, each way: the high-water mark of asyncio's transports and of uvicorn.
+_LIMIT = 64 * 1024
+# What a message counts besides its content, or empty ones would be on the way without end.
+_OVERHEAD = 64
+
+Content: TypeAlias = str | bytes
+
+
+class Accept(NamedTuple):
+    """The app accepts, with one of the client's subprotocols or none."""
+
+    subprotocol: str | None = None
+
+
+class Close(NamedTuple):
+    """The app closes."""
+
+    code: int
+    reason: str
+
+
+Item: TypeAlias = Content | Accept | Close
+
+
+class Messages:
+    """What the app's threads say to the loop, and the reverse. The loop never waits for a lock."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._inbox: queue.SimpleQueue[Content | None] = queue.SimpleQueue()  # None is its end, and stays there
+        self._outbox: deque[Item] = deque()
+        # Written on the loop:
+        self.end: tuple[int, str | None] | None = None  # how it ended: the code and reason of a close frame
+        self._put = 0
+        self._sent = 0
+        self._room_within: Event | None = None  # tells `put` that the app has read
+        self._event = loop.event()  # tells `take` that the app has said something
+        # Written in threads:
+        self.accepted = False
+        self._hung_up = False
+        self._told = False  # the loop will look at the outbox; it takes that back itself
+        self._read = 0
+        self._given = 0
+        self._reading = threading.Lock()
+        self._sending = threading.Lock()
+        self._room = binary_semaphore()  # a thread sleeps on it in `send`
+
+    # IN ANY THREAD OF THE APP
+
+    def accept(self, subprotocol: str | None = None) -> bool:
+        """Accept the WebSocket, and have all be said here; return False if that was so before."""
+        with self._sending:
+            if self.accepted:
+                return False
+            self._outbox.append(Accept(subprotocol))
+            self.accepted = True
+            return True
+
+    def receive(self, timeout: float | None = None) -> Content | None:
+        """Wait for the next message; None is the end. Raises queue.Empty after `timeout` seconds."""
+        content = self._inbox.get(timeout=timeout)
+        if content is None:
+            self._inbox.put(None)
+            return None
+        with self._reading:
+            self._read += len(content) + _OVERHEAD
+        room = self._room_within
+        if room is not None and self._put - self._read <= _LIMIT:
+            self._call_soon(room.set)
+        return content
+
+    def send(self, item: Content | Close) -> None:
+        """Send a message, or close; wait while the client is slow. Raises ClientDisconnected."""
+        if isinstance(item, str) and not item.isascii():
+            item.encode()  # what is not UTF-8 is an error of the app, here
+        with self._sending:
+            if self.end is not None or self._hung_up:
+                raise ClientDisconnected("the WebSocket is closed")
+            self._given += _size(item)
+            self._outbox.append(item)
+            self._tell()
+            while self._given - self._sent > _LIMIT and self.end is None:
+                self._room.acquire()
+
+    def hang_up(self) -> None:
+        """Say no more."""
+        self._hung_up = True
+        self._tell()
+
+    def _tell(self) -> None:
+        if not self._told:
+            self._told = True
+            self._call_soon(self._look)
+
+    def _call_soon(self, callback: Callable[[], object]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed
+            self._loop.call_soon(callback)
+
+    # ON THE LOOP
+
+    async def put(self, content: Content) -> None:
+        """Pass a message to the app; wait while it does not read."""
+        self._put += len(content) + _OVERHEAD
+        self._inbox.put(content)
+        while self._put - self._read > _LIMIT:
+            self._room_within = room = self._loop.event()
+            if self._put - self._read > _LIMIT:  # or the app has not seen that event
+                await room.wait()
+            self._room_within = None
+
+    async def take(self) -> list[Item]:
+        """Return all that the app has said, once there is something; an empty list at the end."""
+        if self._outbox:
+            # An app that is fast would have the loop's other tasks wait.
+            await anyio.lowlevel.checkpoint()
+        while True:
+            self._event, self._told = self._loop.event(), False
+            if self._outbox or self._hung_up:
+                break
+            await self._event.wait()
+        return [self._outbox.popleft() for _ in range(len(self._outbox))]
+
+    def _look(self) -> None:
+        self._event.set()
+
+    def was_sent(self, item: Item) -> None:
+        """Note that there is room for more of the app's."""
+        self._sent += _size(item)
+        if self._room.locked() and self._given - self._sent <= _LIMIT:
+            self._wake()
+
+    def finish(self, code: int, reason: str | None) -> None:
+        """Tell the app how the WebSocket ended; whoever waits for more wakes. The first time counts."""
+        if self.end is None:
+            self.end = (code, reason)
+            self._inbox.put(None)
+            self._wake()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it is awake
+            self._room.release()
+
+
+def _size(item: Item) -> int:
+    return _OVERHEAD + (len(item) if isinstance(item, (str, bytes)) else 0)

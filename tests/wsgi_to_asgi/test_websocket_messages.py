@@ -1,0 +1,177 @@
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from bridge.errors import ClientDisconnected
+from bridge.runtime import running_loop
+from bridge.wsgi_to_asgi.websocket_messages import Accept, Close, Item, Messages
+from tests.fakes import eventually
+
+
+def started(target: Callable[..., Any], *arguments: object) -> threading.Thread:
+    thread = threading.Thread(target=target, args=arguments)
+    thread.start()
+    return thread
+
+
+def send_all(messages: Messages, contents: Iterable[str | bytes]) -> None:
+    for content in contents:
+        messages.send(content)
+
+
+async def until_ended(*threads: threading.Thread) -> None:
+    await eventually(lambda: not any(thread.is_alive() for thread in threads))
+
+
+async def take(messages: Messages, count: int) -> list[Item]:
+    """Return the next `count` items, as sent."""
+    items: list[Item] = []
+    while len(items) < count:
+        for item in await messages.take():
+            items.append(item)
+            messages.was_sent(item)
+    return items
+
+
+async def test_what_is_said_comes_in_its_order() -> None:
+    """The acceptance, messages, the close, and then nothing, which stays so."""
+    messages = Messages(running_loop())
+    assert messages.accept("chat")
+    assert not messages.accept()
+    for item in ("text", b"bytes", "", Close(1000, "bye")):
+        messages.send(item)
+    messages.hang_up()
+    assert await messages.take() == [Accept("chat"), "text", b"bytes", "", Close(1000, "bye")]
+    assert await messages.take() == []
+    assert await messages.take() == []
+
+
+@pytest.mark.parametrize("content", ["", "x" * 100, b"x" * 1000, b"x" * 1_000_000])
+async def test_a_thread_that_sends_waits_for_the_loop(content: str | bytes) -> None:
+    """Until there is room; empty messages fill it, too."""
+    messages = Messages(running_loop())
+    thread = started(send_all, messages, [content] * 2000)
+    await anyio.wait_all_tasks_blocked()
+    assert thread.is_alive()
+    assert await take(messages, 2000) == [content] * 2000
+    await until_ended(thread)
+
+
+async def test_threads_may_send_side_by_side() -> None:
+    """Nothing is lost, and each one's messages keep their order."""
+    messages = Messages(running_loop())
+    names = "abc"
+    threads = [started(send_all, messages, [f"{name}{n}" for n in range(1000)]) for name in names]
+    items = await take(messages, 3000)
+    for name in names:
+        assert [item for item in items if str(item).startswith(name)] == [f"{name}{n}" for n in range(1000)]
+    await until_ended(*threads)
+
+
+async def test_who_waits_for_room_is_told_the_end() -> None:
+    """After that nothing can be said."""
+    messages = Messages(running_loop())
+    refused: list[OSError] = []
+
+    def send() -> None:
+        try:
+            messages.send(b"x" * 100_000)
+        except ClientDisconnected as error:
+            refused.append(error)
+
+    threads = [started(send) for _ in range(3)]
+    await eventually(lambda: messages._given)
+    messages.finish(1001, "bye")
+    messages.finish(1002, "not the first")
+    await until_ended(*threads)
+    assert len(refused) == 2  # who came first has said it
+    assert messages.end == (1001, "bye")
+    with pytest.raises(ClientDisconnected):
+        messages.send("more")
+
+
+async def test_who_has_hung_up_says_no_more() -> None:
+    """A thread of the app that goes on is told so."""
+    messages = Messages(running_loop())
+    messages.hang_up()
+    with pytest.raises(ClientDisconnected):
+        messages.send("more")
+
+
+async def test_what_is_not_utf_8_is_the_senders_error() -> None:
+    """It is raised where it was made, and nothing is sent."""
+    messages = Messages(running_loop())
+    with pytest.raises(UnicodeEncodeError):
+        messages.send("\ud800")
+    messages.hang_up()
+    assert await messages.take() == []
+
+
+async def test_who_waits_for_a_message_is_told_the_end() -> None:
+    """Each thread is, after what came before."""
+    messages = Messages(running_loop())
+    received: list[object] = []
+    threads = [started(lambda: received.extend(iter(messages.receive, None))) for _ in range(3)]
+    await messages.put("a")
+    await messages.put(b"b")
+    messages.finish(1005, None)
+    await until_ended(*threads)
+    assert sorted(map(str, received)) == ["a", "b'b'"]
+    assert messages.receive(0) is None
+
+
+async def test_the_loop_waits_for_a_thread_that_receives() -> None:
+    """Until there is room again."""
+    messages = Messages(running_loop())
+    count = 3000
+
+    async def put() -> None:
+        for number in range(count):
+            await messages.put(f"{number:<100}")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(put)
+        await anyio.wait_all_tasks_blocked()
+        assert 0 < messages._inbox.qsize() < count / 2
+        received: list[object] = []
+        thread = started(lambda: received.extend(messages.receive() for _ in range(count)))
+    await until_ended(thread)
+    assert received == [f"{number:<100}" for number in range(count)]
+
+
+async def test_a_flood_lets_the_loop_see_to_others() -> None:
+    """An app that is faster than the server keeps no other task from its turn."""
+    messages = Messages(running_loop())
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(other)
+        for _ in range(100):
+            messages.send("x")
+            await messages.take()
+            messages.send("x")
+            await messages.take()
+        assert turns >= 100
+        tasks.cancel_scope.cancel()
+
+
+def test_a_closed_loop_is_no_error_of_the_app() -> None:
+    """It is told the end by other ways."""
+    loops = []
+
+    async def make() -> None:
+        loops.append(Messages(running_loop()))
+
+    anyio.run(make)
+    loops[0].send("into nothing")
+    loops[0].hang_up()
