@@ -412,9 +412,10 @@ def test_close_reaches_the_app(adapt: Adapt, caplog: pytest.LogCaptureFixture, b
 
 
 def test_nothing_is_sent_once_close_has_returned(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
-    """Not even by an app that the loop has yet to let hear of it (ASGI HTTP spec, Disconnected Client)."""
+    """Nor received, by an app that the loop has yet to let hear of it (ASGI HTTP spec, Disconnected Client)."""
     streaming, closed, done = threading.Event(), threading.Event(), threading.Event()
     errors: list[Exception] = []
+    received: list[Message] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start())
@@ -425,6 +426,7 @@ def test_nothing_is_sent_once_close_has_returned(adapt: Adapt, caplog: pytest.Lo
             await send(body(b"two", True))
         except OSError as error:
             errors.append(error)
+        received.append(await receive())
         done.set()
 
     server = WSGIServer(adapt(app))
@@ -438,6 +440,7 @@ def test_nothing_is_sent_once_close_has_returned(adapt: Adapt, caplog: pytest.Lo
     in_thread(run)
     assert done.wait(5)
     assert [type(error) for error in errors] == [ClientDisconnected]
+    assert received == DISCONNECTS[:1]
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 

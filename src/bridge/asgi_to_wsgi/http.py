@@ -137,7 +137,7 @@ class HTTPExchange:
             _logger.error("the ASGI app raised after %s", when, exc_info=error)
 
     async def _receive(self) -> Message:
-        while self._state != DONE and not self._gone:
+        while self._state != DONE and not (self._gone or self.left):
             if self._inbox:
                 body, more_body = self._inbox.popleft()
                 return {"type": "http.request", "body": body, "more_body": more_body}

@@ -67,12 +67,12 @@ class CallQueue:
             function, args = self._calls.popleft()
             function(*args)
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # at exit there may be no `os` any more
         # Not before: a thread that is about to write would hit whatever had got the number. So would a
         # finalizer that runs after this one, where both are parts of one cycle.
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            os.close(fd)
+            close(fd)
 
 
 class LoopThread:
@@ -273,7 +273,10 @@ class LoopThread:
 
     def _spawn_jobs(self) -> None:
         while self._jobs:
-            job = self._jobs.popleft()
+            try:
+                job = self._jobs.popleft()
+            except IndexError:  # `join`, in its thread, was faster
+                break
             if self._stopped:
                 job.fail(closed_meanwhile())
                 continue
