@@ -9,7 +9,7 @@ from matplotlib import pyplot
 from tests.benchmarks.rounds import Row
 
 FOLDER = Path(__file__).parent.parent.parent / "docs" / "benchmarks"
-_OURS, _OTHERS = "#1b6ca8", "#b8c4cf"
+OURS, OTHERS = "#1b6ca8", "#b8c4cf"
 
 
 def draw(row: Row) -> Path:
@@ -19,7 +19,7 @@ def draw(row: Row) -> Path:
     names = list(row.samples)
     figure, axes = pyplot.subplots(figsize=(7, 0.9 + 0.42 * len(names)))
     medians = [row.median(name) for name in names]
-    bars = axes.barh(names, medians, color=[_OURS if "bridge" in name else _OTHERS for name in names])
+    bars = axes.barh(names, medians, color=[OURS if "bridge" in name else OTHERS for name in names])
     labels = [
         f" {median:,.0f}" + ("" if name == row.ours else f"  ({row.ratio(name):.2g} x)")
         for name, median in zip(names, medians, strict=True)
