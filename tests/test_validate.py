@@ -15,7 +15,7 @@ from bridge.sansio import shapes
 from bridge.sansio.shapes import EXTENSION_MESSAGES
 from bridge.types import Environ, Message, Receive, Scope, Send, StartResponse
 from bridge.validate import ASGIWarning, validator
-from tests.fakes import http_environ, http_scope, request, respond
+from tests.fakes import ASGIWebSocket, http_environ, http_scope, request, respond
 from tests.processes import serving
 
 TESTS = Path(__file__).parent
@@ -121,6 +121,13 @@ def zero_copy(**keys: Any) -> Said:
     return sends("http.response.zerocopysend", **keys)
 
 
+class Descriptor:
+    """The least of a file object that can be sent so."""
+
+    def fileno(self) -> int:
+        return 1
+
+
 # --- What is legal ------------------------------------------------------------------------------
 
 LEGAL: dict[str, tuple[dict[str, Any], list[Said]]] = {
@@ -142,7 +149,7 @@ LEGAL: dict[str, tuple[dict[str, Any], list[Said]]] = {
     "unknown keys": (
         http_scope(other=object(), asgi={"version": "3.0", "other": 1}),
         [
-            gives("http.request", other=[1, 2.5, {"a": None}]),
+            gives("http.request", other=[2**63 - 1, -(2**63), 2.5, {"a": None}]),
             sends("http.response.start", status=200, other=(b"", True)),
             BODY,
         ],
@@ -159,6 +166,7 @@ LEGAL: dict[str, tuple[dict[str, Any], list[Said]]] = {
         [START, MORE, zero_copy(file=1, more_body=True), zero_copy(file=1, more_body=True), BODY],
     ),
     "a file with trailers": (OFFERING, [TRAILED, HINT, PUSH, FILE, TRAILERS]),
+    "zero copy of a file object": (OFFERING, [START, zero_copy(file=Descriptor())]),
     "zero copy with trailers": (OFFERING, [TRAILED, zero_copy(file=1), TRAILERS]),
     "all of it with trailers": (
         OFFERING,
@@ -234,7 +242,7 @@ async def test_iterators_are_still_there_for_who_comes_next() -> None:
     seen: Any = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        seen.extend([scope["headers"], scope["client"]])
+        seen.extend([scope["headers"], scope["client"], scope["server"]])
         await send({"type": "http.response.start", "status": 200, "headers": (iter(pair) for pair in pairs)})
         await send({"type": "http.response.early_hint", "links": iter([b"link"])})
         await send({"type": "http.response.body"})
@@ -242,11 +250,28 @@ async def test_iterators_are_still_there_for_who_comes_next() -> None:
     pairs = [(b"a", b"b"), (b"c", b"d")]
     server = await request(
         validator(app),
-        http_scope(headers=(iter(pair) for pair in pairs), client=iter(("::1", 1)), extensions=EXTENSIONS),
+        http_scope(
+            headers=(iter(pair) for pair in pairs),
+            client=iter(("::1", 1)),
+            server=iter(("::1", 80)),
+            extensions=EXTENSIONS,
+        ),
     )
-    assert seen == [[[b"a", b"b"], [b"c", b"d"]], ["::1", 1]]
+    assert seen == [[[b"a", b"b"], [b"c", b"d"]], ["::1", 1], ["::1", 80]]
     assert [*map(tuple, server.headers)] == pairs
     assert server.sent[1]["links"] == [b"link"]
+
+
+async def test_an_iterator_of_subprotocols_is_still_there_too() -> None:
+    """They may be any iterable (ASGI WebSocket spec, WebSocket Connection Scope)."""
+    seen: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.extend(scope["subprotocols"])
+        await send({"type": "websocket.close"})
+
+    await ASGIWebSocket(validator(app), websocket_scope(subprotocols=iter(["chat", "v2"]))).run()
+    assert seen == ["chat", "v2"]
 
 
 # --- What the server does wrong -----------------------------------------------------------------
@@ -397,6 +422,7 @@ GIVEN: list[Case] = [
     (HTTP, [gives("http.request", more_body=1)], "whose 'more_body' must be bool", "ASGI-HTTP-040"),
     (HTTP, [gives("http.request", other=object())], "whose 'other' could not be sent", "ASGI-CORE-012"),
     (HTTP, [gives("http.request", other=2**63)], "whose 'other' could not be sent", "ASGI-CORE-012"),
+    (HTTP, [gives("http.request", other=-(2**63) - 1)], "whose 'other' could not be sent", "ASGI-CORE-012"),
     (HTTP, [gives("http.request", other=[{"a": float("nan")}])], "whose 'other' could not be sent", "ASGI-CORE-012"),
     (HTTP, [gives("http.request", other={1: 2})], "whose 'other' could not be sent", "ASGI-CORE-012"),
     (HTTP, [REQUEST, REQUEST], "gave 'http.request' where the spec has 'http.disconnect'", "ASGI-HTTP-040"),

@@ -2,6 +2,7 @@ import asyncio
 import functools
 import gc
 import os
+import select
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ import pytest
 
 from bridge import AdapterClosed, ASGIToWSGI, BridgeError
 from bridge.asgi_to_wsgi import loop as loop_module
-from bridge.runtime import Loop
+from bridge.runtime import Loop, running_loop
 from bridge.types import Environ, Receive, Scope, Send, StartResponse
 from tests.fakes import WSGIServer, http_environ, in_thread, respond
 from tests.processes import ROOT, wait_until
@@ -272,6 +273,21 @@ def test_a_finalizer_that_runs_late_finds_the_loop_ended() -> None:
     queue.__del__()
     with pytest.raises(RuntimeError):
         queue.call_soon(print)
+
+
+@pytest.mark.skipif(not hasattr(os, "eventfd"), reason="the loop wakes itself on this system")
+def test_a_loop_that_has_made_its_calls_sleeps() -> None:
+    """Nothing is left to read that would wake it again, and again."""
+
+    async def main() -> list[Any]:
+        queue = loop_module.CallQueue(running_loop())
+        called = asyncio.Event()
+        queue.call_soon(called.set)
+        await called.wait()
+        return select.select([queue._fd], [], [], 0)[0]
+
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        assert runner.run(main()) == []
 
 
 def test_a_request_whose_task_cannot_be_made_fails_alone() -> None:

@@ -571,6 +571,7 @@ def test_what_cannot_be_is_refused_with_a_sentence(
     server = Client(adapt(Script(AssertionError()), **options), **keys).refused()
     assert server.status.startswith(f"{status} ")
     assert text in server.body
+    assert ("Content-Length", str(len(server.body))) in server.headers
 
 
 def test_hold_goes_where_it_would_hold_the_only_thread(adapt: Adapt) -> None:
@@ -650,6 +651,14 @@ def test_a_client_that_breaks_the_protocol_is_told_how(adapt: Adapt, frame: byte
             client.send(TEXT, b"still here")
     app.wait()
     assert app.received[-1]["code"] == code
+
+
+def test_a_message_may_be_as_long_as_the_limit(adapt: Adapt) -> None:
+    """Only what is longer is refused."""
+    with connected(adapt, echo, websocket_options=WebSocketOptions(max_message_size=1000)) as client:
+        client.send(BINARY, bytes(1000))
+        assert client.receive() == Frame(BINARY, bytes(1000))
+        client.close()
 
 
 def test_a_silent_client_is_pinged_and_then_given_up(adapt: Adapt) -> None:

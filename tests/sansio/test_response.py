@@ -342,6 +342,7 @@ def test_headers_less_the_ones_that_connection_names() -> None:
     """Every field that Connection nominates goes with it (RFC 9110 7.6.1)."""
     headers = [("X-Hop", "1"), ("Connection", "close, x-HOP ,"), ("x-two", "2"), ("connection", "x-two"), ("x-c", "3")]
     assert native_from_app_headers(headers) == [("x-c", "3")]
+    assert native_from_app_headers([("X-Hop", "1"), ("x-two", "2"), ("Connection", "x-hop,x-two")]) == []
     assert native_from_app_headers([("X-Hop", "1"), ("te", "x-hop")]) == [("X-Hop", "1")]
 
 
@@ -450,6 +451,12 @@ def test_content_length_that_is_not_one_number_is_refused(values: list[str]) -> 
         BodyLength("GET", 200, [("Content-Length", value) for value in values])
 
 
+def test_content_length_is_no_other_header_of_as_many_letters() -> None:
+    """Its name alone tells it (RFC 9110 8.6)."""
+    assert len("Accept-Charset") == len("Content-Length")
+    assert BodyLength("GET", 200, [("Accept-Charset", "utf-8"), ("Content-Length", "5")]).declared == 5
+
+
 def test_content_length_that_no_integer_holds_is_refused() -> None:
     """Python converts no more than 4300 digits, and raises ValueError at that (RFC 9110 8.6)."""
     digits = "9" * 5000
@@ -486,6 +493,13 @@ def test_start_response_knows_the_method() -> None:
     """A response to HEAD has no body (RFC 9110 9.3.2)."""
     answer = ResponseFromWSGI("HEAD")
     answer.start_response(OK, [("Content-Length", "3")])
+    assert answer.length.bodiless
+
+
+def test_start_response_knows_the_status() -> None:
+    """A 204 has no body (RFC 9110 6.4.1)."""
+    answer = ResponseFromWSGI("GET")
+    answer.start_response("204 No Content", [])
     assert answer.length.bodiless
 
 
@@ -556,6 +570,16 @@ def test_start_response_too_late_raises_the_error_it_was_given() -> None:
     assert caught.value is given[1]
     assert caught.traceback[-1].name == "exc_info"
     assert answer.begin()["status"] == 200
+
+
+def test_start_response_too_late_raises_an_error_that_has_no_traceback() -> None:
+    """The exception makes it the form with exc_info (PEP 3333, The start_response() Callable)."""
+    answer = ResponseFromWSGI("GET")
+    answer.start_response(OK, [])
+    answer.begin()
+    error = ValueError("never raised")
+    with pytest.raises(ValueError, match="never raised"):
+        answer.start_response("500 Oops", [], (ValueError, error, None))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("begun", [False, True])

@@ -92,3 +92,29 @@ async def test_shutdown_does_not_wait_for_ever(
         assert "left behind" in caplog.text
         proceed.set()
     assert in_flight.body == b"hello"
+
+
+async def test_shutdown_that_is_cancelled_waits_for_nothing() -> None:
+    """A server that has no patience gets its task back, while the request is still in flight."""
+    running, proceed = threading.Event(), threading.Event()
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        running.set()
+        assert proceed.wait(5)
+        return hello(environ, start_response)
+
+    adapter = WSGIToASGI(app)
+    server, in_flight = lifespan(adapter), ASGIServer(adapter)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(in_flight.run)
+        await eventually(running.is_set)
+        async with anyio.create_task_group() as shutdown:
+            shutdown.start_soon(server.run)
+            server.feed_message({"type": "lifespan.startup"})
+            server.feed_message({"type": "lifespan.shutdown"})
+            await server.until_sent(1)
+            await anyio.wait_all_tasks_blocked()
+            shutdown.cancel_scope.cancel()
+        assert not in_flight.finished.is_set()
+        proceed.set()
+    assert in_flight.body == b"hello"

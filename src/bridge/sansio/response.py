@@ -40,7 +40,7 @@ def _maybe_code(status: str) -> int | None:
 
 def status_from_code(code: object) -> str:
     """Return the WSGI status of an ASGI one: an int from 200 to 999, an http.HTTPStatus too."""
-    if not isinstance(code, int) or isinstance(code, bool) or not 200 <= code <= 999:
+    if not isinstance(code, int) or not 200 <= code <= 999:
         raise AppProtocolError(
             f"status must be an int from 200 to 999, got {code!r:.200} (ASGI HTTP spec, Response Start)"
         )
