@@ -7,7 +7,6 @@ times vary from minute to minute on a shared machine, and ratios from one run le
 """
 
 import argparse
-import json
 import platform
 from collections.abc import Callable, Iterator
 
@@ -37,8 +36,6 @@ def main() -> None:
 
         for row in rows:
             plots.draw(row)
-        results = [{**row._asdict(), "medians": {name: row.median(name) for name in row.samples}} for row in rows]
-        (plots.FOLDER / "results.json").write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

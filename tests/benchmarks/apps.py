@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
 
 import a2wsgi
-from asgiref.wsgi import WsgiToAsgi
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from flask import Flask, Response
@@ -113,7 +112,6 @@ async def ticks_fastapi() -> StreamingResponse:
 
 flask_bridge = WSGIToASGI(flask_app)
 flask_a2wsgi = a2wsgi.WSGIMiddleware(flask_app, workers=40)  # type: ignore[arg-type]
-flask_asgiref = WsgiToAsgi(flask_app)  # type: ignore[no-untyped-call]
 flask_streams = WSGIToASGI(flask_app, workers=1000)
 fastapi_bridge = ASGIToWSGI(fastapi_app)
 # Made by the server's worker, as its loop does not live through a fork.
