@@ -125,6 +125,22 @@ def test_send_waits_for_the_server(adapt: ToWSGI, serve: WSGIServer) -> None:
     request.until(ended.is_set, "the end of the app")
 
 
+@clause("ASGI-CORE-017", "ASGI-HTTP-064")
+def test_a_send_that_was_held_up_goes_on(adapt: ToWSGI, serve: WSGIServer) -> None:
+    """An app that waited while the server took nothing sends the rest when it takes all."""
+
+    @http_app
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        for number in range(200):
+            await send(block(bytes([number]) * 65536))
+        await send(END)
+
+    request = serve(adapt(app), hold_after=1).until_logged("block")
+    request.release()
+    assert request.finish().body == b"".join(bytes([number]) * 65536 for number in range(200))
+
+
 @clause("ASGI-CORE-020", "ASGI-CORE-036")
 def test_send_after_a_disconnect_does_as_the_version_says(adapt: ToWSGI, serve: WSGIServer) -> None:
     """It does nothing, or raises an OSError, as it must where the scope claims version 2.4 or later; it never hangs."""
