@@ -21,7 +21,6 @@ CORE_PAIRS = (
     ("flask", "hypercorn-trio"),
     ("flask-in-fastapi", "uvicorn-httptools-uvloop"),
     ("fastapi", "gunicorn-gthread-preload"),
-    ("fastapi", "waitress"),
     ("fastapi-in-flask", "gunicorn-gthread"),
 )
 

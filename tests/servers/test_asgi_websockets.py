@@ -61,10 +61,10 @@ def _hypercorn(loop: str, **traits: Any) -> Host:
 
 
 HOSTS = [
-    _uvicorn("websockets", core=True),
+    _uvicorn("websockets"),
     _uvicorn("websockets-sansio", core=True),
     _uvicorn("wsproto"),
-    _hypercorn("asyncio", core=True),
+    _hypercorn("asyncio"),
     _hypercorn("trio"),
     Host(
         "daphne",

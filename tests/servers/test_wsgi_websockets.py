@@ -94,7 +94,7 @@ GOODBYE = "app.close_websockets(),"  # for a server that waits for what is held,
 NO_WARNING = "import warnings\nwarnings.simplefilter('ignore')\n"
 
 HOSTS = [
-    _gunicorn("sync", core=True),
+    _gunicorn("sync"),
     _gunicorn("gthread", *GTHREAD, "4", core=True),
     _gunicorn("gthread-trio", *GTHREAD, "4", env={"BACKEND": "trio"}),
     _gunicorn("gthread-held", "-c", "{{folder}}/hooks.py", *GTHREAD, "24", env={"WEBSOCKET": "hold"}, crowd=16),
