@@ -265,6 +265,20 @@ def test_a_call_that_a_signal_interrupts_does_not_silence_the_next() -> None:
     assert calls == [1, 2]
 
 
+def test_a_call_that_raises_does_not_hold_up_those_behind_it() -> None:
+    """They are made though nobody wakes the loop again, and its exception handler gets the error."""
+    loop = asyncio.SelectorEventLoop()
+    errors: list[BaseException] = []
+    loop.set_exception_handler(lambda _, context: errors.append(context["exception"]))
+    queue = loop_module.CallQueue(Loop(loop.call_soon_threadsafe, anyio.Event, loop))
+    made: asyncio.Future[int] = loop.create_future()
+    queue.call_soon(int, "no number")
+    queue.call_soon(made.set_result, 1)
+    assert loop.run_until_complete(asyncio.wait_for(made, 5)) == 1
+    assert [type(error) for error in errors] == [ValueError]
+    loop.close()
+
+
 def test_a_finalizer_that_runs_late_finds_the_loop_ended() -> None:
     """In a cycle the queue's finalizer may run before that of a response, which then tells of its end."""
     loop = asyncio.SelectorEventLoop()

@@ -41,6 +41,11 @@ class CallQueue:
     def call_soon(self, function: Callable[..., object], *args: object) -> None:
         """Have `function` called on the loop; from any thread. Raises RuntimeError once the loop has ended."""
         self._calls.append((function, args))
+        self._wake()
+        if self._closed:
+            raise RuntimeError("the event loop has ended")
+
+    def _wake(self) -> None:
         if not self._told:
             self._told = True
             try:
@@ -51,8 +56,6 @@ class CallQueue:
             except BaseException:  # a signal's handler raised: the next call wakes the loop
                 self._told = False
                 raise
-        if self._closed:
-            raise RuntimeError("the event loop has ended")
 
     def close(self) -> None:
         """Refuse calls from now on; those that wait are not made."""
@@ -63,9 +66,13 @@ class CallQueue:
         if self._fd >= 0:
             os.eventfd_read(self._fd)
         self._told = False
-        while self._calls:
-            function, args = self._calls.popleft()
-            function(*args)
+        try:
+            while self._calls:
+                function, args = self._calls.popleft()
+                function(*args)
+        finally:
+            if self._calls:  # one has raised, which is no reason for those behind it to wait
+                self._wake()
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:  # at exit there may be no `os` any more
         # Not before: a thread that is about to write would hit whatever had got the number. So would a
