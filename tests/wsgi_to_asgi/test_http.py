@@ -639,6 +639,38 @@ async def test_a_client_that_leaves_while_its_request_waits_its_turn_costs_no_ca
     assert waiting[1].complete
 
 
+async def test_a_client_that_expects_100_continue_waits_its_turn_for_it() -> None:
+    """A server says 100 Continue at the first receive: not before the app reads, also where no worker is free."""
+    entered, proceed = threading.Event(), threading.Event()
+    received: list[str] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/held":
+            entered.set()
+            assert proceed.wait(5)
+        start_response(OK, [])
+        return []
+
+    adapter = app_of(app, workers=1)
+    scope = http_scope("POST", path="/waits", headers=[(b"expect", b"100-continue"), (b"content-length", b"3")])
+
+    async def receive() -> Message:
+        received.append("receive")
+        return {"type": "http.request", "body": b"abc", "more_body": False}
+
+    async def send(message: Message) -> None:
+        pass
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ASGIServer(adapter, http_scope(path="/held")).run)
+            assert await anyio.to_thread.run_sync(entered.wait, 5)
+            tasks.start_soon(adapter, scope, receive, send)
+            await anyio.wait_all_tasks_blocked()
+            assert received == []
+            proceed.set()
+
+
 async def test_write_raises_once_the_client_has_left() -> None:
     """An app that streams by write() ends by ClientDisconnected, which nobody reports as an error."""
     raised = threading.Event()

@@ -39,6 +39,7 @@ class RequestBody:
     def __init__(self, event: Callable[[], Event]) -> None:
         self._blocks: deque[bytes] = deque()
         # Written on the loop:
+        self.begun = False
         self.ended = False
         self._arrived = 0
         self._spool: Spool | None = None  # for what comes from now on
@@ -52,6 +53,7 @@ class RequestBody:
 
     def put(self, message: Message) -> None:
         """Take an `http.request` message."""
+        self.begun = True
         if self.ended:
             return
         block = message.get("body") or b""

@@ -124,10 +124,11 @@ class HTTPExchange:
 
     async def serve(self, workers: WorkerThreads, run: Callable[[], None]) -> None:
         """Have a worker thread `run` the app, and send what that says, until it says FINISHED."""
-        free = workers.submit(run)
+        # One that waits its turn is watched from the start, as its client may leave before that comes; but not
+        # where to receive would be to say 100 Continue.
+        waits = not workers.submit(run) and self._body.begun
         try:
-            # One that waits its turn is watched from the start: its client may leave before that comes.
-            if not free or not await self._work(watched=False):
+            if waits or not await self._work(watched=False):
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._watch)
                     await self._work(watched=True)
