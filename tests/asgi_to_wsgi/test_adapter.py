@@ -2,7 +2,6 @@ import asyncio
 import functools
 import gc
 import os
-import select
 import subprocess
 import sys
 import threading
@@ -16,7 +15,6 @@ import pytest
 
 from bridge import AdapterClosed, ASGIToWSGI, BridgeError
 from bridge.asgi_to_wsgi import loop as loop_module
-from bridge.runtime import Loop, running_loop
 from bridge.types import Environ, Receive, Scope, Send, StartResponse
 from tests.fakes import WSGIServer, http_environ, in_thread, respond
 from tests.processes import ROOT, wait_until
@@ -244,64 +242,6 @@ def test_the_loop_that_died_is_replaced(caplog: pytest.LogCaptureFixture) -> Non
             respond(adapter, http_environ("GET", "/die"))
         wait_until(lambda: "died" in caplog.text)
         assert respond(adapter).body == b"hello"
-
-
-def test_a_call_that_a_signal_interrupts_does_not_silence_the_next() -> None:
-    """A signal's handler may raise while a thread is about to wake the loop; the next one wakes it, then."""
-    interrupts: list[Exception] = [ZeroDivisionError()]
-    woken: list[Callable[[], None]] = []
-    calls: list[int] = []
-
-    def call_soon(function: Callable[[], None]) -> None:
-        if interrupts:
-            raise interrupts.pop()
-        woken.append(function)
-
-    queue = loop_module.CallQueue(Loop(call_soon, anyio.Event, None))
-    with pytest.raises(ZeroDivisionError):
-        queue.call_soon(calls.append, 1)
-    queue.call_soon(calls.append, 2)
-    woken.pop()()
-    assert calls == [1, 2]
-
-
-def test_a_call_that_raises_does_not_hold_up_those_behind_it() -> None:
-    """They are made though nobody wakes the loop again, and its exception handler gets the error."""
-    loop = asyncio.SelectorEventLoop()
-    errors: list[BaseException] = []
-    loop.set_exception_handler(lambda _, context: errors.append(context["exception"]))
-    queue = loop_module.CallQueue(Loop(loop.call_soon_threadsafe, anyio.Event, loop))
-    made: asyncio.Future[int] = loop.create_future()
-    queue.call_soon(int, "no number")
-    queue.call_soon(made.set_result, 1)
-    assert loop.run_until_complete(asyncio.wait_for(made, 5)) == 1
-    assert [type(error) for error in errors] == [ValueError]
-    loop.close()
-
-
-def test_a_finalizer_that_runs_late_finds_the_loop_ended() -> None:
-    """In a cycle the queue's finalizer may run before that of a response, which then tells of its end."""
-    loop = asyncio.SelectorEventLoop()
-    queue = loop_module.CallQueue(Loop(loop.call_soon_threadsafe, anyio.Event, loop))
-    loop.close()
-    queue.__del__()
-    with pytest.raises(RuntimeError):
-        queue.call_soon(print)
-
-
-@pytest.mark.skipif(not hasattr(os, "eventfd"), reason="the loop wakes itself on this system")
-def test_a_loop_that_has_made_its_calls_sleeps() -> None:
-    """Nothing is left to read that would wake it again, and again."""
-
-    async def main() -> list[Any]:
-        queue = loop_module.CallQueue(running_loop())
-        called = asyncio.Event()
-        queue.call_soon(called.set)
-        await called.wait()
-        return select.select([queue._fd], [], [], 0)[0]
-
-    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-        assert runner.run(main()) == []
 
 
 def test_a_request_whose_task_cannot_be_made_fails_alone() -> None:

@@ -15,7 +15,7 @@ from bridge import ClientDisconnected, WebSocketOptions
 from bridge.asgi_to_wsgi.websocket import _give
 from bridge.asgi_to_wsgi.websocket_connection import Change, WebSocketConnection
 from bridge.asgi_to_wsgi.websocket_session import WebSocketSession
-from bridge.runtime import Loop, running_loop
+from bridge.runtime import running_loop
 from tests.frames import BINARY, CLOSE, PING, PONG, TEXT, Frame, client_frame, close_payload, frames
 
 
@@ -244,7 +244,7 @@ async def test_run_ends_with_the_connection() -> None:
 def test_a_place_is_left_once() -> None:
     """Both the session and its WSGI thread may think that it is for them to do."""
     left: list[None] = []
-    loop_thread: Any = SimpleNamespace(loop=Loop(print, print, None))  # type: ignore[arg-type]
+    loop_thread: Any = SimpleNamespace(loop=SimpleNamespace(event=print))
     app: Any = None
     session = WebSocketSession(app, loop_thread, {}, WebSocketOptions(), lambda: left.append(None))
     session.leave_place()
@@ -260,7 +260,7 @@ async def test_a_socket_that_comes_too_late_is_closed() -> None:
 
     app: Any = None
     for over in (True, False):
-        loop_thread: Any = SimpleNamespace(loop=running_loop()._replace(call_soon=call_soon))
+        loop_thread: Any = SimpleNamespace(loop=SimpleNamespace(call_soon=call_soon, event=running_loop().event))
         session = WebSocketSession(app, loop_thread, {}, WebSocketOptions(), print)
         if over:
             session.over.set()
@@ -279,7 +279,7 @@ def test_a_socket_for_a_loop_that_has_ended_is_closed() -> None:
         raise RuntimeError("the event loop has ended")
 
     app: Any = None
-    loop_thread: Any = SimpleNamespace(loop=Loop(call_soon, print, None))  # type: ignore[arg-type]
+    loop_thread: Any = SimpleNamespace(loop=SimpleNamespace(call_soon=call_soon, event=print))
     session = WebSocketSession(app, loop_thread, {}, WebSocketOptions(), print)
     ours, theirs = socket.socketpair()
     with theirs:

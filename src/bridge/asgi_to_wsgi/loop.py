@@ -1,8 +1,6 @@
 """The private event loop that ASGI apps run on, in a thread of its own."""
 
-import asyncio
 import logging
-import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -18,68 +16,6 @@ from bridge.runtime import Event, Loop, binary_semaphore, running_loop, set_asyn
 from bridge.types import ASGIApp
 
 _logger = logging.getLogger("bridge")
-
-
-class CallQueue:
-    """Calls from other threads to one loop, in order; one wake-up for all that wait together.
-
-    A plain asyncio loop is woken by an eventfd of ours, where the system has that: what
-    call_soon_threadsafe does, which writes to a socket and reads it twice, takes a third longer.
-    """
-
-    def __init__(self, loop: Loop) -> None:
-        self._calls: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
-        self._closed = False
-        # Set by a thread that wakes the loop, cleared on the loop before it looks:
-        self._told = False
-        self._fd = -1
-        self._loop = loop
-        if type(loop.asyncio_loop) is asyncio.SelectorEventLoop and hasattr(os, "eventfd"):
-            self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            loop.asyncio_loop.add_reader(self._fd, self._run)
-
-    def call_soon(self, function: Callable[..., object], *args: object) -> None:
-        """Have `function` called on the loop; from any thread. Raises RuntimeError once the loop has ended."""
-        self._calls.append((function, args))
-        self._wake()
-        if self._closed:
-            raise RuntimeError("the event loop has ended")
-
-    def _wake(self) -> None:
-        if not self._told:
-            self._told = True
-            try:
-                if self._fd >= 0:
-                    os.eventfd_write(self._fd, 1)
-                else:
-                    self._loop.call_soon(self._run)
-            except BaseException:  # a signal's handler raised: the next call wakes the loop
-                self._told = False
-                raise
-
-    def close(self) -> None:
-        """Refuse calls from now on; those that wait are not made."""
-        self._closed = True
-
-    def _run(self) -> None:
-        """Make the calls; on the loop."""
-        if self._fd >= 0:
-            os.eventfd_read(self._fd)
-        self._told = False
-        try:
-            while self._calls:
-                function, args = self._calls.popleft()
-                function(*args)
-        finally:
-            if self._calls:  # one has raised, which is no reason for those behind it to wait
-                self._wake()
-
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # at exit there may be no `os` any more
-        # Not before: a thread that is about to write would hit whatever had got the number. So would a
-        # finalizer that runs after this one, where both are parts of one cycle.
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            close(fd)
 
 
 class LoopThread:
@@ -118,7 +54,6 @@ class LoopThread:
         self._startup: anyio.CancelScope | None = None
         self._stop: Event | None = None
         self._grace = shutdown_timeout
-        self._calls: CallQueue | None = None
         self._jobs: deque[Job] = deque()
         self._tasks: AsyncioTasks | TrioTasks
 
@@ -193,8 +128,7 @@ class LoopThread:
         self._thread.join(self._grace + self._shutdown_timeout + 3 * UNWIND_TIMEOUT)
         if self._thread.is_alive():
             _logger.warning("the ASGI app kept its event loop from ending; it is left behind")
-            assert self._calls is not None  # as it has started
-            self._calls.close()
+            self.loop.refuse_calls()
             self._fail_jobs()
             for job in list(self._tasks.running):
                 job.fail(AdapterClosed("the ASGI app kept its event loop from ending"))
@@ -224,8 +158,8 @@ class LoopThread:
                 self._start_error = error
         finally:
             self.ended = True
-            if self._calls is not None:
-                self._calls.close()
+            if self._stop is not None:  # it has started
+                self.loop.refuse_calls()
             self._fail_jobs()
             if self._serving:
                 for job in list(self._tasks.running):  # tasks that came while the loop was dying
@@ -234,8 +168,7 @@ class LoopThread:
                 self._end_start()
 
     async def _main(self) -> None:
-        self._calls = CallQueue(running_loop())
-        self.loop = running_loop()._replace(call_soon=self._calls.call_soon)
+        self.loop = running_loop()
         self._stop = stop = self.loop.event()
         error: Exception | None = None
         async with anyio.create_task_group() as lifespan_task:

@@ -1,0 +1,151 @@
+"""The loop as threads see it."""
+
+import asyncio
+import contextvars
+import gc
+import os
+import select
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from bridge.runtime import Loop, running_loop
+from tests.fakes import eventually
+
+
+def test_a_call_that_a_signal_interrupts_does_not_silence_the_next() -> None:
+    """A signal's handler may raise while a thread is about to wake the loop; the next one wakes it, then."""
+    interrupts: list[Exception] = [ZeroDivisionError()]
+    woken: list[Callable[[], None]] = []
+    calls: list[int] = []
+
+    def call_soon(function: Callable[[], None]) -> None:
+        if interrupts:
+            raise interrupts.pop()
+        woken.append(function)
+
+    loop = Loop(object(), anyio.Event, call_soon, lambda: False)
+    with pytest.raises(ZeroDivisionError):
+        loop.call_soon(calls.append, 1)
+    loop.call_soon(calls.append, 2)
+    woken.pop()()
+    assert calls == [1, 2]
+
+
+def test_a_call_that_raises_does_not_hold_up_those_behind_it() -> None:
+    """They are made though nobody wakes the loop again, and its exception handler gets the error."""
+    native = asyncio.SelectorEventLoop()
+    errors: list[BaseException] = []
+    native.set_exception_handler(lambda _, context: errors.append(context["exception"]))
+    loop = Loop(native, anyio.Event, native.call_soon_threadsafe, native.is_closed)
+    made: asyncio.Future[int] = native.create_future()
+    loop.call_soon(int, "no number")
+    loop.call_soon(made.set_result, 1)
+    assert native.run_until_complete(asyncio.wait_for(made, 5)) == 1
+    assert [type(error) for error in errors] == [ValueError]
+    native.close()
+
+
+def test_a_finalizer_that_runs_late_finds_the_loop_ended() -> None:
+    """In a cycle the queue's finalizer may run before that of a response, which then tells of its end."""
+    native = asyncio.SelectorEventLoop()
+    loop = Loop(native, anyio.Event, native.call_soon_threadsafe, native.is_closed)
+    native.close()
+    loop.__del__()
+    with pytest.raises(RuntimeError):
+        loop.call_soon(print)
+
+
+@pytest.mark.skipif(not hasattr(os, "eventfd"), reason="the loop wakes itself on this system")
+def test_a_loop_that_has_made_its_calls_sleeps() -> None:
+    """Nothing is left to read that would wake it again, and again."""
+
+    async def main() -> list[Any]:
+        loop = running_loop()
+        called = asyncio.Event()
+        loop.call_soon(called.set)
+        await called.wait()
+        return select.select([loop._fd], [], [], 0)[0]
+
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        assert runner.run(main()) == []
+
+
+async def test_a_loop_is_the_same_one_each_time() -> None:
+    """So that what is called from many threads takes one wake-up."""
+    assert running_loop() is running_loop()
+
+
+def test_a_loop_that_is_closed_is_forgotten() -> None:
+    """Its thread may run many more, and keeps none of them."""
+
+    class Native(asyncio.SelectorEventLoop):
+        pass
+
+    async def main() -> weakref.ref[Loop]:
+        return weakref.ref(running_loop())
+
+    references = []
+    for _ in range(3):
+        native = Native()
+        references.append(native.run_until_complete(main()))
+        native.close()
+    del native
+    gc.collect()
+    assert [reference() is None for reference in references] == [True, True, False]
+
+
+async def test_calls_are_made_in_order_by_one_wake_up() -> None:
+    """What comes while the loop is busy waits together."""
+    loop = running_loop()
+    calls: list[int] = []
+
+    def call() -> None:
+        for number in range(100):
+            loop.call_soon(calls.append, number)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+    assert calls == []
+    await eventually(lambda: len(calls) == 100)
+    assert calls == list(range(100))
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "uvloop", "trio"])
+@pytest.mark.parametrize("pending", [False, True])
+def test_a_call_to_a_loop_that_is_closed_is_an_error(backend: str, pending: bool) -> None:
+    """Even where one has been made that the loop did not live to see."""
+
+    async def main() -> Loop:
+        loop = running_loop()
+        if pending:
+            await anyio.lowlevel.checkpoint()
+            loop.call_soon(print)
+        return loop
+
+    options = {"use_uvloop": True} if backend == "uvloop" else {}
+    loop = anyio.run(main, backend=backend.replace("uvloop", "asyncio"), backend_options=options)
+    with pytest.raises(RuntimeError):
+        loop.call_soon(print)
+
+
+async def test_the_first_request_s_context_is_not_kept(anyio_backend_name: str) -> None:
+    """What wakes the loop lives as long as that, and so would all that the context refers to."""
+
+    class Token:
+        pass
+
+    variable: contextvars.ContextVar[Token] = contextvars.ContextVar("token")
+    seen: list[bool] = []
+    context = contextvars.copy_context()
+    context.run(variable.set, Token())
+    loop = context.run(running_loop)
+    loop.call_soon(lambda: seen.append(variable in contextvars.copy_context()))
+    await eventually(lambda: seen != [])
+    assert seen == [False]
