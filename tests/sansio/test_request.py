@@ -15,6 +15,7 @@ from bridge.sansio.request import (
     content_length_from_header,
     environ_from_headers,
     environ_from_scope,
+    expects_continue,
     headers_from_environ,
     http_version_from_server_protocol,
     maybe_cgi_name_from_header,
@@ -23,6 +24,7 @@ from bridge.sansio.request import (
     scope_from_environ,
     script_name_and_path_info_from_scope,
     server_protocol_from_http_version,
+    with_header_pairs,
 )
 from bridge.types import Environ, RawHeaders
 
@@ -960,3 +962,41 @@ def test_websocket_begins_with_a_get_that_has_no_body(header: tuple[bytes, bytes
     assert environ["REQUEST_METHOD"] == "GET"
     assert "CONTENT_LENGTH" not in environ
     assert "HTTP_TRANSFER_ENCODING" not in environ
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ([], False),
+        ([(b"expect", b"100-continue")], True),
+        ([(b"host", b"a"), (b"expect", b"100-Continue"), (b"x", b"y")], True),  # RFC 9110 10.1.1: in any case
+        ([[b"expect", b"100-continue"]], True),
+        ([(b"expect", b"200-ok")], False),
+        ([(b"x-expect", b"100-continue"), (b"host", b"100-continue")], False),
+    ],
+)
+def test_a_client_that_expects_continue_is_known(headers: RawHeaders, expected: bool) -> None:
+    assert expects_continue(scope_with(headers=headers)) is expected
+
+
+def test_a_scope_without_headers_expects_nothing() -> None:
+    assert expects_continue(scope_with()) is False
+
+
+@pytest.mark.parametrize("headers", [[], [(b"a", b"b")], [[b"a", b"b"]]])
+def test_headers_that_can_be_read_twice_are_left_alone(headers: Any) -> None:
+    scope = scope_with(headers=headers)
+    assert with_header_pairs(scope) is scope
+
+
+@pytest.mark.parametrize(
+    "make",
+    [iter, tuple, lambda headers: [iter(header) for header in headers], lambda headers: map(iter, headers)],
+    ids=["iterator", "tuple", "list-of-iterators", "iterator-of-iterators"],
+)
+def test_headers_that_can_be_read_once_are_made_pairs(make: Any) -> None:
+    headers = [(b"a", b"b"), (b"c", b"d")]
+    scope = scope_with(headers=make(headers))
+    copy = with_header_pairs(scope)
+    assert copy is not scope
+    assert copy == {**scope, "headers": headers}

@@ -907,6 +907,17 @@ async def test_no_thread_is_taken_before_the_first_message() -> None:
     assert len(calls) == 1
 
 
+@pytest.mark.parametrize("missing", ["method", "path"])
+async def test_a_scope_that_is_not_whole_is_an_error_of_the_server(missing: str) -> None:
+    """It goes back to where it came from, and the worker thread is there for the next request."""
+    adapter = answers(b"hello")
+    scope = http_scope()
+    del scope[missing]
+    with pytest.raises(KeyError, match=missing):
+        await ASGIServer(adapter, scope).run()
+    assert (await request(adapter)).body == b"hello"
+
+
 async def test_a_client_that_expects_100_continue_is_asked_when_the_app_reads() -> None:
     """With `Expect: 100-continue` the first message is awaited by the first read, and not without one."""
     scope = http_scope("POST", headers=[(b"expect", b"100-continue"), (b"content-length", b"3")])
@@ -1355,6 +1366,29 @@ async def test_nothing_of_a_request_is_left(anyio_backend_name: str) -> None:
     try:
         await request(adapter)
         await eventually(lambda: is_freed(references[0]))  # the worker thread is about to drop it
+    finally:
+        gc.enable()
+
+
+async def test_nothing_waits_for_the_garbage_collector() -> None:
+    """What a request is made of has no cycle: collecting it would cost more than the request."""
+
+    class OfServer(dict[str, Any]):
+        pass
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response(OK, [("Content-Length", "1")])
+        return [b"x"]
+
+    adapter = app_of(app, workers=1)
+    gc.disable()
+    try:
+        for blocks in ([b""], [b"one", b"two"]):
+            server = ASGIServer(adapter, OfServer(http_scope()), blocks)
+            scope = weakref.ref(server.scope)
+            await server.run()
+            del server
+            await eventually(lambda scope=scope: is_freed(scope))  # type: ignore[misc]
     finally:
         gc.enable()
 

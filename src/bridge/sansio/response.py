@@ -113,18 +113,18 @@ def native_from_raw_headers(headers: Iterable[Iterable[bytes]]) -> Headers:
 
 
 @functools.lru_cache(maxsize=256)
-def _lowered(name: str) -> str:
-    """Return a header's name in lower case; raises AppProtocolError if it is not a token."""
+def _is_hop_by_hop(name: str) -> bool:
+    """Return whether a header belongs to the connection; raises AppProtocolError if its name is not a token."""
     if not name or _NOT_IN_NAME.search(name):
         raise AppProtocolError(f"header name {name!r:.200} is not a token (RFC 9110 5.1)")
-    return name.lower()
+    return name.lower() in _HOP_BY_HOP
 
 
 def _end_to_end(headers: Headers) -> Headers:
     """Return `headers` less the hop-by-hop ones; raise AppProtocolError that names an invalid one."""
     found = False
     for name, value in headers:
-        if _lowered(name) in _HOP_BY_HOP:
+        if _is_hop_by_hop(name):
             found = True
         if not (value.isascii() and value.isprintable()) and _NOT_IN_VALUE.search(value):
             raise AppProtocolError(
@@ -168,11 +168,7 @@ class BodyLength:
         self.declared = _maybe_content_length(headers)
         self.overrun = False
         self._remaining = 0 if self.bodiless else self.declared
-
-    @property
-    def reached(self) -> bool:
-        """Whether there is no room for another byte."""
-        return self._remaining == 0
+        self.reached = self._remaining == 0  # there is no room for another byte
 
     def clamp(self, chunk: bytes) -> bytes:
         """Return what of `chunk` still fits."""
@@ -189,6 +185,7 @@ class BodyLength:
                 )
             chunk = chunk[:remaining]
         self._remaining = remaining - len(chunk)
+        self.reached = not self._remaining
         return chunk
 
     def check_reached(self) -> None:
@@ -201,13 +198,13 @@ class BodyLength:
 
 
 def _maybe_content_length(headers: Headers) -> int | None:
-    lengths = {value for name, value in headers if len(name) == 14 and name.lower() == "content-length"}
-    if not lengths:
-        return None
-    length = lengths.pop()
-    if lengths or not (length.isascii() and length.isdigit() and len(length) <= 1000):
-        raise AppProtocolError(f"Content-Length must be one number, got {length!r:.200} (RFC 9110 8.6)")
-    return int(length)
+    length = None
+    for name, value in headers:
+        if len(name) == 14 and name.lower() == "content-length":
+            if length not in (None, value) or not (value.isascii() and value.isdigit() and len(value) <= 1000):
+                raise AppProtocolError(f"Content-Length must be one number, got {value!r:.200} (RFC 9110 8.6)")
+            length = value
+    return None if length is None else int(length)
 
 
 # --- A WSGI app's response, for an ASGI server ----------------------------------------------------
@@ -216,12 +213,13 @@ def _maybe_content_length(headers: Headers) -> int | None:
 class ResponseFromWSGI:
     """What a WSGI app says by `start_response`, `write` and its iterable, as ASGI has it."""
 
+    length: BodyLength  # declared, and passed on; once `ready`
+
     def __init__(self, method: str) -> None:
         self.begun = False
         self._method = method
         self._called = False
         self._start: Message | None = None
-        self._length: BodyLength | None = None
 
     def start_response(self, status: str, headers: Headers, exc_info: ExcInfo | None = None) -> None:
         """Store status and headers; with `exc_info`, in place of what was stored before."""
@@ -238,7 +236,7 @@ class ResponseFromWSGI:
             )
         self._called = True
         code, native = code_from_status(status), native_from_app_headers(headers)
-        self._length = BodyLength(self._method, code, native)
+        self.length = BodyLength(self._method, code, native)
         self._start = {
             "type": "http.response.start",
             "status": code,
@@ -260,12 +258,6 @@ class ResponseFromWSGI:
         """Whether there is a start to begin with."""
         return self._start is not None
 
-    @property
-    def length(self) -> BodyLength:
-        """The body's length, declared and passed on; once `ready`."""
-        assert self._length is not None
-        return self._length
-
 
 def check_iterable(iterable: object) -> None:
     """Raise TypeError for what would yield no bytes: a str, or bytes that it gives as ints."""
@@ -286,12 +278,13 @@ def check_chunk(chunk: object) -> None:
 class ResponseFromASGI:
     """What an ASGI app says by http.response messages, as WSGI has it."""
 
+    length: BodyLength  # declared, and passed on; after `start()`
+
     def __init__(self, method: str) -> None:
         self.status = ""
         self.headers: Headers = []
         self._method = method
         self._begun = False
-        self._length: BodyLength | None = None
 
     def start(self, message: Message) -> None:
         """Store status and headers of an http.response.start."""
@@ -299,13 +292,7 @@ class ResponseFromASGI:
             raise AppProtocolError("http.response.start has no 'status' (ASGI HTTP spec, Response Start)")
         self.status = status_from_code(message["status"])
         self.headers = native_from_raw_headers(message.get("headers") or ())
-        self._length = BodyLength(self._method, int(message["status"]), self.headers)
-
-    @property
-    def length(self) -> BodyLength:
-        """The body's length, declared and passed on; after `start()`."""
-        assert self._length is not None
-        return self._length
+        self.length = BodyLength(self._method, int(message["status"]), self.headers)
 
     def pass_on(self, message: Message) -> bytes:
         """Return what of an http.response.body to yield; with the last one, check the length."""

@@ -3,7 +3,7 @@
 from bridge.runtime import PerProcess
 from bridge.sansio.callables import check_wsgi_app
 from bridge.types import Receive, Scope, Send, WSGIApp
-from bridge.wsgi_to_asgi.http import serve_http
+from bridge.wsgi_to_asgi.http import HTTPExchange
 from bridge.wsgi_to_asgi.lifespan import serve_lifespan
 from bridge.wsgi_to_asgi.runner import WorkerThreads
 from bridge.wsgi_to_asgi.websocket import OpenWebSockets, serve_websocket
@@ -53,7 +53,7 @@ class WSGIToASGI:
         """Serve one connection, on the loop that the server runs on (ASGI spec, Applications)."""
         scope_type = scope["type"]
         if scope_type == "http":
-            await serve_http(self.app, self._workers.get(), self._buffer_body, scope, receive, send)
+            await HTTPExchange(self.app, self._workers.get(), self._buffer_body, scope, receive, send).serve()
         elif scope_type == "websocket":
             await serve_websocket(self.app, self._websockets.get(), scope, receive, send)
         elif scope_type == "lifespan":

@@ -30,35 +30,40 @@ class Connection(Protocol):
     def sleep(self, lock: threading.Lock) -> None: ...
 
 
+def block_from_message(message: Message) -> bytes:
+    """Return the block of body in an `http.request`."""
+    block = message.get("body") or b""
+    if not isinstance(block, bytes):
+        raise ServerProtocolError(f"the body of http.request must be bytes, got {block!r:.80}")
+    return block
+
+
 class RequestBody:
     """Blocks that wait to be read: in memory up to a limit, and on disk if nobody reads for a while.
 
     The loop puts them in; one thread takes them out, the app's worker thread most likely.
     """
 
+    # Written on the loop:
+    ended = False
+    _arrived = 0
+    _spool: Spool | None = None  # for what comes from now on
+    _read_on: Event | None = None  # tells `wait_for_room` that the app reads on
+    # Written in the thread that reads:
+    lock: "threading.Lock | None" = None  # it sleeps on it, once it had to
+    _consumed = 0
+
     def __init__(self, event: Callable[[], Event]) -> None:
         self._blocks: deque[bytes] = deque()
-        # Written on the loop:
-        self.begun = False
-        self.ended = False
-        self._arrived = 0
-        self._spool: Spool | None = None  # for what comes from now on
         self._event = event
-        self._read_on: Event | None = None  # tells `wait_for_room` that the app reads on
-        # Written in the thread that reads:
-        self.lock = binary_semaphore()
-        self._consumed = 0
 
     # ON THE LOOP
 
     def put(self, message: Message) -> None:
         """Take an `http.request` message."""
-        self.begun = True
         if self.ended:
             return
-        block = message.get("body") or b""
-        if not isinstance(block, bytes):
-            raise ServerProtocolError(f"the body of http.request must be bytes, got {block!r:.80}")
+        block = block_from_message(message)
         if self._spool is None:
             self._blocks.append(block)
         else:
@@ -87,10 +92,6 @@ class RequestBody:
         if self._read_on is not None:
             self._read_on.set()
 
-    def take_all(self) -> bytes:
-        """Return the whole of a body that came in one block."""
-        return self._blocks.popleft()
-
     def close(self) -> None:
         """Drop what is on disk."""
         if self._spool is not None:
@@ -100,6 +101,8 @@ class RequestBody:
 
     def next_block(self, connection: Connection) -> bytes:
         """Return the next block, b"" at the end; wait for it. Raises ClientDisconnected."""
+        if self.lock is None:
+            self.lock = binary_semaphore()
         asked = False
         while True:
             ended = self.ended  # before the look at the blocks, where the last one comes first

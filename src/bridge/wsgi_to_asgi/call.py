@@ -2,20 +2,18 @@
 
 import contextvars
 import enum
-import logging
 import threading
 from collections import deque
-from collections.abc import Iterable
-from typing import Protocol, TypeAlias
+from collections.abc import Callable, Container, Iterable
+from typing import BinaryIO, Protocol, TypeAlias
 
-from bridge.errors import AppProtocolError, ClientDisconnected
-from bridge.runtime import Loop, set_async_library
+from bridge.errors import AppProtocolError, ClientDisconnected, ClientProtocolError
+from bridge.runtime import Loop, binary_semaphore, set_async_library
+from bridge.sansio.request import environ_from_scope
 from bridge.sansio.response import ResponseFromWSGI, check_chunk, check_iterable, native_from_app_headers
 from bridge.types import Environ, ExcInfo, Headers, Message, Scope, Write, WSGIApp
 from bridge.wsgi_to_asgi.runner import lend_loop_to_asgiref
-from bridge.wsgi_to_asgi.streams import FileWrapper, spooled_input
-
-_logger = logging.getLogger("bridge")
+from bridge.wsgi_to_asgi.streams import Disconnected, ErrorStream, FileWrapper, spooled_input
 
 # How much of a body may be on the way: more wake-ups with less, and no fewer with more.
 _LIMIT = 256 * 1024
@@ -32,6 +30,24 @@ class Mark(enum.Enum):
 Item: TypeAlias = Message | bytes | Mark
 
 
+def environ_for_request(scope: Scope, input_stream: BinaryIO, multithread: bool, disconnected: Disconnected) -> Environ:
+    """Return a new environ; in the thread of the call, where it is used, and made without holding up the loop.
+
+    Raises ClientProtocolError where the request's headers contradict each other.
+    """
+    environ = environ_from_scope(scope)
+    environ["wsgi.version"] = (1, 0)
+    environ["wsgi.input"] = input_stream
+    environ["wsgi.input_terminated"] = True
+    environ["wsgi.errors"] = ErrorStream()
+    environ["wsgi.multithread"] = multithread
+    environ["wsgi.multiprocess"] = True
+    environ["wsgi.run_once"] = False
+    environ["wsgi.file_wrapper"] = FileWrapper
+    environ["bridge.disconnected"] = disconnected
+    return environ
+
+
 class Connection(Protocol):
     """What a call asks of the request that it answers; see `http.HTTPExchange`."""
 
@@ -40,7 +56,7 @@ class Connection(Protocol):
     gone: bool
     finished: bool
     transmitted: int
-    sent_lock: threading.Lock
+    sent_lock: "threading.Lock | None"
 
     def tell(self) -> None: ...
 
@@ -55,47 +71,36 @@ class WSGICall:
     All of it runs in the worker thread, except that `write()` may come from another one.
     """
 
-    def __init__(self, connection: Connection, scope: Scope) -> None:
-        self.error: BaseException | None = None
+    def __init__(self, connection: Connection, method: str, extensions: Container[str] = ()) -> None:
         self._connection = connection
         self._outbox = connection.outbox
-        self._response = ResponseFromWSGI(scope["method"])
-        self._pathsend = "http.response.pathsend" in (scope.get("extensions") or ())
+        self._response = ResponseFromWSGI(method)
+        self._pathsend = "http.response.pathsend" in extensions
+        self._early_hints = "http.response.early_hint" in extensions
         self._ended = False
         self._produced = 0  # bytes of body
 
-    def run(self, context: contextvars.Context, app: WSGIApp, environ: Environ, buffer_body: bool) -> None:
-        """Run `app`, whatever happens: the job of a worker thread."""
-        connection = self._connection
-        try:
-            if not connection.gone:
-                context.run(self._call, app, environ, buffer_body)
-        except BaseException as error:
-            self.error = error
-        if connection.finished:
-            self.log_error()
-        self._outbox.append(Mark.FINISHED)
-        connection.tell()
+    def run(
+        self, context: contextvars.Context, app: WSGIApp, make_environ: Callable[[], Environ], buffer_body: bool
+    ) -> None:
+        """Run `app` in `context`. Raises what it raises."""
+        context.run(self._call, app, make_environ, buffer_body)
 
-    def take_error(self) -> BaseException | None:
-        """Return what the app raised, once: it refers to this call by its traceback."""
-        error, self.error = self.error, None
-        return error
-
-    def log_error(self) -> None:
-        """Log what the app has raised, as its request was cancelled and nobody will raise it; in any thread."""
-        error = self.take_error()
-        if error is not None and not isinstance(error, ClientDisconnected):
-            _logger.error("the WSGI app raised after its request was cancelled", exc_info=error)
-
-    def send_early_hints(self, headers: Headers) -> None:
+    def _send_early_hints(self, headers: Headers) -> None:
         """`wsgi.early_hints`, as gunicorn has it: send the Link headers ahead of the response."""
         links = [value.encode("latin-1") for name, value in native_from_app_headers(headers) if name.lower() == "link"]
         if links and not self._response.begun:
             self._outbox.append({"type": "http.response.early_hint", "links": links})
             self._connection.tell()
 
-    def _call(self, app: WSGIApp, environ: Environ, buffer_body: bool) -> None:
+    def _call(self, app: WSGIApp, make_environ: Callable[[], Environ], buffer_body: bool) -> None:
+        try:
+            environ = make_environ()
+        except ClientProtocolError as error:
+            self._refuse(error)
+            return
+        if self._early_hints:
+            environ["wsgi.early_hints"] = self._send_early_hints
         set_async_library(None)
         lend_loop_to_asgiref(self._connection.loop)
         if buffer_body and "CONTENT_LENGTH" not in environ:
@@ -103,6 +108,13 @@ class WSGICall:
                 self._call_app(app, environ)
         else:
             self._call_app(app, environ)
+
+    def _refuse(self, error: ClientProtocolError) -> None:
+        body = f"Bad request: {error}\n".encode()
+        self._start_response(
+            "400 Bad Request", [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+        )
+        self._put(body)
 
     def _call_app(self, app: WSGIApp, environ: Environ) -> None:
         iterable = app(environ, self._start_response)
@@ -115,6 +127,8 @@ class WSGICall:
                 close()
 
     def _start_response(self, status: str, headers: Headers, exc_info: ExcInfo | None = None, /) -> Write:
+        # The loop takes about as long to wake as most apps to end from here on.
+        self._connection.tell()
         try:
             self._response.start_response(status, headers, exc_info)
         finally:
@@ -185,8 +199,11 @@ class WSGICall:
     def _make_room(self, limit: int) -> None:
         """Wait until no more than `limit` is on the way."""
         connection = self._connection
+        lock = connection.sent_lock
+        if lock is None:
+            lock = connection.sent_lock = binary_semaphore()
         while self._produced - connection.transmitted > limit and not connection.gone:
-            connection.sleep(connection.sent_lock)
+            connection.sleep(lock)
 
     def _end(self) -> None:
         """Pass the end of the body on, and the headers if there was no body."""

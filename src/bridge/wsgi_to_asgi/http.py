@@ -14,19 +14,19 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import anyio
 
-from bridge.errors import AppProtocolError, ClientDisconnected, ClientProtocolError, ServerProtocolError
+from bridge.errors import AppProtocolError, ClientDisconnected, ServerProtocolError
 from bridge.runtime import Event, binary_semaphore, running_loop
-from bridge.sansio.request import environ_from_scope
-from bridge.types import Receive, Scope, Send, WSGIApp
-from bridge.wsgi_to_asgi.body import RequestBody
-from bridge.wsgi_to_asgi.call import Item, Mark, WSGICall
+from bridge.sansio.request import expects_continue, with_header_pairs
+from bridge.types import Environ, Message, Receive, Scope, Send, WSGIApp
+from bridge.wsgi_to_asgi.body import RequestBody, block_from_message
+from bridge.wsgi_to_asgi.call import Item, Mark, WSGICall, environ_for_request
 from bridge.wsgi_to_asgi.runner import WorkerThreads
-from bridge.wsgi_to_asgi.streams import Disconnected, ErrorStream, FileWrapper, RequestStream
+from bridge.wsgi_to_asgi.streams import Disconnected, RequestStream
 
 _logger = logging.getLogger("bridge")
 
@@ -36,53 +36,8 @@ _LOOP_CHECK = 5.0
 _SMALL_BLOCK = 16 * 1024
 
 
-async def serve_http(
-    app: WSGIApp, workers: WorkerThreads, buffer_body: bool, scope: Scope, receive: Receive, send: Send
-) -> None:
-    """Answer one request with `app`; return when the app is done with it, `close()` included."""
-    try:
-        environ = environ_from_scope(scope)
-    except ClientProtocolError as error:
-        await _send_bad_request(send, f"Bad request: {error}\n".encode())
-        return
-    exchange = HTTPExchange(receive, send)
-    # The first message is what starts a request (ASGI HTTP spec, Request), and to await it here
-    # keeps slow clients out of the threads. A client that expects 100 Continue, though, gets that
-    # when the app reads, and not before (RFC 9110 10.1.1).
-    if environ.get("HTTP_EXPECT", "").lower() != "100-continue":
-        await exchange.fetch_body()
-        if exchange.gone:
-            exchange.raise_outcome(None)
-            return
-    call = WSGICall(exchange, scope)
-    environ["wsgi.version"] = (1, 0)
-    environ["wsgi.input"] = exchange.input_stream()
-    environ["wsgi.input_terminated"] = True
-    environ["wsgi.errors"] = ErrorStream()
-    environ["wsgi.multithread"] = workers.limit > 1
-    environ["wsgi.multiprocess"] = True
-    environ["wsgi.run_once"] = False
-    environ["wsgi.file_wrapper"] = FileWrapper
-    environ["bridge.disconnected"] = Disconnected(exchange)
-    if "http.response.early_hint" in (scope.get("extensions") or ()):
-        environ["wsgi.early_hints"] = call.send_early_hints
-    context = contextvars.copy_context()
-    try:
-        await exchange.serve(workers, lambda: call.run(context, app, environ, buffer_body))
-    except BaseException:
-        call.log_error()
-        raise
-    exchange.raise_outcome(call.take_error())
-
-
-async def _send_bad_request(send: Send, body: bytes) -> None:
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": 400, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
 class HTTPExchange:
-    """One request and its response, between the loop and the thread of a `WSGICall`.
+    """One request and its response, between the loop and the worker thread that runs the app.
 
     The thread puts what it has to say in `outbox`, wakes the loop unless that is about to look
     anyway, and sleeps on a lock when it must wait: on one for the outbox to empty, on the other
@@ -90,44 +45,60 @@ class HTTPExchange:
 
     Who ends each wait: the loop, by its answer; `_leave`, on the loop, when the client has left,
     `send` failed or the task was cancelled; the thread itself, where the loop was closed.
+
+    What most requests never need is not made for each: the defaults stand in for it.
     """
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    # Written on the loop:
+    gone = False  # nobody is there to send anything to
+    complete = False  # the response has ended
+    finished = False  # all has ended
+    transmitted = 0  # bytes of the response body
+    _whole_body: bytes | None = None  # where it came in one message
+    _body: RequestBody | None = None  # where it did not
+    _event: Event | None = None  # tells `_work` that something is in the outbox
+    _streaming = False  # the response has begun, and its end is not in sight
+    _failure: Exception | None = None
+    # Written in the worker thread:
+    sent_lock: "threading.Lock | None" = None  # the thread sleeps on it, once it had to
+    _error: BaseException | None = None  # what the app raised
+    _watch_asked = False
+    # Set by a thread that wakes the loop, cleared on the loop before it looks:
+    _told = False
+
+    def __init__(
+        self, app: WSGIApp, workers: WorkerThreads, buffer_body: bool, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         self.loop = running_loop()
-        # Written in the worker thread:
         self.outbox: deque[Item] = deque()
-        # Written on the loop:
-        self.gone = False  # nobody is there to send anything to
-        self.complete = False  # the response has ended
-        self.finished = False  # all has ended
-        self.transmitted = 0  # bytes of the response body
-        self.sent_lock = binary_semaphore()  # the worker thread sleeps on it
-        self._body = RequestBody(self.loop.event)
+        self._app = app
+        self._workers = workers
+        self._buffer_body = buffer_body
+        self._scope = with_header_pairs(scope)
         self._receive = receive
         self._send = send
-        self._event: Event | None = None  # tells `_work` that something is in the outbox
-        self._streaming = False  # the response has begun, and its end is not in sight
-        self._failure: Exception | None = None
-        # Set by a thread that wakes the loop, cleared on the loop before it looks:
-        self._told = False
-        # For the threads that wait for `bridge.disconnected`:
-        self._watch_asked = False
-        self._waiting: deque[threading.Lock] = deque()
+        self._context = contextvars.copy_context()
+        self._waiting: list[threading.Lock] = []  # of the threads that wait for `bridge.disconnected`
 
     # ON THE LOOP
 
-    def input_stream(self) -> BinaryIO:
-        """Return `wsgi.input`: all of a body that is here by now, else a stream of what comes."""
-        if self._body.ended:
-            return io.BytesIO(self._body.take_all())
-        return io.BufferedReader(RequestStream(functools.partial(self._body.next_block, self)), 64 * 1024)
-
-    async def serve(self, workers: WorkerThreads, run: Callable[[], None]) -> None:
-        """Have a worker thread `run` the app, and send what that says, until it says FINISHED."""
-        # One that waits its turn is watched from the start, as its client may leave before that comes; but not
-        # where to receive would be to say 100 Continue.
-        waits = not workers.submit(run) and self._body.begun
+    async def serve(self) -> None:
+        """Answer the request; return when the app is done with it, `close()` included."""
+        # The first message is what starts a request (ASGI HTTP spec, Request), and to await it here
+        # keeps slow clients out of the threads. A client that expects 100 Continue, though, gets that
+        # when the app reads, and not before (RFC 9110 10.1.1).
+        continues = expects_continue(self._scope)
+        if continues:
+            self._body = RequestBody(self.loop.event)
+        else:
+            await self._fetch_body()
+            if self.gone:
+                self._raise_outcome()
+                return
         try:
+            # One that waits its turn is watched from the start, as its client may leave before that comes; but not
+            # where to receive would be to say 100 Continue.
+            waits = not self._workers.submit(self._run) and not continues
             if waits or not await self._work(watched=False):
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._watch)
@@ -136,16 +107,19 @@ class HTTPExchange:
         except BaseException:
             # Cancelled, or dropped together with the loop: to the app, the client has left.
             self._leave()
+            self._log_error()
             raise
         finally:
             self.finished = True
             self._wake_threads()
-            self._body.close()
+            if self._body is not None:
+                self._body.close()
+        self._raise_outcome()
 
-    async def fetch_body(self) -> None:
+    async def _fetch_body(self) -> None:
         """Take one message from the server, once there is room: a block of the body, or that the client has left."""
         try:
-            if self._body.full:
+            if self._body is not None and self._body.full:
                 await self._body.wait_for_room()
             if self.gone or self.complete:
                 return
@@ -155,8 +129,7 @@ class HTTPExchange:
                 self._leave()
                 return
             if message["type"] == "http.request":
-                self._body.put(message)
-                _wake(self._body.lock)
+                self._put_body(message)
             elif message["type"] == "http.disconnect":
                 if not self.complete:  # after that it says so of any client
                     self._leave()
@@ -166,9 +139,23 @@ class HTTPExchange:
             self._failure = error
             self._leave()
 
-    def raise_outcome(self, error: BaseException | None) -> None:
-        """Raise what went wrong, if anything did and the server should know; `error` is what the app raised."""
-        failure, self._failure = self._failure, None
+    def _put_body(self, message: Message) -> None:
+        if self._body is not None:
+            self._body.put(message)
+            _wake(self._body.lock)
+        elif self._whole_body is None:
+            if message.get("more_body"):
+                self._body = RequestBody(self.loop.event)
+                self._body.put(message)
+            else:
+                self._whole_body = block_from_message(message)
+
+    def _raise_outcome(self) -> None:
+        """Raise what went wrong, if anything did and the server should know."""
+        error, failure = self._error, self._failure
+        if error is None and failure is None:
+            return
+        self._error = self._failure = None
         try:
             if failure is not None:
                 raise failure from error
@@ -192,61 +179,67 @@ class HTTPExchange:
         """
         outbox = self.outbox
         while True:
-            while outbox:
-                item = outbox.popleft()
-                if item is Mark.FINISHED:
-                    return True
-                if item is Mark.WATCH_WANTED:
-                    self._body.wake_loop()
-                    if not watched and not self.gone:
-                        return False
-                elif not self.gone:
-                    await self._transmit(item)
-                    if not watched and self._streaming and isinstance(item, bytes) and outbox:
-                        return False  # an app that is always ahead would keep us here
-            if not watched and not self.gone and self._streaming:
-                return False
-            self._told = False  # from here on, a thread that adds to the outbox wakes us
-            if not outbox:  # else it did before that
-                self._event = self.loop.event()
-                await self._event.wait()
+            try:
+                while outbox:
+                    item = outbox.popleft()
+                    if item is Mark.FINISHED:
+                        return True
+                    if item is Mark.WATCH_WANTED:
+                        if self._body is not None:
+                            self._body.wake_loop()
+                        if not watched and not self.gone:
+                            return False
+                    elif not self.gone:
+                        message = self._message(item)
+                        await self._send(message)
+                        if message["type"] != "http.response.start":
+                            self._set_sent(message)
+                        if not watched and self._streaming and isinstance(item, bytes) and outbox:
+                            return False  # an app that is always ahead would keep us here
+                if not watched and not self.gone and self._streaming:
+                    return False
+                self._told = False  # from here on, a thread that adds to the outbox wakes us
+                if not outbox:  # else it did before that
+                    self._event = self.loop.event()
+                    await self._event.wait()
+            except OSError:
+                self._leave()  # ASGI HTTP spec 2.4: that is how a server says that the client left
+            except Exception as error:
+                self._failure = error
+                self._leave()
 
-    async def _transmit(self, item: Item) -> None:
-        """Send one message; small blocks that wait together leave as one."""
+    def _message(self, item: Item) -> Message:
+        """Return what to send next; small blocks that wait together leave as one."""
         outbox = self.outbox
-        try:
-            if isinstance(item, bytes):
-                if len(item) < _SMALL_BLOCK and outbox and isinstance(outbox[0], bytes):
-                    item = b"".join([item, *self._pop_blocks()])
-                self._streaming = not (outbox and outbox[0] is Mark.END)
-                if not self._streaming:
-                    outbox.popleft()
-                    self._set_complete()
-                await self._send({"type": "http.response.body", "body": item, "more_body": self._streaming})
-                self.transmitted += len(item)
-                _wake(self.sent_lock)
-            elif isinstance(item, Mark):  # END, behind blocks that have left
-                self._streaming = False
+        if isinstance(item, bytes):
+            if len(item) < _SMALL_BLOCK and outbox and isinstance(outbox[0], bytes):
+                item = b"".join([item, *self._pop_blocks()])
+            self._streaming = not (outbox and outbox[0] is Mark.END)
+            if not self._streaming:
+                outbox.popleft()
                 self._set_complete()
-                await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-            else:
-                self._streaming = item["type"] == "http.response.start"
-                await self._send(item)
-                if item["type"] == "http.response.pathsend":
-                    self._set_complete()
-                    self.transmitted += 1
-                    _wake(self.sent_lock)
-        except OSError:
-            self._leave()  # ASGI HTTP spec 2.4: that is how a server says that the client left
-        except Exception as error:
-            self._failure = error
-            self._leave()
+            return {"type": "http.response.body", "body": item, "more_body": self._streaming}
+        if isinstance(item, Mark):  # END, behind blocks that have left
+            self._streaming = False
+            self._set_complete()
+            return {"type": "http.response.body", "body": b"", "more_body": False}
+        self._streaming = item["type"] == "http.response.start"
+        return item
 
-    def _pop_blocks(self) -> Iterable[bytes]:
+    def _pop_blocks(self) -> Iterator[bytes]:
         outbox = self.outbox
         while outbox and isinstance(block := outbox[0], bytes):
             outbox.popleft()
             yield block
+
+    def _set_sent(self, message: Message) -> None:
+        """Note that the server has taken a message."""
+        if message["type"] == "http.response.body":
+            self.transmitted += len(message["body"])
+        elif message["type"] == "http.response.pathsend":
+            self._set_complete()
+            self.transmitted += 1
+        _wake(self.sent_lock)
 
     async def _watch(self) -> None:
         """Receive beside the response: the request's body, and `http.disconnect`, which is all that some servers say.
@@ -256,8 +249,8 @@ class HTTPExchange:
         """
         ended = False
         while not (ended or self.gone or self.complete):
-            ended = self._body.ended  # what comes behind that is a client that left, or a server's slip
-            await self.fetch_body()
+            ended = self._body is None or self._body.ended  # behind that come a client that left, or a server's slip
+            await self._fetch_body()
 
     def _set_complete(self) -> None:
         """Note that the response has ended: the server gives no more of the request."""
@@ -271,16 +264,48 @@ class HTTPExchange:
 
     def _wake_threads(self) -> None:
         _wake(self.sent_lock)
-        _wake(self._body.lock)
+        if self._body is not None:
+            _wake(self._body.lock)
         while self._waiting:
             with contextlib.suppress(IndexError):  # empty by now: a wait that runs out takes its own lock out
-                self._waiting.popleft().release()
+                self._waiting.pop().release()
 
     def _look(self) -> None:
         if self._event is not None:
             self._event.set()
 
+    # IN THE WORKER THREAD
+
+    def _run(self) -> None:
+        """Run the app, whatever happens."""
+        try:
+            if not self.gone:
+                call = WSGICall(self, self._scope["method"], self._scope.get("extensions") or ())
+                call.run(self._context, self._app, self._make_environ, self._buffer_body)
+        except BaseException as error:
+            self._error = error
+        if self.finished:
+            self._log_error()
+        self.outbox.append(Mark.FINISHED)
+        self.tell()
+
+    def _make_environ(self) -> Environ:
+        return environ_for_request(self._scope, self._input_stream(), self._workers.limit > 1, Disconnected(self))
+
+    def _input_stream(self) -> BinaryIO:
+        """Return `wsgi.input`: a body that is here, or a stream of what comes."""
+        if self._body is None:
+            assert self._whole_body is not None
+            return io.BytesIO(self._whole_body)
+        return io.BufferedReader(RequestStream(functools.partial(self._body.next_block, self)), 64 * 1024)
+
     # IN ANY THREAD
+
+    def _log_error(self) -> None:
+        """Log what the app has raised, as its request was cancelled and nobody will raise it."""
+        error, self._error = self._error, None  # that refers to this request by its traceback
+        if error is not None and not isinstance(error, ClientDisconnected):
+            _logger.error("the WSGI app raised after its request was cancelled", exc_info=error)
 
     def tell(self) -> None:
         """Have the loop look at the outbox, unless it is about to."""
@@ -332,7 +357,7 @@ class HTTPExchange:
         return self.gone
 
 
-def _wake(lock: threading.Lock) -> None:
+def _wake(lock: "threading.Lock | None") -> None:
     """Wake the thread that sleeps on `lock`; on the loop, the one place where that is released."""
-    if lock.locked():  # else it has been woken already, and has yet to look
+    if lock is not None and lock.locked():  # else it has been woken already, and has yet to look
         lock.release()

@@ -25,21 +25,23 @@ class WorkerThreads:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._lock = threading.Lock()
-        self._jobs = _Jobs()
+        self._jobs = _Jobs(self._lock)
         self._threads: list[threading.Thread] = []
 
     def submit(self, job: Callable[[], None]) -> bool:
         """Have `job`, which must not raise, run in a worker thread; return whether one is free for it now."""
         with self._lock:
-            free = self._jobs.expect()
+            jobs = self._jobs
+            free = jobs.spare > 0
             if not free and len(self._threads) < self.limit:
                 name = f"WSGIToASGI worker {len(self._threads) + 1}"
-                thread = threading.Thread(target=self._jobs.work, name=name, daemon=True)
+                thread = threading.Thread(target=jobs.work, name=name, daemon=True)
                 thread.start()
                 self._threads.append(thread)
-                self._jobs.spared()
+                jobs.spare += 1
                 free = True
-            self._jobs.queue.put(job)
+            jobs.spare -= 1
+            jobs.queue.put(job)
             return free
 
     def close(self, timeout: float) -> None:
@@ -49,7 +51,7 @@ class WorkerThreads:
         """
         with self._lock:
             threads, self._threads = self._threads, []
-            jobs, self._jobs = self._jobs, _Jobs()
+            jobs, self._jobs = self._jobs, _Jobs(self._lock)
         jobs.dismiss(threads)
         deadline = time.monotonic() + timeout
         for thread in threads:
@@ -65,21 +67,10 @@ class WorkerThreads:
 class _Jobs:
     """What worker threads share; they know nothing of their owner, so that it can be dropped."""
 
-    def __init__(self) -> None:
+    def __init__(self, lock: threading.Lock) -> None:
         self.queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._spare = 0  # threads that wait for a job, less jobs that wait for a thread
-
-    def expect(self) -> bool:
-        """Count one more job, and return whether a thread waits for it."""
-        with self._lock:
-            self._spare -= 1
-            return self._spare >= 0
-
-    def spared(self) -> None:
-        """Count one more thread that has nothing to do."""
-        with self._lock:
-            self._spare += 1
+        self.spare = 0  # threads that wait for a job, less jobs that wait for a thread; under the lock
+        self._lock = lock
 
     def dismiss(self, threads: list[threading.Thread]) -> None:
         """Have each of `threads` end when it comes to it."""
@@ -91,7 +82,8 @@ class _Jobs:
         while (job := self.queue.get()) is not None:
             job()
             del job  # or it would keep the request alive until the next one
-            self.spared()
+            with self._lock:
+                self.spare += 1
 
 
 @functools.cache
@@ -110,6 +102,6 @@ def lend_loop_to_asgiref(loop: Loop) -> None:
     Called in the worker thread.
     """
     asgiref_locals = _maybe_asgiref_locals()
-    if asgiref_locals is not None:
+    if asgiref_locals is not None and getattr(asgiref_locals, "main_event_loop", None) is not loop.asyncio_loop:
         asgiref_locals.main_event_loop = loop.asyncio_loop
-        asgiref_locals.main_event_loop_pid = os.getpid()
+        asgiref_locals.main_event_loop_pid = os.getpid()  # worker threads do not live through a fork

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from wsproto.utilities import LocalProtocolError
 
 from bridge.errors import AppProtocolError
-from bridge.runtime import Loop, binary_semaphore
+from bridge.runtime import Loop
 from bridge.types import Environ, StartResponse, Write, WSGIApp
-from bridge.wsgi_to_asgi.call import Item, WSGICall
+from bridge.wsgi_to_asgi.call import Item, Mark, WSGICall
 from bridge.wsgi_to_asgi.websocket_messages import Messages
 
 if TYPE_CHECKING:
@@ -37,19 +37,19 @@ class AppThread:
         self.outbox: deque[Item] = deque()
         self.answered_5xx = False
         self.done = False
+        self._error: BaseException | None = None  # what the app raised
         self._outlived = False  # the WebSocket was over before the app was
         # Written on the loop:
         self.answered = False  # on its socket the app has accepted, or refused
         self.gone = False  # the app's response is not wanted, or not any more
         self.over = False  # so is the session
-        self.finished = False  # never: the call would log what is no error of the app here
+        self.finished = False  # never: a response is read to its end
         self.transmitted = 0
-        self.sent_lock = binary_semaphore()
+        self.sent_lock: threading.Lock | None = None  # written in the thread
         self.disconnected = threading.Event()
         self._session = session
         self._socket: socket.socket | None = sock
         self._messages = messages
-        self._call = WSGICall(self, {"method": "GET"})
 
     # ON THE LOOP
 
@@ -71,18 +71,18 @@ class AppThread:
 
     def wake(self) -> None:
         """Wake the thread if it waits for its response to be sent."""
-        if self.sent_lock.locked():
+        if self.sent_lock is not None and self.sent_lock.locked():
             self.sent_lock.release()
 
     def take_error(self) -> BaseException | None:
         """Return what the app raised, if that was not the end of its WebSocket."""
-        error, self._call.error = self._call.error, None
+        error, self._error = self._error, None
         return None if self._is_an_end(error) else error
 
     @property
     def failed(self) -> bool:
         """Whether the app has not ended, or has by an exception, or by what a framework makes of one."""
-        return not self.done or self.answered_5xx or not self._is_an_end(self._call.error)
+        return not self.done or self.answered_5xx or not self._is_an_end(self._error)
 
     def _is_an_end(self, error: BaseException | None) -> bool:
         """Return whether `error` is none, or how an app ends that does not look out for the end of its WebSocket.
@@ -102,7 +102,13 @@ class AppThread:
 
     def _run(self, context: contextvars.Context, app: WSGIApp, environ: Environ, ended: Callable[[], None]) -> None:
         """Run `app`, whatever happens; the whole life of the thread."""
-        self._call.run(context, functools.partial(self._call_app, app), environ, False)
+        try:
+            if not self.gone:
+                WSGICall(self, "GET").run(context, functools.partial(self._call_app, app), lambda: environ, False)
+        except BaseException as raised:
+            self._error = raised
+        self.outbox.append(Mark.FINISHED)
+        self.tell()
         self._outlived = self.disconnected.is_set()
         self._hang_up()
         self._socket = None  # a library's own thread may have it still, and closes it then
