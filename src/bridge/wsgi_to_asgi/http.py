@@ -69,6 +69,7 @@ class HTTPExchange:
     def __init__(
         self, app: WSGIApp, workers: WorkerThreads, buffer_body: bool, scope: Scope, receive: Receive, send: Send
     ) -> None:
+        workers.rouse()
         self.loop = running_loop()
         self.outbox: deque[Item] = deque()
         self._app = app
