@@ -45,7 +45,7 @@ class WorkerThreads:
             return free
 
     def rouse(self) -> None:
-        """Wake a thread for a job that is about to come, if all sleep: the job takes as long to come as the core to wake."""
+        """Wake a thread for a job that is about to come, if all sleep, so that it need not wait for that."""
         if self._jobs.spare == len(self._threads) > 0:
             self._jobs.queue.put(_no_job)
 
