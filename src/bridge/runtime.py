@@ -5,6 +5,7 @@ a task waits on. Everything else is one code path.
 """
 
 import asyncio
+import contextlib
 import contextvars
 import os
 import sys
@@ -81,6 +82,12 @@ class Loop:
             self._wake()
         if self._refused or self.is_closed():
             raise RuntimeError("the event loop is closed")
+
+    def rouse(self) -> None:
+        """Wake the loop for a call that is about to come; from any thread."""
+        if not self._told:
+            with contextlib.suppress(RuntimeError):  # it is closed, and the call will hear of that
+                self._wake()
 
     def refuse_calls(self) -> None:
         """Be closed from now on, to those who call; what waits is not called."""
