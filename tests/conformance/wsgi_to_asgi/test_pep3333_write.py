@@ -13,20 +13,22 @@ from tests.conformance.asgi_server import ASGIServer, ToASGI
 
 @clause("P3333-135", "P3333-137")
 def test_what_is_written_is_not_delayed(adapt: ToASGI, serve: ASGIServer) -> None:
-    """The headers and a block leave while the app is still at what it writes next."""
-    seen = threading.Event()
+    """The headers and each block leave while the app is still at what it writes next."""
+    seen = threading.Semaphore(0)
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         write = start_response("201 Created", [])
         write(b"one")
-        write(b"two" if seen.wait(serve.deadline) else b"too late")
+        for block in (b"two", b"three"):
+            write(block if seen.acquire(timeout=serve.deadline) else b"too late")
         return []
 
     connection = serve(adapt(app))
-    connection.until(lambda: connection.body == b"one", "the first block")
-    assert connection.status == 201
-    seen.set()
-    assert connection.finish().body == b"onetwo"
+    for body in (b"one", b"onetwo"):
+        connection.until(lambda body=body: connection.body == body, "a block")  # type: ignore[misc]
+        assert connection.status == 201
+        seen.release()
+    assert connection.finish().body == b"onetwothree"
 
 
 @clause("P3333-137")
