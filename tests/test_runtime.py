@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+import uvloop
 
 from bridge.runtime import Loop, running_loop
 from tests.fakes import eventually
@@ -76,28 +77,81 @@ def test_a_loop_that_has_made_its_calls_sleeps() -> None:
         assert runner.run(main()) == []
 
 
-async def test_a_loop_is_the_same_one_each_time() -> None:
-    """So that what is called from many threads takes one wake-up."""
-    assert running_loop() is running_loop()
+@pytest.mark.parametrize("use_uvloop", [False, True])
+def test_a_loop_is_the_same_one_each_time(use_uvloop: bool) -> None:
+    """So that what is called from many threads takes one wake-up; whatever thread it runs in."""
+
+    async def main() -> Loop:
+        assert running_loop() is running_loop()
+        return running_loop()
+
+    native = uvloop.new_event_loop() if use_uvloop else asyncio.SelectorEventLoop()
+    loops: list[Loop] = []
+    for _ in range(3):
+        thread = threading.Thread(target=lambda: loops.append(native.run_until_complete(main())))
+        thread.start()
+        thread.join()
+    native.close()
+    assert len(loops) == 3
+    assert len(set(map(id, loops))) == 1
 
 
-def test_a_loop_that_is_closed_is_forgotten() -> None:
-    """Its thread may run many more, and keeps none of them."""
-
-    class Native(asyncio.SelectorEventLoop):
-        pass
+@pytest.mark.parametrize("closed", [False, True])
+@pytest.mark.filterwarnings("ignore:unclosed event loop:ResourceWarning")
+def test_a_loop_goes_with_its_own(closed: bool) -> None:
+    """It is kept by asyncio's loop alone, and its eventfd goes as well."""
 
     async def main() -> weakref.ref[Loop]:
         return weakref.ref(running_loop())
 
-    references = []
-    for _ in range(3):
-        native = Native()
-        references.append(native.run_until_complete(main()))
+    native = asyncio.SelectorEventLoop()
+    reference = native.run_until_complete(main())
+    if closed:
         native.close()
     del native
     gc.collect()
-    assert [reference() is None for reference in references] == [True, True, False]
+    assert reference() is None
+
+
+def test_a_call_to_a_closed_loop_is_not_kept() -> None:
+    """It refers to a request that has outlived its loop."""
+
+    class Token:
+        def call(self) -> None: ...
+
+    async def main() -> Loop:
+        return running_loop()
+
+    native = asyncio.SelectorEventLoop()
+    loop = native.run_until_complete(main())
+    native.close()
+    token = Token()
+    reference = weakref.ref(token)
+    with pytest.raises(RuntimeError):
+        loop.call_soon(token.call)
+    del token
+    gc.collect()
+    assert reference() is None
+
+
+def test_a_wake_up_that_came_to_nothing_is_no_error() -> None:
+    """A loop that runs within the loop has made the calls before."""
+    native = asyncio.SelectorEventLoop()
+    errors: list[dict[str, Any]] = []
+    native.set_exception_handler(lambda _, context: errors.append(context))
+
+    async def main() -> None:
+        loop = running_loop()
+        calls: list[int] = []
+        loop.call_soon(calls.append, 1)
+        native.call_soon(loop._run)
+        await eventually(lambda: calls == [1])
+        loop.call_soon(calls.append, 2)
+        await eventually(lambda: calls == [1, 2])
+
+    native.run_until_complete(main())
+    native.close()
+    assert errors == []
 
 
 async def test_calls_are_made_in_order_by_one_wake_up() -> None:

@@ -80,7 +80,9 @@ class Loop:
         self._calls.append((function, args))
         if not self._told:
             self._wake()
-        if self._refused or self.is_closed():
+        if closed := self.is_closed():
+            self._calls.clear()  # each refers to its request
+        if closed or self._refused:
             raise RuntimeError("the event loop is closed")
 
     def rouse(self) -> None:
@@ -106,10 +108,14 @@ class Loop:
 
     def _run(self) -> None:
         """Make the calls; on the loop."""
-        if self._fd >= 0:
-            os.eventfd_read(self._fd)
-        self._told = False
         try:
+            try:
+                if self._fd >= 0:
+                    os.eventfd_read(self._fd)
+            except BlockingIOError:
+                pass  # a loop that runs within the loop (nest_asyncio) was here before
+            finally:
+                self._told = False
             while self._calls:
                 function, args = self._calls.popleft()
                 function(*args)
@@ -125,25 +131,17 @@ class Loop:
             close(fd)
 
 
-class _Here(threading.local):
-    """What a thread has of its own: the loops that run in it, one after the other as a rule."""
-
-    def __init__(self) -> None:
-        self.loops: dict[object, Loop] = {}
-
-
-_here = _Here()
-
-
 def running_loop() -> Loop:
-    """Return the loop that the calling task runs on; the same one again, as long as that is open."""
+    """Return the loop that the calling task runs on; for an asyncio loop the same one each time."""
     trio: Any = sys.modules.get("trio")
-    in_trio = trio is not None and trio.lowlevel.in_trio_task()
-    native = trio.lowlevel.current_trio_token() if in_trio else asyncio.get_running_loop()
-    loop = _here.loops.get(native)
+    if trio is not None and trio.lowlevel.in_trio_task():
+        return _loop_from_token(trio, trio.lowlevel.current_trio_token())
+    native: Any = asyncio.get_running_loop()
+    loop: Loop | None = getattr(native, "_bridge_loop", None)
     if loop is None:
-        loop = _loop_from_token(trio, native) if in_trio else _loop_from_asyncio(native)
-        _here.loops = {key: other for key, other in _here.loops.items() if not other.is_closed()} | {native: loop}
+        loop = _loop_from_asyncio(native)
+        with contextlib.suppress(AttributeError):  # it has no room for that: one more another time
+            native._bridge_loop = loop  # where any thread finds it, and whose end is its own
     return loop
 
 

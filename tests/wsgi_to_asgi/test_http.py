@@ -907,6 +907,46 @@ async def test_no_thread_is_taken_before_the_first_message() -> None:
     assert len(calls) == 1
 
 
+async def test_the_app_runs_in_the_context_that_receive_has_left() -> None:
+    """A middleware may set variables when the body begins, too."""
+    variable = contextvars.ContextVar("variable", default="unset")
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response(OK, [])
+        return [variable.get().encode()]
+
+    adapter = app_of(app)
+
+    async def middleware(scope: Any, receive: Any, send: Any) -> None:
+        async def set_and_receive() -> Message:
+            variable.set("by receive")
+            message: Message = await receive()
+            return message
+
+        await adapter(scope, set_and_receive, send)
+
+    server = ASGIServer(middleware)
+    await server.run()
+    assert b"".join(message.get("body", b"") for message in server.sent) == b"by receive"
+
+
+async def test_a_body_is_let_go_of_with_the_input() -> None:
+    """What came in one message is not kept while the response goes on."""
+    body = bytes(1000)
+    before, after = sys.getrefcount(body), []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response(OK, [])
+        environ.pop("wsgi.input").close()
+        after.append(sys.getrefcount(body))
+        yield b"one"
+
+    server = ASGIServer(app_of(app), blocks=[])
+    server.feed(body)
+    await server.run()
+    assert after == [before]
+
+
 @pytest.mark.parametrize("missing", ["method", "path"])
 async def test_a_scope_that_is_not_whole_is_an_error_of_the_server(missing: str) -> None:
     """It goes back to where it came from, and the worker thread is there for the next request."""
@@ -1376,7 +1416,10 @@ async def test_nothing_waits_for_the_garbage_collector() -> None:
     class OfServer(dict[str, Any]):
         pass
 
+    variable: contextvars.ContextVar[Environ] = contextvars.ContextVar("environ")
+
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        variable.set(environ)  # and never reset, as by some libraries
         start_response(OK, [("Content-Length", "1")])
         return [b"x"]
 

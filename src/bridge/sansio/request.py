@@ -124,7 +124,7 @@ def content_length_from_header(value: str) -> int:
 def with_header_pairs(scope: Scope) -> Scope:
     """Return `scope`; where its headers can be read but once, as ASGI allows, a copy with a list of pairs."""
     headers = scope.get("headers") or []
-    if isinstance(headers, list) and (not headers or isinstance(headers[0], (tuple, list))):
+    if isinstance(headers, (list, tuple)) and (not headers or isinstance(headers[0], (tuple, list))):
         return scope
     return {**scope, "headers": [tuple(header) for header in headers]}
 
@@ -132,7 +132,7 @@ def with_header_pairs(scope: Scope) -> Scope:
 def expects_continue(scope: Scope) -> bool:
     """Return whether the client waits for 100 Continue before it sends a body (RFC 9110 10.1.1)."""
     for name, value in scope.get("headers") or ():
-        if name == b"expect":
+        if len(name) == 6 and name.lower() == b"expect":
             return bytes(value).lower() == b"100-continue"
     return False
 

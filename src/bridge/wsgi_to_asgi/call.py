@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Iterable
 from typing import BinaryIO, Protocol, TypeAlias
 
 from bridge.errors import AppProtocolError, ClientDisconnected, ClientProtocolError
-from bridge.runtime import Loop, binary_semaphore, set_async_library
+from bridge.runtime import Loop, set_async_library
 from bridge.sansio.request import environ_from_scope
 from bridge.sansio.response import ResponseFromWSGI, check_chunk, check_iterable, native_from_app_headers
 from bridge.types import Environ, ExcInfo, Headers, Message, Scope, Write, WSGIApp
@@ -56,7 +56,7 @@ class Connection(Protocol):
     gone: bool
     finished: bool
     transmitted: int
-    sent_lock: "threading.Lock | None"
+    sent_lock: threading.Lock
 
     def tell(self) -> None: ...
 
@@ -199,11 +199,8 @@ class WSGICall:
     def _make_room(self, limit: int) -> None:
         """Wait until no more than `limit` is on the way."""
         connection = self._connection
-        lock = connection.sent_lock
-        if lock is None:
-            lock = connection.sent_lock = binary_semaphore()
         while self._produced - connection.transmitted > limit and not connection.gone:
-            connection.sleep(lock)
+            connection.sleep(connection.sent_lock)
 
     def _end(self) -> None:
         """Pass the end of the body on, and the headers if there was no body."""

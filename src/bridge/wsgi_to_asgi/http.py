@@ -60,7 +60,6 @@ class HTTPExchange:
     _streaming = False  # the response has begun, and its end is not in sight
     _failure: Exception | None = None
     # Written in the worker thread:
-    sent_lock: "threading.Lock | None" = None  # the thread sleeps on it, once it had to
     _error: BaseException | None = None  # what the app raised
     _watch_asked = False
     # Set by a thread that wakes the loop, cleared on the loop before it looks:
@@ -72,13 +71,13 @@ class HTTPExchange:
         workers.rouse()
         self.loop = running_loop()
         self.outbox: deque[Item] = deque()
+        self.sent_lock = binary_semaphore()  # the thread of the call sleeps on it
         self._app = app
         self._workers = workers
         self._buffer_body = buffer_body
         self._scope = with_header_pairs(scope)
         self._receive = receive
         self._send = send
-        self._context = contextvars.copy_context()
         self._waiting: list[threading.Lock] = []  # of the threads that wait for `bridge.disconnected`
 
     # ON THE LOOP
@@ -96,10 +95,11 @@ class HTTPExchange:
             if self.gone:
                 self._raise_outcome()
                 return
+        run = functools.partial(self._run, contextvars.copy_context())
         try:
             # One that waits its turn is watched from the start, as its client may leave before that comes; but not
             # where to receive would be to say 100 Continue.
-            waits = not self._workers.submit(self._run) and not continues
+            waits = not self._workers.submit(run) and not continues
             if waits or not await self._work(watched=False):
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._watch)
@@ -108,6 +108,7 @@ class HTTPExchange:
         except BaseException:
             # Cancelled, or dropped together with the loop: to the app, the client has left.
             self._leave()
+            self.finished = True  # from here on the thread logs by itself
             self._log_error()
             raise
         finally:
@@ -277,12 +278,12 @@ class HTTPExchange:
 
     # IN THE WORKER THREAD
 
-    def _run(self) -> None:
-        """Run the app, whatever happens."""
+    def _run(self, context: contextvars.Context) -> None:
+        """Run the app in `context`, whatever happens. That is not kept: it may come to refer to the environ."""
         try:
             if not self.gone:
                 call = WSGICall(self, self._scope["method"], self._scope.get("extensions") or ())
-                call.run(self._context, self._app, self._make_environ, self._buffer_body)
+                call.run(context, self._app, self._make_environ, self._buffer_body)
         except BaseException as error:
             self._error = error
         if self.finished:
@@ -297,7 +298,8 @@ class HTTPExchange:
         """Return `wsgi.input`: a body that is here, or a stream of what comes."""
         if self._body is None:
             assert self._whole_body is not None
-            return io.BytesIO(self._whole_body)
+            body, self._whole_body = self._whole_body, b""  # which goes when the app lets go of it
+            return io.BytesIO(body)
         return io.BufferedReader(RequestStream(functools.partial(self._body.next_block, self)), 64 * 1024)
 
     # IN ANY THREAD

@@ -290,12 +290,14 @@ class WebSocketSession:
         """Pass on the app's ordinary response, if it gives one."""
         outbox = self.thread.outbox
         while True:
+            items: list[Item] = []
             # A small body leaves whole, with its start: uvicorn's engine "websockets" loses what comes later,
             # and granian takes no more than one message.
-            while not (outbox and isinstance(outbox[-1], Mark)) and _size(outbox) <= _SMALL_BODY:
-                await self._until_told()
+            while not (items and isinstance(items[-1], Mark)) and _size(items) <= _SMALL_BODY:
+                if not outbox:
+                    await self._until_told()
+                items.extend(outbox.popleft() for _ in range(len(outbox)))
             await self._receive_no_more()
-            items = [outbox.popleft() for _ in range(len(outbox))]
             ended = Mark.END in items
             if Mark.FINISHED in items and not ended:
                 return  # the app has raised, or given no response
@@ -333,9 +335,9 @@ class WebSocketSession:
         self._event.set()
 
 
-def _size(outbox: Iterable[Item]) -> int:
-    """Return how many bytes of body wait."""
-    return sum(len(item) for item in outbox if isinstance(item, bytes))
+def _size(items: Iterable[Item]) -> int:
+    """Return how many bytes of body there are."""
+    return sum(len(item) for item in items if isinstance(item, bytes))
 
 
 def _spec_version(scope: Scope) -> tuple[int, ...]:

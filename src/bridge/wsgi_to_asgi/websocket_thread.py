@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from wsproto.utilities import LocalProtocolError
 
 from bridge.errors import AppProtocolError
-from bridge.runtime import Loop
+from bridge.runtime import Loop, binary_semaphore
 from bridge.types import Environ, StartResponse, Write, WSGIApp
 from bridge.wsgi_to_asgi.call import Item, Mark, WSGICall
 from bridge.wsgi_to_asgi.websocket_messages import Messages
@@ -45,7 +45,7 @@ class AppThread:
         self.over = False  # so is the session
         self.finished = False  # never: a response is read to its end
         self.transmitted = 0
-        self.sent_lock: threading.Lock | None = None  # written in the thread
+        self.sent_lock = binary_semaphore()
         self.disconnected = threading.Event()
         self._session = session
         self._socket: socket.socket | None = sock
@@ -71,7 +71,7 @@ class AppThread:
 
     def wake(self) -> None:
         """Wake the thread if it waits for its response to be sent."""
-        if self.sent_lock is not None and self.sent_lock.locked():
+        if self.sent_lock.locked():
             self.sent_lock.release()
 
     def take_error(self) -> BaseException | None:
