@@ -54,7 +54,7 @@ class HTTPExchange:
     complete = False  # the response has ended
     finished = False  # all has ended
     transmitted = 0  # bytes of the response body
-    _whole_body: bytes | None = None  # where it came in one message
+    _whole_body: bytes | None = None  # where it came in one message; the thread takes it
     _body: RequestBody | None = None  # where it did not
     _event: Event | None = None  # tells `_work` that something is in the outbox
     _streaming = False  # the response has begun, and its end is not in sight
