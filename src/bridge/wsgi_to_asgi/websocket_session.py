@@ -105,8 +105,8 @@ class WebSocketSession:
 
     async def _conclude(self) -> None:
         """Close the WebSocket unless the client did, and see the app out."""
+        self.thread.disconnected.set()  # first, as a library's own thread may be fast to tell the app
         await self._receive_no_more()
-        self.thread.disconnected.set()
         self.thread.hush()
         code, reason = self._end or (1000, "")
         try:
