@@ -154,7 +154,7 @@ def test_a_wake_up_that_came_to_nothing_is_no_error() -> None:
     assert errors == []
 
 
-async def test_calls_are_made_in_order_by_one_wake_up() -> None:
+async def test_calls_that_wait_together_are_made_in_order() -> None:
     """What comes while the loop is busy waits together."""
     loop = running_loop()
     calls: list[int] = []
@@ -217,7 +217,7 @@ def test_a_call_to_a_loop_that_is_closed_is_an_error(backend: str, pending: bool
         loop.call_soon(print)
 
 
-async def test_the_first_request_s_context_is_not_kept(anyio_backend_name: str) -> None:
+async def test_the_first_request_s_context_is_not_kept() -> None:
     """What wakes the loop lives as long as that, and so would all that the context refers to."""
 
     class Token:

@@ -41,8 +41,8 @@ class _FutureEvent:
         await self._future
 
 
-# The modules of loops that are woken by an eventfd of ours, where the system has that. It takes two thirds of the
-# time of call_soon_threadsafe, which writes to a socket and reads it twice (asyncio), or polls twice more (uvloop).
+# The modules of loops that are woken by an eventfd of ours, where the system has that. What call_soon_threadsafe does
+# takes longer: a third with asyncio, which writes to a socket and reads it twice, and a little with uvloop.
 _WOKEN_BY_EVENTFD = ("asyncio.", "uvloop")
 _HAS_EVENTFD = hasattr(os, "eventfd")
 
