@@ -4,6 +4,7 @@ import errno
 import gc
 import gzip
 import io
+import itertools
 import sys
 import sysconfig
 import threading
@@ -79,8 +80,8 @@ class Blocks:
 
 
 def endless() -> Iterator[bytes]:
-    while True:
-        yield b"x" * 1000
+    """Blocks without end, which several requests may take from at once, as from a generator they may not."""
+    return itertools.repeat(b"x" * 1000)
 
 
 # --- The response -------------------------------------------------------------------------------
