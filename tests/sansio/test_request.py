@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from bridge.errors import ClientProtocolError, ServerProtocolError
 from bridge.sansio.request import (
+    add_headers,
     content_length_from_header,
-    environ_from_headers,
     environ_from_scope,
     expects_continue,
     headers_from_environ,
@@ -207,6 +207,12 @@ HEADERS: list[tuple[RawHeaders, dict[str, str]]] = [
     ([(b"x-rfc2047", b"=?utf-8?q?caf=C3=A9?=")], {"HTTP_X_RFC2047": "=?utf-8?q?caf=C3=A9?="}),
     ([(b"transfer-encoding", b"chunked")], {"HTTP_TRANSFER_ENCODING": "chunked"}),
 ]
+
+
+def environ_from_headers(headers: RawHeaders) -> Environ:
+    environ: Environ = {}
+    add_headers(environ, headers)
+    return environ
 
 
 @pytest.mark.parametrize(("headers", "variables"), HEADERS)
@@ -907,6 +913,14 @@ def test_environ_and_scope_are_new_for_each_request() -> None:
     one, other = scope_from_environ(environ), scope_from_environ(environ)
     for key in ("asgi", "headers", "extensions"):
         assert one[key] is not other[key]
+
+
+def test_environ_begins_as_a_copy_of_its_template() -> None:
+    """What an adapter has in every environ costs no request but the copy, and stays as it is."""
+    template = {"PATH_INFO": None, "wsgi.version": (1, 0)}
+    environ = environ_from_scope(scope_with(path="/a"), template)
+    assert environ == {**environ_from_scope(scope_with(path="/a")), "wsgi.version": (1, 0)}
+    assert template == {"PATH_INFO": None, "wsgi.version": (1, 0)}
 
 
 # --- WebSockets -----------------------------------------------------------------------------------

@@ -694,6 +694,63 @@ async def test_write_raises_once_the_client_has_left() -> None:
     assert raised.is_set()
 
 
+@pytest.mark.parametrize("at", ["first", "later"])
+async def test_receive_may_say_by_an_error_that_the_client_has_left(at: str) -> None:
+    """An OSError of receive() means what http.disconnect does, and is nobody's error."""
+    called: list[bool] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        called.append(environ["bridge.disconnected"].wait(5))
+        start_response(OK, [])
+        return []
+
+    async def receive() -> Message:
+        if at == "first" or received:
+            raise OSError("gone")
+        received.append(True)
+        return {"type": "http.request"}
+
+    async def send(message: Message) -> None:
+        raise AssertionError(f"sent to nobody: {message!r}")
+
+    received: list[bool] = []
+    with anyio.fail_after(5):
+        await app_of(app)(http_scope(), receive, send)
+    assert called == ([] if at == "first" else [True])
+
+
+async def test_two_threads_that_write_at_once_both_go_on() -> None:
+    """One message may make room for both: who wakes one alone leaves the other waiting for a second one."""
+    block = b"x" * 300_000
+    threads: list[threading.Thread] = []
+    ended: list[bool] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        write = start_response(OK, [])
+        write(b"small, so that all leaves as one")
+        threads.extend(threading.Thread(target=write, args=(block,), daemon=True) for _ in range(2))
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(2)
+            ended.append(not thread.is_alive())
+        return []
+
+    def asleep() -> bool:
+        frames = sys._current_frames()
+        idents = [thread.ident for thread in threads if thread.ident in frames]
+        return [frames[ident].f_code.co_name for ident in idents if ident] == ["sleep_while"] * 2
+
+    server = ASGIServer(app_of(app))
+    server.hold_sends()
+    with anyio.fail_after(10):
+        async with server.running():
+            await eventually(asleep)
+            server.release_sends()
+    assert ended == [True, True]
+    assert [len(message["body"]) for message in server.sent[1:]] == [600_032, 0]
+
+
 async def test_disconnected_tells_a_long_request() -> None:
     """`bridge.disconnected` is set for an app that has sent nothing yet and asks."""
     asked = threading.Event()
@@ -1440,6 +1497,45 @@ async def test_nothing_waits_for_the_garbage_collector() -> None:
             await eventually(lambda scope=scope: is_freed(scope))  # type: ignore[misc]
     finally:
         gc.enable()
+
+
+async def test_nothing_of_a_context_is_left_where_the_app_never_ran() -> None:
+    """A request that is cancelled in the queue lets go of its context, however long it stays there."""
+
+    class Token:
+        pass
+
+    variable: contextvars.ContextVar[Token] = contextvars.ContextVar("token")
+    references: list[weakref.ref[Token]] = []
+    entered, proceed = threading.Event(), threading.Event()
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        entered.set()
+        assert proceed.wait(5)
+        start_response(OK, [])
+        return []
+
+    async def wait_in_vain(adapter: WSGIToASGI) -> None:
+        token = Token()
+        references.append(weakref.ref(token))
+        variable.set(token)
+        await ASGIServer(adapter).run()
+
+    async def be_cancelled(adapter: WSGIToASGI) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait_in_vain, adapter)
+            await anyio.wait_all_tasks_blocked()
+            tasks.cancel_scope.cancel()
+
+    adapter = app_of(app, workers=1)
+    async with ASGIServer(adapter).running():
+        assert await anyio.to_thread.run_sync(entered.wait, 5)
+        await be_cancelled(adapter)
+        gc.collect()  # of the cancellation itself
+        try:
+            assert is_freed(references[0])
+        finally:
+            proceed.set()
 
 
 async def test_nothing_of_an_error_is_left() -> None:

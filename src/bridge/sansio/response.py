@@ -77,24 +77,30 @@ _HOP_BY_HOP = frozenset(
 )
 
 
-def native_from_app_headers(headers: Headers) -> Headers:
-    """Return a checked copy of the headers that a WSGI app gave."""
+def raw_headers_from_native(headers: Headers) -> RawHeaders:
+    """Return ASGI's header list, checked: lower-case names, latin-1 bytes, order and repeats kept."""
     if not isinstance(headers, (list, tuple)):
         raise AppProtocolError(
             f"headers must be a list of (name, value) tuples, got {headers!r:.200} "
             "(PEP 3333, The start_response() Callable)"
         )
+    raw: RawHeaders = []
+    found = False
     try:
-        return _end_to_end([(name, value.strip(" \t")) for name, value in headers])
+        for name, value in headers:
+            value = value.strip(" \t")
+            raw_name = _maybe_raw_name(name)
+            if not (value.isascii() and value.isprintable()):
+                _check_value(name, value)
+            if raw_name is None:
+                found = True
+            else:
+                raw.append((raw_name, value.encode("latin-1")))
+        return raw_headers_from_native(_without_hop_by_hop(headers)) if found else raw
     except (AttributeError, TypeError, ValueError):
         raise AppProtocolError(
             f"headers must be pairs of str, got {headers!r:.200} (PEP 3333, The start_response() Callable)"
         ) from None
-
-
-def raw_headers_from_native(headers: Headers) -> RawHeaders:
-    """Return ASGI's header list: lower-case names, latin-1 bytes, order and repeats kept."""
-    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
 
 def native_from_raw_headers(headers: Iterable[Iterable[bytes]]) -> Headers:
@@ -102,10 +108,17 @@ def native_from_raw_headers(headers: Iterable[Iterable[bytes]]) -> Headers:
 
     PEP 3333 has no control characters in values; a tab, which HTTP allows, means the same as a space.
     """
+    native: Headers = []
+    found = False
     try:
-        return _end_to_end(
-            [(name.decode("latin-1"), value.decode("latin-1").replace("\t", " ").strip(" ")) for name, value in headers]
-        )
+        for raw_name, raw_value in headers:
+            name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1").replace("\t", " ").strip(" ")
+            if _is_hop_by_hop(name):
+                found = True
+            if not (value.isascii() and value.isprintable()):
+                _check_value(name, value)
+            native.append((name, value))
+        return _without_hop_by_hop(native) if found else native
     except (AttributeError, TypeError, ValueError):
         raise AppProtocolError(
             f"headers must be pairs of bytes, got {headers!r:.200} (ASGI HTTP spec, Response Start)"
@@ -120,18 +133,18 @@ def _is_hop_by_hop(name: str) -> bool:
     return name.lower() in _HOP_BY_HOP
 
 
-def _end_to_end(headers: Headers) -> Headers:
-    """Return `headers` less the hop-by-hop ones; raise AppProtocolError that names an invalid one."""
-    found = False
-    for name, value in headers:
-        if _is_hop_by_hop(name):
-            found = True
-        if not (value.isascii() and value.isprintable()) and _NOT_IN_VALUE.search(value):
-            raise AppProtocolError(
-                f"header {name!r} holds CR, LF, NUL, another control character or text beyond latin-1: "
-                f"{value!r:.200} (RFC 9110 5.5)"
-            )
-    return _without_hop_by_hop(headers) if found else headers
+@functools.lru_cache(maxsize=256)
+def _maybe_raw_name(name: str) -> bytes | None:
+    """Return the name as ASGI has it; None for a hop-by-hop one. Raises as `_is_hop_by_hop` does."""
+    return None if _is_hop_by_hop(name) else name.lower().encode("latin-1")
+
+
+def _check_value(name: str, value: str) -> None:
+    if _NOT_IN_VALUE.search(value):
+        raise AppProtocolError(
+            f"header {name!r} holds CR, LF, NUL, another control character or text beyond latin-1: "
+            f"{value!r:.200} (RFC 9110 5.5)"
+        )
 
 
 def _without_hop_by_hop(headers: Headers) -> Headers:
@@ -163,9 +176,12 @@ class BodyLength:
     HEAD, a 204 and a 304 have no body, whatever their headers say (RFC 9110 6.4.1).
     """
 
-    def __init__(self, method: str, code: int, headers: Headers) -> None:
+    __slots__ = ("_remaining", "bodiless", "declared", "overrun", "reached")
+
+    def __init__(self, method: str, code: int, lengths: list[str]) -> None:
+        """`lengths` are the values of all Content-Length headers."""
         self.bodiless = method == "HEAD" or code in (204, 304)
-        self.declared = _maybe_content_length(headers)
+        self.declared = _one_length(lengths) if lengths else None
         self.overrun = False
         self._remaining = 0 if self.bodiless else self.declared
         self.reached = self._remaining == 0  # there is no room for another byte
@@ -197,14 +213,12 @@ class BodyLength:
             )
 
 
-def _maybe_content_length(headers: Headers) -> int | None:
-    length = None
-    for name, value in headers:
-        if len(name) == 14 and name.lower() == "content-length":
-            if length not in (None, value) or not (value.isascii() and value.isdigit() and len(value) <= 1000):
-                raise AppProtocolError(f"Content-Length must be one number, got {value!r:.200} (RFC 9110 8.6)")
-            length = value
-    return None if length is None else int(length)
+def _one_length(lengths: list[str]) -> int:
+    """Return what all of `lengths` say; raise AppProtocolError unless that is one number."""
+    for length in lengths:
+        if length != lengths[0] or not (length.isascii() and length.isdigit() and len(length) <= 1000):
+            raise AppProtocolError(f"Content-Length must be one number, got {length!r:.200} (RFC 9110 8.6)")
+    return int(lengths[0])
 
 
 # --- A WSGI app's response, for an ASGI server ----------------------------------------------------
@@ -213,7 +227,7 @@ def _maybe_content_length(headers: Headers) -> int | None:
 class ResponseFromWSGI:
     """What a WSGI app says by `start_response`, `write` and its iterable, as ASGI has it."""
 
-    length: BodyLength  # declared, and passed on; once `ready`
+    __slots__ = ("_called", "_method", "_start", "begun", "length")
 
     def __init__(self, method: str) -> None:
         self.begun = False
@@ -235,13 +249,10 @@ class ResponseFromWSGI:
                 "start_response was called again without exc_info (PEP 3333, The start_response() Callable)"
             )
         self._called = True
-        code, native = code_from_status(status), native_from_app_headers(headers)
-        self.length = BodyLength(self._method, code, native)
-        self._start = {
-            "type": "http.response.start",
-            "status": code,
-            "headers": raw_headers_from_native(native),
-        }
+        code, raw = code_from_status(status), raw_headers_from_native(headers)
+        lengths = [value.decode("latin-1") for name, value in raw if name == b"content-length"]
+        self.length = BodyLength(self._method, code, lengths)  # declared, and passed on; once `ready`
+        self._start = {"type": "http.response.start", "status": code, "headers": raw}
 
     def begin(self) -> Message:
         """Return the start message, which from now on cannot be taken back."""
@@ -292,7 +303,8 @@ class ResponseFromASGI:
             raise AppProtocolError("http.response.start has no 'status' (ASGI HTTP spec, Response Start)")
         self.status = status_from_code(message["status"])
         self.headers = native_from_raw_headers(message.get("headers") or ())
-        self.length = BodyLength(self._method, int(message["status"]), self.headers)
+        lengths = [value for name, value in self.headers if name.lower() == "content-length"]
+        self.length = BodyLength(self._method, int(message["status"]), lengths)
 
     def pass_on(self, message: Message) -> bytes:
         """Return what of an http.response.body to yield; with the last one, check the length."""

@@ -1,6 +1,5 @@
 """The request body on its way from the loop to the thread that reads it."""
 
-import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -8,7 +7,7 @@ from typing import Protocol
 import anyio
 
 from bridge.errors import ClientDisconnected, ServerProtocolError
-from bridge.runtime import Event, binary_semaphore
+from bridge.runtime import Event
 from bridge.types import Message
 from bridge.wsgi_to_asgi.streams import Spool
 
@@ -27,7 +26,7 @@ class Connection(Protocol):
 
     def read_on(self) -> None: ...
 
-    def sleep(self, lock: threading.Lock) -> None: ...
+    def sleep_while(self, blocked: Callable[[], bool]) -> None: ...
 
 
 def block_from_message(message: Message) -> bytes:
@@ -50,7 +49,6 @@ class RequestBody:
     _spool: Spool | None = None  # for what comes from now on
     _read_on: Event | None = None  # tells `wait_for_room` that the app reads on
     # Written in the thread that reads:
-    lock: "threading.Lock | None" = None  # it sleeps on it, once it had to
     _consumed = 0
 
     def __init__(self, event: Callable[[], Event]) -> None:
@@ -101,8 +99,6 @@ class RequestBody:
 
     def next_block(self, connection: Connection) -> bytes:
         """Return the next block, b"" at the end; wait for it. Raises ClientDisconnected."""
-        if self.lock is None:
-            self.lock = binary_semaphore()
         asked = False
         while True:
             ended = self.ended  # before the look at the blocks, where the last one comes first
@@ -120,7 +116,12 @@ class RequestBody:
                     if not asked:
                         asked = True
                         connection.read_on()
-                    connection.sleep(self.lock)
+                    connection.sleep_while(lambda: self._waits_for(connection))
             if block:
                 self._consumed += len(block)
                 return block
+
+    def _waits_for(self, connection: Connection) -> bool:
+        """Return whether there is neither a block nor a reason why none will come."""
+        over = self.ended or connection.gone or connection.complete or connection.finished
+        return not over and self._arrived <= self._consumed

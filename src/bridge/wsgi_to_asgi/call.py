@@ -1,22 +1,27 @@
-"""One call of a WSGI app, in its worker thread: the server's part of PEP 3333."""
+"""One call of a WSGI app, in its worker thread: the server's part of PEP 3333, and the way to the loop."""
 
-import contextvars
+import abc
+import contextlib
 import enum
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Container, Iterable
-from typing import BinaryIO, Protocol, TypeAlias
+from typing import BinaryIO, TypeAlias
 
 from bridge.errors import AppProtocolError, ClientDisconnected, ClientProtocolError
-from bridge.runtime import Loop, set_async_library
-from bridge.sansio.request import environ_from_scope
-from bridge.sansio.response import ResponseFromWSGI, check_chunk, check_iterable, native_from_app_headers
+from bridge.runtime import Loop, binary_semaphore, set_async_library
+from bridge.sansio.request import CGI_TEMPLATE, environ_from_scope
+from bridge.sansio.response import ResponseFromWSGI, check_chunk, check_iterable, raw_headers_from_native
 from bridge.types import Environ, ExcInfo, Headers, Message, Scope, Write, WSGIApp
 from bridge.wsgi_to_asgi.runner import lend_loop_to_asgiref
 from bridge.wsgi_to_asgi.streams import Disconnected, ErrorStream, FileWrapper, spooled_input
 
 # How much of a body may be on the way: more wake-ups with less, and no fewer with more.
 _LIMIT = 256 * 1024
+# How often a sleeping thread looks whether its loop is still there, in seconds.
+_LOOP_CHECK = 5.0
 
 
 class Mark(enum.Enum):
@@ -30,39 +35,94 @@ class Mark(enum.Enum):
 Item: TypeAlias = Message | bytes | Mark
 
 
+# What is the same in every environ, and what each has of its own to fill in.
+_TEMPLATE: Environ = {
+    **CGI_TEMPLATE,
+    "wsgi.version": (1, 0),
+    "wsgi.input": None,
+    "wsgi.input_terminated": True,
+    "wsgi.errors": ErrorStream(),
+    "wsgi.multithread": True,
+    "wsgi.multiprocess": True,
+    "wsgi.run_once": False,
+    "wsgi.file_wrapper": FileWrapper,
+    "bridge.disconnected": None,
+}
+
+
 def environ_for_request(scope: Scope, input_stream: BinaryIO, multithread: bool, disconnected: Disconnected) -> Environ:
     """Return a new environ; in the thread of the call, where it is used, and made without holding up the loop.
 
     Raises ClientProtocolError where the request's headers contradict each other.
     """
-    environ = environ_from_scope(scope)
-    environ["wsgi.version"] = (1, 0)
+    environ = environ_from_scope(scope, _TEMPLATE)
     environ["wsgi.input"] = input_stream
-    environ["wsgi.input_terminated"] = True
-    environ["wsgi.errors"] = ErrorStream()
     environ["wsgi.multithread"] = multithread
-    environ["wsgi.multiprocess"] = True
-    environ["wsgi.run_once"] = False
-    environ["wsgi.file_wrapper"] = FileWrapper
     environ["bridge.disconnected"] = disconnected
     return environ
 
 
-class Connection(Protocol):
-    """What a call asks of the request that it answers; see `http.HTTPExchange`."""
+# What stands in for a queue that is not made before it is needed; it takes nothing.
+_NO_ITEMS: deque[Item] = deque(maxlen=0)
+_NO_SLEEPERS: deque[threading.Lock] = deque(maxlen=0)
+
+
+class Connection(abc.ABC):
+    """What a call asks of the request that it answers: a way to the loop, and one to wait for what that does."""
 
     loop: Loop
-    outbox: deque[Item]
-    gone: bool
-    finished: bool
-    transmitted: int
-    sent_lock: threading.Lock
+    # Written in the thread of the call:
+    outbox = _NO_ITEMS
+    # Written on the loop:
+    gone = False  # nobody is there to send anything to
+    finished = False  # all has ended
+    transmitted = 0  # bytes of the response body
+    # Made by the first thread that has to sleep; the locks of all that do, as each has its own:
+    _sleepers = _NO_SLEEPERS
 
-    def tell(self) -> None: ...
+    # ON THE LOOP
 
-    def watch(self) -> None: ...
+    @abc.abstractmethod
+    def look(self) -> None:
+        """See what is in the outbox."""
 
-    def sleep(self, lock: threading.Lock) -> None: ...
+    def wake_sleepers(self) -> None:
+        """Have each thread that sleeps look again at what it waits for."""
+        if sleepers := self._sleepers:
+            for _ in range(len(sleepers)):  # and no more, as one that looks may come back
+                with contextlib.suppress(IndexError):  # one whose time ran out takes its own lock out
+                    sleepers.popleft().release()
+
+    # IN ANY THREAD
+
+    @abc.abstractmethod
+    def tell(self) -> None:
+        """Have the loop look at the outbox, unless it is about to."""
+
+    @abc.abstractmethod
+    def watch(self) -> None:
+        """Have the connection watched from now on, if it is not."""
+
+    def knock(self) -> None:
+        """Wake the loop; note that the client is as good as gone where that was closed."""
+        try:
+            self.loop.call_soon(self.look)
+        except RuntimeError:
+            self.gone = True
+
+    def sleep_while(self, blocked: Callable[[], bool], timeout: float = math.inf) -> None:
+        """Sleep while `blocked`, as far as that is for the loop to change, and for `gone`; up to `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        lock = binary_semaphore()
+        sleepers = vars(self).setdefault("_sleepers", deque())  # at once, as another thread may be about to as well
+        sleepers.append(lock)  # before the look at what may have changed already
+        while blocked() and (left := deadline - time.monotonic()) > 0:
+            if lock.acquire(timeout=min(left, _LOOP_CHECK)):
+                sleepers.append(lock)
+            else:
+                self.knock()
+        with contextlib.suppress(ValueError):  # who woke us took it out
+            sleepers.remove(lock)
 
 
 class WSGICall:
@@ -70,6 +130,8 @@ class WSGICall:
 
     All of it runs in the worker thread, except that `write()` may come from another one.
     """
+
+    __slots__ = ("_connection", "_early_hints", "_ended", "_outbox", "_pathsend", "_produced", "_response")
 
     def __init__(self, connection: Connection, method: str, extensions: Container[str] = ()) -> None:
         self._connection = connection
@@ -80,20 +142,8 @@ class WSGICall:
         self._ended = False
         self._produced = 0  # bytes of body
 
-    def run(
-        self, context: contextvars.Context, app: WSGIApp, make_environ: Callable[[], Environ], buffer_body: bool
-    ) -> None:
-        """Run `app` in `context`. Raises what it raises."""
-        context.run(self._call, app, make_environ, buffer_body)
-
-    def _send_early_hints(self, headers: Headers) -> None:
-        """`wsgi.early_hints`, as gunicorn has it: send the Link headers ahead of the response."""
-        links = [value.encode("latin-1") for name, value in native_from_app_headers(headers) if name.lower() == "link"]
-        if links and not self._response.begun:
-            self._outbox.append({"type": "http.response.early_hint", "links": links})
-            self._connection.tell()
-
-    def _call(self, app: WSGIApp, make_environ: Callable[[], Environ], buffer_body: bool) -> None:
+    def run(self, app: WSGIApp, make_environ: Callable[[], Environ], buffer_body: bool) -> None:
+        """Run `app`, in the context that it is to have. Raises what it raises."""
         try:
             environ = make_environ()
         except ClientProtocolError as error:
@@ -108,6 +158,13 @@ class WSGICall:
                 self._call_app(app, environ)
         else:
             self._call_app(app, environ)
+
+    def _send_early_hints(self, headers: Headers) -> None:
+        """`wsgi.early_hints`, as gunicorn has it: send the Link headers ahead of the response."""
+        links = [value for name, value in raw_headers_from_native(headers) if name == b"link"]
+        if links and not self._response.begun:
+            self._outbox.append({"type": "http.response.early_hint", "links": links})
+            self._connection.tell()
 
     def _refuse(self, error: ClientProtocolError) -> None:
         body = f"Bad request: {error}\n".encode()
@@ -199,8 +256,7 @@ class WSGICall:
     def _make_room(self, limit: int) -> None:
         """Wait until no more than `limit` is on the way."""
         connection = self._connection
-        while self._produced - connection.transmitted > limit and not connection.gone:
-            connection.sleep(connection.sent_lock)
+        connection.sleep_while(lambda: self._produced - connection.transmitted > limit and not connection.gone)
 
     def _end(self) -> None:
         """Pass the end of the body on, and the headers if there was no body."""

@@ -5,14 +5,10 @@ tells the other goes through a deque and a wake-up; but for flags that only ever
 attribute is written from both.
 """
 
-import contextlib
 import contextvars
 import functools
 import io
 import logging
-import math
-import threading
-import time
 from collections import deque
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -20,45 +16,42 @@ from typing import BinaryIO
 import anyio
 
 from bridge.errors import AppProtocolError, ClientDisconnected, ServerProtocolError
-from bridge.runtime import Event, binary_semaphore, running_loop
+from bridge.runtime import Event, running_loop
 from bridge.sansio.request import expects_continue, with_header_pairs
 from bridge.types import Environ, Message, Receive, Scope, Send, WSGIApp
 from bridge.wsgi_to_asgi.body import RequestBody, block_from_message
-from bridge.wsgi_to_asgi.call import Item, Mark, WSGICall, environ_for_request
+from bridge.wsgi_to_asgi.call import Connection, Item, Mark, WSGICall, environ_for_request
 from bridge.wsgi_to_asgi.runner import WorkerThreads
 from bridge.wsgi_to_asgi.streams import Disconnected, RequestStream
 
 _logger = logging.getLogger("bridge")
 
-# How often a sleeping worker thread looks whether its loop is still there, in seconds.
-_LOOP_CHECK = 5.0
 # A block of body below this is worth copying, to save the server a message.
 _SMALL_BLOCK = 16 * 1024
 
 
-class HTTPExchange:
+class HTTPExchange(Connection):
     """One request and its response, between the loop and the worker thread that runs the app.
 
     The thread puts what it has to say in `outbox`, wakes the loop unless that is about to look
-    anyway, and sleeps on a lock when it must wait: on one for the outbox to empty, on the other
-    for more of the request body. The app may read its body in a second thread.
+    anyway, and sleeps when it must wait for that to send, or for more of the request body. The app
+    may read its body in a second thread.
 
     Who ends each wait: the loop, by its answer; `_leave`, on the loop, when the client has left,
     `send` failed or the task was cancelled; the thread itself, where the loop was closed.
 
-    What most requests never need is not made for each: the defaults stand in for it.
+    What most requests never need is not made for each: the defaults stand in for it. And what one
+    side makes is as far as possible for itself, as it is dear to look at on the other.
     """
 
     # Written on the loop:
-    gone = False  # nobody is there to send anything to
     complete = False  # the response has ended
-    finished = False  # all has ended
-    transmitted = 0  # bytes of the response body
     _whole_body: bytes | None = None  # where it came in one message; the thread takes it
     _body: RequestBody | None = None  # where it did not
     _event: Event | None = None  # tells `_work` that something is in the outbox
     _streaming = False  # the response has begun, and its end is not in sight
     _failure: Exception | None = None
+    _context: contextvars.Context | None = None  # for the thread, which takes it
     # Written in the worker thread:
     _error: BaseException | None = None  # what the app raised
     _watch_asked = False
@@ -70,15 +63,12 @@ class HTTPExchange:
     ) -> None:
         workers.rouse()
         self.loop = running_loop()
-        self.outbox: deque[Item] = deque()
-        self.sent_lock = binary_semaphore()  # the thread of the call sleeps on it
         self._app = app
         self._workers = workers
         self._buffer_body = buffer_body
         self._scope = with_header_pairs(scope)
         self._receive = receive
         self._send = send
-        self._waiting: list[threading.Lock] = []  # of the threads that wait for `bridge.disconnected`
 
     # ON THE LOOP
 
@@ -91,15 +81,17 @@ class HTTPExchange:
         if continues:
             self._body = RequestBody(self.loop.event)
         else:
-            await self._fetch_body()
+            try:
+                self._take(await self._receive())
+            except OSError:
+                return  # that the client has left, too
             if self.gone:
-                self._raise_outcome()
                 return
-        run = functools.partial(self._run, contextvars.copy_context())
+        self._context = contextvars.copy_context()
         try:
             # One that waits its turn is watched from the start, as its client may leave before that comes; but not
             # where to receive would be to say 100 Continue.
-            waits = not self._workers.submit(run) and not continues
+            waits = not self._workers.submit(self._run) and not continues
             if waits or not await self._work(watched=False):
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._watch)
@@ -108,12 +100,13 @@ class HTTPExchange:
         except BaseException:
             # Cancelled, or dropped together with the loop: to the app, the client has left.
             self._leave()
+            self._context = None  # where the job never runs
             self.finished = True  # from here on the thread logs by itself
             self._log_error()
             raise
         finally:
             self.finished = True
-            self._wake_threads()
+            self.wake_sleepers()
             if self._body is not None:
                 self._body.close()
         self._raise_outcome()
@@ -130,21 +123,20 @@ class HTTPExchange:
             except OSError:
                 self._leave()
                 return
-            if message["type"] == "http.request":
-                self._put_body(message)
-            elif message["type"] == "http.disconnect":
-                if not self.complete:  # after that it says so of any client
-                    self._leave()
-            else:
-                raise ServerProtocolError(f"expected http.request or http.disconnect, got {message!r:.200}")
+            self._take(message)
         except Exception as error:
             self._failure = error
             self._leave()
 
-    def _put_body(self, message: Message) -> None:
-        if self._body is not None:
+    def _take(self, message: Message) -> None:
+        if message["type"] == "http.disconnect":
+            if not self.complete:  # after that it says so of any client
+                self._leave()
+        elif message["type"] != "http.request":
+            raise ServerProtocolError(f"expected http.request or http.disconnect, got {message!r:.200}")
+        elif self._body is not None:
             self._body.put(message)
-            _wake(self._body.lock)
+            self.wake_sleepers()
         elif self._whole_body is None:
             if message.get("more_body"):
                 self._body = RequestBody(self.loop.event)
@@ -179,9 +171,9 @@ class HTTPExchange:
 
         A small request whose response ends with its first block needs none, and costs no second task.
         """
-        outbox = self.outbox
         while True:
             try:
+                outbox = self.outbox
                 while outbox:
                     item = outbox.popleft()
                     if item is Mark.FINISHED:
@@ -201,7 +193,7 @@ class HTTPExchange:
                 if not watched and not self.gone and self._streaming:
                     return False
                 self._told = False  # from here on, a thread that adds to the outbox wakes us
-                if not outbox:  # else it did before that
+                if not self.outbox:  # else it did before that
                     self._event = self.loop.event()
                     await self._event.wait()
             except OSError:
@@ -241,7 +233,7 @@ class HTTPExchange:
         elif message["type"] == "http.response.pathsend":
             self._set_complete()
             self.transmitted += 1
-        _wake(self.sent_lock)
+        self.wake_sleepers()
 
     async def _watch(self) -> None:
         """Receive beside the response: the request's body, and `http.disconnect`, which is all that some servers say.
@@ -257,33 +249,27 @@ class HTTPExchange:
     def _set_complete(self) -> None:
         """Note that the response has ended: the server gives no more of the request."""
         self.complete = True
-        self._wake_threads()
+        self.wake_sleepers()
 
     def _leave(self) -> None:
         """Let everybody know that there is no client any more."""
         self.gone = True
-        self._wake_threads()
+        self.wake_sleepers()
 
-    def _wake_threads(self) -> None:
-        _wake(self.sent_lock)
-        if self._body is not None:
-            _wake(self._body.lock)
-        while self._waiting:
-            with contextlib.suppress(IndexError):  # empty by now: a wait that runs out takes its own lock out
-                self._waiting.pop().release()
-
-    def _look(self) -> None:
+    def look(self) -> None:
         if self._event is not None:
             self._event.set()
 
     # IN THE WORKER THREAD
 
-    def _run(self, context: contextvars.Context) -> None:
-        """Run the app in `context`, whatever happens. That is not kept: it may come to refer to the environ."""
+    def _run(self) -> None:
+        """Run the app, whatever happens."""
+        context, self._context = self._context, None  # that is not kept: it may come to refer to the environ
+        self.outbox = deque()
         try:
-            if not self.gone:
+            if context is not None and not self.gone:
                 call = WSGICall(self, self._scope["method"], self._scope.get("extensions") or ())
-                call.run(context, self._app, self._make_environ, self._buffer_body)
+                context.run(call.run, self._app, self._make_environ, self._buffer_body)
         except BaseException as error:
             self._error = error
         if self.finished:
@@ -311,24 +297,9 @@ class HTTPExchange:
             _logger.error("the WSGI app raised after its request was cancelled", exc_info=error)
 
     def tell(self) -> None:
-        """Have the loop look at the outbox, unless it is about to."""
         if not self._told:
             self._told = True
-            self._is_loop_there()
-
-    def sleep(self, lock: threading.Lock) -> None:
-        """Sleep until the loop has something to tell, or is closed."""
-        while not lock.acquire(timeout=_LOOP_CHECK):
-            if not self._is_loop_there():
-                return
-
-    def _is_loop_there(self) -> bool:
-        """Wake the loop; note that the client is as good as gone where the loop was closed."""
-        try:
-            self.loop.call_soon(self._look)
-        except RuntimeError:
-            self.gone = True
-        return not self.gone
+            self.knock()
 
     def read_on(self) -> None:
         """Have more of the body taken, and the connection watched from now on."""
@@ -336,31 +307,6 @@ class HTTPExchange:
         self.tell()
 
     def watch(self) -> None:
-        """Have the connection watched from now on, if it is not."""
         if not self._watch_asked:
             self._watch_asked = True
             self.read_on()
-
-    def is_gone(self) -> bool:
-        """Return whether the client has left."""
-        self.watch()
-        return self.gone
-
-    def wait_until_gone(self, timeout: float | None) -> bool:
-        """Return whether the client has left, after waiting up to `timeout` seconds for that."""
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
-        lock = binary_semaphore()
-        self._waiting.append(lock)
-        self.watch()
-        while not (self.gone or self.complete or self.finished) and (left := deadline - time.monotonic()) > 0:
-            if not lock.acquire(timeout=min(left, _LOOP_CHECK)):
-                self._is_loop_there()
-        with contextlib.suppress(ValueError):  # who woke us took it out
-            self._waiting.remove(lock)
-        return self.gone
-
-
-def _wake(lock: "threading.Lock | None") -> None:
-    """Wake the thread that sleeps on `lock`; on the loop, the one place where that is released."""
-    if lock is not None and lock.locked():  # else it has been woken already, and has yet to look
-        lock.release()

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import os
 import shutil
 import stat
@@ -155,9 +156,13 @@ def spooled_input(environ: Environ) -> Iterator[None]:
 class Watched(Protocol):
     """What knows of a client; see `http.HTTPExchange`."""
 
-    def is_gone(self) -> bool: ...
+    gone: bool
+    complete: bool
+    finished: bool
 
-    def wait_until_gone(self, timeout: float | None) -> bool: ...
+    def watch(self) -> None: ...
+
+    def sleep_while(self, blocked: Callable[[], bool], timeout: float = ...) -> None: ...
 
 
 class Disconnected:
@@ -167,13 +172,22 @@ class Disconnected:
     watched; a request that never asks pays nothing.
     """
 
+    __slots__ = ("_connection",)
+
     def __init__(self, connection: Watched) -> None:
         self._connection = connection
 
     def is_set(self) -> bool:
         """Return whether the client has left."""
-        return self._connection.is_gone()
+        self._connection.watch()
+        return self._connection.gone
 
     def wait(self, timeout: float | None = None) -> bool:
         """Return True once the client has left; False after `timeout` seconds, or with the request."""
-        return self._connection.wait_until_gone(timeout)
+        connection = self._connection
+        connection.watch()
+        connection.sleep_while(
+            lambda: not (connection.gone or connection.complete or connection.finished),
+            math.inf if timeout is None else timeout,
+        )
+        return connection.gone

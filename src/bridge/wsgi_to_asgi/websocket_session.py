@@ -8,7 +8,6 @@ other one the session plays the client. An app that needs no socket says its `Me
 import logging
 import re
 import socket
-from collections.abc import Iterable
 
 import anyio
 import anyio.abc
@@ -20,7 +19,7 @@ from bridge.runtime import running_loop
 from bridge.sansio.messages import DONE, WEBSOCKET, event_from_message, next_state
 from bridge.sansio.websocket import code_and_reason_from_close
 from bridge.types import Environ, Message, Receive, Scope, Send
-from bridge.wsgi_to_asgi.call import Item, Mark
+from bridge.wsgi_to_asgi.call import Mark
 from bridge.wsgi_to_asgi.websocket_messages import Accept, Close, Content, Messages
 from bridge.wsgi_to_asgi.websocket_object import complete_environ
 from bridge.wsgi_to_asgi.websocket_pair import AppSocket, BridgeSocket, PairClient, call_when_closed, client_frame
@@ -31,8 +30,6 @@ _logger = logging.getLogger("bridge")
 
 # How long an app may go on once its WebSocket is over, in seconds, until it is left to itself.
 _EXIT_TIMEOUT = 5.0
-# How much of a response's body may wait for its end.
-_SMALL_BODY = 32 * 1024
 # The codes that a close frame can carry, besides those of libraries and apps; 1005 stands for none.
 _CLOSE_CODES = frozenset(CloseReason) - frozenset(LOCAL_ONLY_CLOSE_REASONS) | {CloseReason.NO_STATUS_RCVD}
 _LONGEST_REASON = 123  # bytes, of the 125 that a close frame has room for
@@ -54,7 +51,6 @@ class WebSocketSession:
         self._send = send
         self._can_deny = "websocket.http.response" in (scope.get("extensions") or ())
         self._knows_reason = _spec_version(scope) >= (2, 3)
-        self._event = self._loop.event()  # something is in the outbox
         self._open = anyio.Event()  # set when accepted
         self._receiving = anyio.CancelScope()
         self._received = anyio.Event()  # `receive` is not called any more
@@ -96,7 +92,7 @@ class WebSocketSession:
             elif self._end is None:
                 self.thread.hush()
                 with anyio.move_on_after(_EXIT_TIMEOUT):
-                    await self._until_done()
+                    await self.thread.until_done()
                 self._finish(1011 if self.thread.failed else 1000)
         except OSError:
             self._leave(1006)  # ASGI WebSocket spec: that is how a server says that the client left
@@ -122,7 +118,7 @@ class WebSocketSession:
         with anyio.move_on_after(_EXIT_TIMEOUT) as patience:
             while await self._socket.read() and not patience.cancel_called:
                 pass  # or an app that sends would never come to its end
-            await self._until_done()
+            await self.thread.until_done()
         if patience.cancelled_caught:
             _logger.info("a WSGI app went on for %g s after its WebSocket was over: left to itself", _EXIT_TIMEOUT)
 
@@ -288,15 +284,8 @@ class WebSocketSession:
 
     async def _refuse(self) -> None:
         """Pass on the app's ordinary response, if it gives one."""
-        outbox = self.thread.outbox
         while True:
-            items: list[Item] = []
-            # A small body leaves whole, with its start: uvicorn's engine "websockets" loses what comes later,
-            # and granian takes no more than one message.
-            while not (items and isinstance(items[-1], Mark)) and _size(items) <= _SMALL_BODY:
-                if not outbox:
-                    await self._until_told()
-                items.extend(outbox.popleft() for _ in range(len(outbox)))
+            items = await self.thread.take_items()
             await self._receive_no_more()
             ended = Mark.END in items
             if Mark.FINISHED in items and not ended:
@@ -307,7 +296,7 @@ class WebSocketSession:
             body = b"".join(item for item in items if isinstance(item, bytes))
             await self._deny({"type": "http.response.body", "body": body, "more_body": not ended})
             self.thread.transmitted += len(body)
-            self.thread.wake()
+            self.thread.wake_sleepers()
             if ended:
                 return
 
@@ -322,22 +311,6 @@ class WebSocketSession:
         if self._state != DONE:  # else the client has left, and the end is under way
             self._state = next_state(WEBSOCKET, self._state, event_from_message(message))
             await self._send(message)
-
-    async def _until_done(self) -> None:
-        while not self.thread.done:
-            await self._until_told()
-
-    async def _until_told(self) -> None:
-        self._event = self._loop.event()
-        await self._event.wait()
-
-    def look(self) -> None:
-        self._event.set()
-
-
-def _size(items: Iterable[Item]) -> int:
-    """Return how many bytes of body there are."""
-    return sum(len(item) for item in items if isinstance(item, bytes))
 
 
 def _spec_version(scope: Scope) -> tuple[int, ...]:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from wsproto.utilities import LocalProtocolError
 
 from bridge.errors import AppProtocolError
-from bridge.runtime import Loop, binary_semaphore
+from bridge.runtime import Loop
 from bridge.types import Environ, StartResponse, Write, WSGIApp
-from bridge.wsgi_to_asgi.call import Item, Mark, WSGICall
+from bridge.wsgi_to_asgi.call import Connection, Item, Mark, WSGICall
 from bridge.wsgi_to_asgi.websocket_messages import Messages
 
 if TYPE_CHECKING:
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("bridge")
 
-# How often a sleeping thread looks whether its loop is still there, in seconds.
-_LOOP_CHECK = 5.0
+# How much of a response's body may wait for its end.
+_SMALL_BODY = 32 * 1024
 
 
-class AppThread:
+class AppThread(Connection):
     """The thread of a WebSocket's app, and what it shares with the session; a `Connection` to its `WSGICall`."""
 
     def __init__(self, session: "WebSocketSession", loop: Loop, sock: socket.socket, messages: Messages) -> None:
         self.loop = loop
         # Written in the thread:
-        self.outbox: deque[Item] = deque()
+        self.outbox = deque[Item]()
         self.answered_5xx = False
         self.done = False
         self._error: BaseException | None = None  # what the app raised
@@ -43,10 +43,8 @@ class AppThread:
         self.answered = False  # on its socket the app has accepted, or refused
         self.gone = False  # the app's response is not wanted, or not any more
         self.over = False  # so is the session
-        self.finished = False  # never: a response is read to its end
-        self.transmitted = 0
-        self.sent_lock = binary_semaphore()
         self.disconnected = threading.Event()
+        self._event = loop.event()  # something is in the outbox, or the app is done
         self._session = session
         self._socket: socket.socket | None = sock
         self._messages = messages
@@ -67,12 +65,32 @@ class AppThread:
     def hush(self) -> None:
         """Have the app's response, if any, come to its end."""
         self.gone = True
-        self.wake()
+        self.wake_sleepers()
 
-    def wake(self) -> None:
-        """Wake the thread if it waits for its response to be sent."""
-        if self.sent_lock.locked():
-            self.sent_lock.release()
+    async def until_done(self) -> None:
+        """Wait for the end of the app."""
+        while not self.done:
+            await self._until_told()
+
+    async def take_items(self) -> list[Item]:
+        """Return what the app says by its response, once that is much, or all.
+
+        A small body leaves whole, with its start: uvicorn's engine "websockets" loses what comes later, and granian
+        takes no more than one message.
+        """
+        items: list[Item] = []
+        while not (items and isinstance(items[-1], Mark)) and _size(items) <= _SMALL_BODY:
+            if not self.outbox:
+                await self._until_told()
+            items.extend(self.outbox.popleft() for _ in range(len(self.outbox)))
+        return items
+
+    async def _until_told(self) -> None:
+        self._event = self.loop.event()
+        await self._event.wait()
+
+    def look(self) -> None:
+        self._event.set()
 
     def take_error(self) -> BaseException | None:
         """Return what the app raised, if that was not the end of its WebSocket."""
@@ -104,7 +122,7 @@ class AppThread:
         """Run `app`, whatever happens; the whole life of the thread."""
         try:
             if not self.gone:
-                WSGICall(self, "GET").run(context, functools.partial(self._call_app, app), lambda: environ, False)
+                context.run(WSGICall(self, "GET").run, functools.partial(self._call_app, app), lambda: environ, False)
         except BaseException as raised:
             self._error = raised
         self.outbox.append(Mark.FINISHED)
@@ -141,18 +159,10 @@ class AppThread:
         """Have the loop look at the outbox; where there is a response, the app has done with the socket."""
         if self.outbox:
             self._hang_up()
-        try:
-            self.loop.call_soon(self._session.look)
-        except RuntimeError:
-            self.gone = True
+        self.knock()
 
     def watch(self) -> None:
         """The client is watched anyway."""
-
-    def sleep(self, lock: threading.Lock) -> None:
-        """Sleep until the loop has taken something, or is closed."""
-        if not lock.acquire(timeout=_LOOP_CHECK):
-            self.tell()
 
     # IN ANY OTHER THREAD
 
@@ -165,3 +175,8 @@ class AppThread:
         """Wait up to `timeout` seconds for the thread to end; return whether it did."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
+
+
+def _size(items: Iterable[Item]) -> int:
+    """Return how many bytes of body there are."""
+    return sum(len(item) for item in items if isinstance(item, bytes))
