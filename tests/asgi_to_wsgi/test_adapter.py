@@ -244,6 +244,23 @@ def test_the_loop_that_died_is_replaced(caplog: pytest.LogCaptureFixture) -> Non
         assert respond(adapter).body == b"hello"
 
 
+def test_a_thread_with_the_number_of_a_loop_that_died_may_close() -> None:
+    """The system gives a thread's number to the next one; that is not on the loop."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        asyncio.get_running_loop().call_soon(exit, 3)
+        await asyncio.sleep(5)
+
+    adapter = ASGIToWSGI(app, lifespan="off")
+    with pytest.raises(Exception, match=r"ended|closed"):
+        respond(adapter)
+    loop_thread = adapter._private_loop.get()._current
+    assert loop_thread is not None
+    loop_thread._thread.join(5)
+    for _ in range(10):  # one of them will have it
+        in_thread(adapter.close)
+
+
 def test_a_request_whose_task_cannot_be_made_fails_alone() -> None:
     """What the app's task factory raises goes to the request that it was called for; those behind it are served."""
     entered, proceed = threading.Event(), threading.Event()

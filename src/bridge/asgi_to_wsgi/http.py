@@ -78,30 +78,31 @@ class HTTPExchange:
     the response or the client has left.
     """
 
+    # Written on the loop:
+    wanted = 0  # how many blocks of the request body the app has asked for
+    full = False  # a send() waits for room in the outbox
+    produced = 0  # bytes of the response body
+    _delivered = 0
+    _body_ended = False
+    _state = "nothing sent"
+    _ended = False  # the client has all of it, though the app may have more to say
+    _ended_at = 0.0
+    _gone = False
+    # Written in the WSGI thread:
+    left = False  # the loop is about to hear that the client has gone
+    taken = 0  # bytes of the response body
+
     def __init__(self, app: ASGIApp, loop: Loop, scope: dict[str, Any]) -> None:
         self.context = contextvars.copy_context()
         self.loop = loop
         self.lock = binary_semaphore()  # the WSGI thread sleeps on it
+        self.outbox: deque[Item] = deque()
+        self.response = ResponseFromASGI(scope["method"])
         self._app = app
         self._scope = scope
         self._hints = "http.response.early_hint" in scope["extensions"]
-        # Written on the loop:
-        self.outbox: deque[Item] = deque()
-        self.response = ResponseFromASGI(scope["method"])
-        self.wanted = 0  # how many blocks of the request body the app has asked for
-        self.full = False  # a send() waits for room in the outbox
         self._inbox: deque[tuple[bytes, bool]] = deque()
-        self._state = "nothing sent"
-        self._ended_at = 0.0
-        self._ended = False  # the client has all of it, though the app may have more to say
-        self._gone = False
-        self.produced = 0  # bytes of the response body
-        self._delivered = 0
-        self._body_ended = False
         self._waiters: list[Event] = []
-        # Written in the WSGI thread:
-        self.left = False  # the loop is about to hear that the client has gone
-        self.taken = 0  # bytes of the response body
 
     # ON THE LOOP
 

@@ -95,7 +95,7 @@ class LoopThread:
 
     def check_thread(self) -> None:
         """Raise BridgeError on the loop's own thread, which is not to wait for itself."""
-        if threading.get_ident() == self._thread.ident:
+        if threading.get_ident() == self._thread.ident and not self.ended:  # a number that another thread may get then
             raise BridgeError("the ASGI app called its own adapter on its event loop, which would wait for itself")
 
     def rouse(self) -> None:
