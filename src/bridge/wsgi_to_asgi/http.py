@@ -13,8 +13,6 @@ from collections import deque
 from collections.abc import Iterator
 from typing import BinaryIO
 
-import anyio
-
 from bridge.errors import AppProtocolError, ClientDisconnected, ServerProtocolError
 from bridge.runtime import Event, running_loop
 from bridge.sansio.request import expects_continue, with_header_pairs
@@ -93,10 +91,8 @@ class HTTPExchange(Connection):
             # where to receive would be to say 100 Continue.
             waits = not self._workers.submit(self._run) and not continues
             if waits or not await self._work(watched=False):
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._watch)
+                async with self.loop.beside(self._watch):
                     await self._work(watched=True)
-                    tasks.cancel_scope.cancel()
         except BaseException:
             # Cancelled, or dropped together with the loop: to the app, the client has left.
             self._leave()
