@@ -11,6 +11,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from bridge.errors import ClientProtocolError, ServerProtocolError
 from bridge.sansio.tls import maybe_tls_from_environ, ssl_variables_from_tls
+from bridge.sansio.websocket import add_upgrade
 from bridge.types import Environ, RawHeaders, Scope
 
 # Many, but no more than int() takes.
@@ -266,33 +267,8 @@ def environ_from_scope(scope: Scope, template: Environ = CGI_TEMPLATE) -> Enviro
         if extensions and "tls" in extensions:
             environ.update(ssl_variables_from_tls(extensions["tls"] or {}))
     if scope.get("type") == "websocket":
-        _add_upgrade(environ, scope)
+        add_upgrade(environ, scope)
     return environ
-
-
-# RFC 6455 4.1: a subprotocol is a token.
-_SUBPROTOCOL = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-
-
-def _add_upgrade(environ: Environ, scope: Scope) -> None:
-    """Have a WebSocket's request look as it does over HTTP/1.1, even where it came by HTTP/2 (RFC 8441).
-
-    The key is for the adapter to add, which plays the client. Extensions (compression) are between
-    the client and the server, and a body there is none.
-    """
-    for name in ("EXTENSIONS", "KEY", "PROTOCOL"):
-        environ.pop(f"HTTP_SEC_WEBSOCKET_{name}", None)
-    for key in ("CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"):
-        environ.pop(key, None)
-    environ["REQUEST_METHOD"] = "GET"
-    environ["SERVER_PROTOCOL"] = "HTTP/1.1"
-    environ["HTTP_CONNECTION"] = "Upgrade"
-    environ["HTTP_UPGRADE"] = "websocket"
-    environ["HTTP_SEC_WEBSOCKET_VERSION"] = "13"
-    environ.setdefault("HTTP_HOST", f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}")
-    subprotocols = [text for text in scope.get("subprotocols") or () if _SUBPROTOCOL.fullmatch(text)]
-    if subprotocols:
-        environ["HTTP_SEC_WEBSOCKET_PROTOCOL"] = ", ".join(subprotocols)
 
 
 def _server_from_scope(scope: Scope, environ: Environ, scheme: str) -> tuple[str, str]:

@@ -1,8 +1,9 @@
-"""The opening handshake of a WebSocket (RFC 6455 4.2), and what its end may say (7.4)."""
+"""The opening handshake of a WebSocket (RFC 6455 4), and what its end may say (7.4)."""
 
 import base64
 import binascii
 import hashlib
+import re
 from typing import Any, NamedTuple
 
 from bridge.errors import AppProtocolError
@@ -15,6 +16,8 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _OF_THE_HANDSHAKE = {"sec-websocket-accept", "sec-websocket-extensions", "sec-websocket-protocol"}
 # RFC 6455 7.4: what a Close frame may say; 1004 to 1006 and 1015 never stand in one.
 _CLOSE_CODES = {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}
+# RFC 6455 4.1: a subprotocol is a token.
+_SUBPROTOCOL = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
 class Refusal(NamedTuple):
@@ -23,6 +26,27 @@ class Refusal(NamedTuple):
     status: str
     text: str
     headers: Headers = []  # noqa: RUF012  # read only
+
+
+def add_upgrade(environ: Environ, scope: Scope) -> None:
+    """Have a WebSocket's request look as it does over HTTP/1.1, even where it came by HTTP/2 (RFC 8441).
+
+    The key is for the adapter to add, which plays the client. Extensions (compression) are between
+    the client and the server, and a body there is none.
+    """
+    for name in ("EXTENSIONS", "KEY", "PROTOCOL"):
+        environ.pop(f"HTTP_SEC_WEBSOCKET_{name}", None)
+    for key in ("CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"):
+        environ.pop(key, None)
+    environ["REQUEST_METHOD"] = "GET"
+    environ["SERVER_PROTOCOL"] = "HTTP/1.1"
+    environ["HTTP_CONNECTION"] = "Upgrade"
+    environ["HTTP_UPGRADE"] = "websocket"
+    environ["HTTP_SEC_WEBSOCKET_VERSION"] = "13"
+    environ.setdefault("HTTP_HOST", f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}")
+    subprotocols = [text for text in scope.get("subprotocols") or () if _SUBPROTOCOL.fullmatch(text)]
+    if subprotocols:
+        environ["HTTP_SEC_WEBSOCKET_PROTOCOL"] = ", ".join(subprotocols)
 
 
 def is_websocket_request(environ: Environ) -> bool:
