@@ -10,6 +10,7 @@ import sysconfig
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ import pytest
 import bridge.wsgi_to_asgi.body
 from bridge import AppProtocolError, ClientDisconnected, ServerProtocolError, WSGIToASGI
 from bridge.types import Environ, Message, StartResponse
+from bridge.wsgi_to_asgi.http import HTTPExchange
+from bridge.wsgi_to_asgi.runner import WorkerThreads
 from bridge.wsgi_to_asgi.streams import Spool
 from tests.fakes import ASGIServer, eventually, http_scope, request
 from tests.references import is_freed
@@ -494,6 +497,24 @@ async def test_a_stream_stops_when_its_client_leaves(send_error: Exception | Non
             server.disconnect(send_error)
     assert (blocks.closed, len(set(blocks.threads))) == (1, 1)
     assert not server.complete
+
+
+async def test_a_block_that_comes_while_the_loop_looks_is_no_end() -> None:
+    """Without the interpreter's lock the app goes on in the midst of any line."""
+
+    class Outbox(deque[Any]):
+        def __bool__(self) -> bool:
+            some = len(self) > 0
+            self.append(b"two")
+            return some
+
+    async def never(*arguments: Any) -> Any:
+        raise AssertionError
+
+    exchange = HTTPExchange(answers().app, WorkerThreads(1), False, http_scope(), never, never)
+    exchange.outbox = Outbox()
+    message = exchange._message(bytes(100_000))
+    assert (message["more_body"], list(exchange.outbox)) == (True, [b"two"])
 
 
 @pytest.mark.parametrize("asks", [True, False])

@@ -204,7 +204,8 @@ class HTTPExchange(Connection):
         if isinstance(item, bytes):
             if len(item) < _SMALL_BLOCK and outbox and isinstance(outbox[0], bytes):
                 item = b"".join([item, *self._pop_blocks()])
-            self._streaming = not (outbox and outbox[0] is Mark.END)
+            # One look: `not (outbox and ...)` would look twice, and take for the end what came in between.
+            self._streaming = outbox[0] is not Mark.END if outbox else True
             if not self._streaming:
                 outbox.popleft()
                 self._set_complete()
