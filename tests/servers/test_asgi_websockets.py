@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import engineio
 import httpx
 import pytest
 import socketio
@@ -354,10 +355,34 @@ def test_one_too_many_is_refused(host: Host) -> None:
 # --- Socket.IO ------------------------------------------------------------------------------------
 
 
+class EngineInOrder(engineio.Client):  # type: ignore[misc]
+    """One thread for all packets: the library starts one for each, and without the interpreter's lock mixes them up."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._packets = ThreadPoolExecutor(1)
+
+    def _trigger_event(self, event: str, *arguments: Any, **options: Any) -> Any:
+        if event == "message":
+            return self._packets.submit(self.handlers[event], *arguments)
+        return super()._trigger_event(event, *arguments, **options)
+
+
+class ClientInOrder(socketio.Client):  # type: ignore[misc]
+    def _engineio_client_class(self) -> type[EngineInOrder]:
+        return EngineInOrder
+
+
+class InOrder(socketio.SimpleClient):  # type: ignore[misc]
+    """A client that takes a binary event's packets in their order."""
+
+    client_class = ClientInOrder
+
+
 @pytest.mark.parametrize("transports", [["polling"], ["websocket"], ["polling", "websocket"]], ids="-".join)
 def test_socket_io(host: Host, server: Server, transports: list[str]) -> None:
     """Events, binary ones and acknowledgements pass by long polling, by WebSocket, and over the upgrade to it."""
-    with socketio.SimpleClient() as client:
+    with InOrder() as client:
         client.connect(f"http://127.0.0.1:{server.port}", transports=transports)
         assert client.call("shout", "hello", timeout=20) == "5 letters"
         assert client.receive(timeout=20) == ["echo", "HELLO"]
