@@ -513,7 +513,7 @@ async def test_a_block_that_comes_while_the_loop_looks_is_no_end() -> None:
 
     exchange = HTTPExchange(answers().app, WorkerThreads(1), False, http_scope(), never, never)
     exchange.outbox = Outbox()
-    message = exchange._message(bytes(100_000))
+    message = exchange._body_message(bytes(100_000))
     assert (message["more_body"], list(exchange.outbox)) == (True, [b"two"])
 
 

@@ -215,10 +215,10 @@ class BodyLength:
 
 def _one_length(lengths: list[str]) -> int:
     """Return what all of `lengths` say; raise AppProtocolError unless that is one number."""
-    for length in lengths:
-        if length != lengths[0] or not (length.isascii() and length.isdigit() and len(length) <= 1000):
-            raise AppProtocolError(f"Content-Length must be one number, got {length!r:.200} (RFC 9110 8.6)")
-    return int(lengths[0])
+    length = lengths[0]
+    if lengths.count(length) < len(lengths) or not (length.isascii() and length.isdigit() and len(length) <= 1000):
+        raise AppProtocolError(f"Content-Length must be one number, got {', '.join(lengths):.200} (RFC 9110 8.6)")
+    return int(length)
 
 
 # --- A WSGI app's response, for an ASGI server ----------------------------------------------------

@@ -18,7 +18,7 @@ from bridge.runtime import Event, running_loop
 from bridge.sansio.request import expects_continue, with_header_pairs
 from bridge.types import Environ, Message, Receive, Scope, Send, WSGIApp
 from bridge.wsgi_to_asgi.body import RequestBody, block_from_message
-from bridge.wsgi_to_asgi.call import Connection, Item, Mark, WSGICall, environ_for_request
+from bridge.wsgi_to_asgi.call import END, FINISHED, WATCH_WANTED, Connection, Mark, WSGICall, environ_for_request
 from bridge.wsgi_to_asgi.runner import WorkerThreads
 from bridge.wsgi_to_asgi.streams import Disconnected, RequestStream
 
@@ -172,20 +172,28 @@ class HTTPExchange(Connection):
                 outbox = self.outbox
                 while outbox:
                     item = outbox.popleft()
-                    if item is Mark.FINISHED:
+                    if item is FINISHED:
                         return True
-                    if item is Mark.WATCH_WANTED:
+                    if item is WATCH_WANTED:
                         if self._body is not None:
                             self._body.wake_loop()
                         if not watched and not self.gone:
                             return False
-                    elif not self.gone:
-                        message = self._message(item)
+                    elif self.gone:
+                        pass  # nobody is there to send it to
+                    elif isinstance(item, bytes) or item is END:
+                        message = self._body_message(item)
                         await self._send(message)
-                        if message["type"] != "http.response.start":
-                            self._set_sent(message)
-                        if not watched and self._streaming and isinstance(item, bytes) and outbox:
+                        self.transmitted += len(message["body"])
+                        self.wake_sleepers()
+                        if not watched and self._streaming and outbox:
                             return False  # an app that is always ahead would keep us here
+                    else:
+                        self._streaming = item["type"] == "http.response.start"
+                        await self._send(item)
+                        if item["type"] == "http.response.pathsend":
+                            self.transmitted += 1
+                            self._set_complete()
                 if not watched and not self.gone and self._streaming:
                     return False
                 self._told = False  # from here on, a thread that adds to the outbox wakes us
@@ -198,39 +206,28 @@ class HTTPExchange(Connection):
                 self._failure = error
                 self._leave()
 
-    def _message(self, item: Item) -> Message:
-        """Return what to send next; small blocks that wait together leave as one."""
+    def _body_message(self, item: bytes | Mark) -> Message:
+        """Return the message for a block, or for the end; small blocks that wait together leave as one."""
         outbox = self.outbox
-        if isinstance(item, bytes):
+        if not isinstance(item, bytes):  # END, behind blocks that have left
+            item, more_body = b"", False
+        else:
             if len(item) < _SMALL_BLOCK and outbox and isinstance(outbox[0], bytes):
                 item = b"".join([item, *self._pop_blocks()])
             # One look: `not (outbox and ...)` would look twice, and take for the end what came in between.
-            self._streaming = outbox[0] is not Mark.END if outbox else True
-            if not self._streaming:
+            more_body = outbox[0] is not END if outbox else True
+            if not more_body:
                 outbox.popleft()
-                self._set_complete()
-            return {"type": "http.response.body", "body": item, "more_body": self._streaming}
-        if isinstance(item, Mark):  # END, behind blocks that have left
-            self._streaming = False
+        self._streaming = more_body
+        if not more_body:
             self._set_complete()
-            return {"type": "http.response.body", "body": b"", "more_body": False}
-        self._streaming = item["type"] == "http.response.start"
-        return item
+        return {"type": "http.response.body", "body": item, "more_body": more_body}
 
     def _pop_blocks(self) -> Iterator[bytes]:
         outbox = self.outbox
         while outbox and isinstance(block := outbox[0], bytes):
             outbox.popleft()
             yield block
-
-    def _set_sent(self, message: Message) -> None:
-        """Note that the server has taken a message."""
-        if message["type"] == "http.response.body":
-            self.transmitted += len(message["body"])
-        elif message["type"] == "http.response.pathsend":
-            self._set_complete()
-            self.transmitted += 1
-        self.wake_sleepers()
 
     async def _watch(self) -> None:
         """Receive beside the response: the request's body, and `http.disconnect`, which is all that some servers say.
@@ -271,7 +268,7 @@ class HTTPExchange(Connection):
             self._error = error
         if self.finished:
             self._log_error()
-        self.outbox.append(Mark.FINISHED)
+        self.outbox.append(FINISHED)
         self.tell()
 
     def _make_environ(self) -> Environ:
@@ -300,7 +297,7 @@ class HTTPExchange(Connection):
 
     def read_on(self) -> None:
         """Have more of the body taken, and the connection watched from now on."""
-        self.outbox.append(Mark.WATCH_WANTED)
+        self.outbox.append(WATCH_WANTED)
         self.tell()
 
     def watch(self) -> None:

@@ -19,7 +19,7 @@ from bridge.runtime import running_loop
 from bridge.sansio.messages import DONE, WEBSOCKET, event_from_message, next_state
 from bridge.sansio.websocket import code_and_reason_from_close
 from bridge.types import Environ, Message, Receive, Scope, Send
-from bridge.wsgi_to_asgi.call import Mark
+from bridge.wsgi_to_asgi.call import END, FINISHED, Mark
 from bridge.wsgi_to_asgi.websocket_messages import Accept, Close, Content, Messages
 from bridge.wsgi_to_asgi.websocket_object import complete_environ
 from bridge.wsgi_to_asgi.websocket_pair import AppSocket, BridgeSocket, PairClient, call_when_closed, client_frame
@@ -287,8 +287,8 @@ class WebSocketSession:
         while True:
             items = await self.thread.take_items()
             await self._receive_no_more()
-            ended = Mark.END in items
-            if Mark.FINISHED in items and not ended:
+            ended = END in items
+            if FINISHED in items and not ended:
                 return  # the app has raised, or given no response
             for item in items:
                 if not isinstance(item, bytes | Mark):

@@ -16,7 +16,7 @@ from wsproto.utilities import LocalProtocolError
 from bridge.errors import AppProtocolError
 from bridge.runtime import Loop
 from bridge.types import Environ, StartResponse, Write, WSGIApp
-from bridge.wsgi_to_asgi.call import Connection, Item, Mark, WSGICall
+from bridge.wsgi_to_asgi.call import FINISHED, Connection, Item, Mark, WSGICall
 from bridge.wsgi_to_asgi.websocket_messages import Messages
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class AppThread(Connection):
                 context.run(WSGICall(self, "GET").run, functools.partial(self._call_app, app), lambda: environ, False)
         except BaseException as raised:
             self._error = raised
-        self.outbox.append(Mark.FINISHED)
+        self.outbox.append(FINISHED)
         self.tell()
         self._outlived = self.disconnected.is_set()
         self._hang_up()
