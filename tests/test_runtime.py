@@ -235,34 +235,6 @@ async def test_calls_that_wait_together_are_made_in_order() -> None:
     assert calls == list(range(100))
 
 
-async def test_a_loop_that_was_roused_is_woken_no_more() -> None:
-    """The call that it was roused for is made by the same wake-up, and one that comes later by another."""
-    wakes: list[Callable[[], None]] = []
-    calls: list[int] = []
-    loop = Loop(object(), anyio.Event, wakes.append, lambda: False)
-    loop.rouse()
-    loop.rouse()
-    loop.call_soon(calls.append, 1)
-    assert len(wakes) == 1
-    wakes.pop()()
-    assert calls == [1]
-    loop.call_soon(calls.append, 2)
-    wakes.pop()()
-    assert calls == [1, 2]
-
-
-def test_a_loop_that_is_closed_is_not_roused() -> None:
-    """Nor is that an error, as no call is lost by it."""
-
-    def wake(function: Callable[[], None]) -> None:
-        raise RuntimeError("the event loop is closed")
-
-    loop = Loop(object(), anyio.Event, wake, lambda: True)
-    loop.rouse()
-    with pytest.raises(RuntimeError):
-        loop.call_soon(print)
-
-
 @pytest.mark.parametrize("backend", ["asyncio", "uvloop", "trio"])
 @pytest.mark.parametrize("pending", [False, True])
 def test_a_call_to_a_loop_that_is_closed_is_an_error(backend: str, pending: bool) -> None:

@@ -113,12 +113,6 @@ class Loop:
         if closed or self._refused:
             raise RuntimeError("the event loop is closed")
 
-    def rouse(self) -> None:
-        """Wake the loop for a call that is about to come; from any thread."""
-        if not self._told:
-            with contextlib.suppress(RuntimeError):  # it is closed, and the call will hear of that
-                self._wake()
-
     def refuse_calls(self) -> None:
         """Be closed from now on, to those who call; what waits is not called."""
         self._refused = True

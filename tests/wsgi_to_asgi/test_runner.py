@@ -47,35 +47,6 @@ def test_an_idle_thread_is_used_again() -> None:
     workers.close(5)
 
 
-def test_a_thread_that_is_roused_for_nothing_waits_on() -> None:
-    """It is neither lost nor counted twice: the next job is its own, and the one after that has a new thread."""
-    workers = WorkerThreads(5)
-    before = threading.active_count()
-    workers.rouse()  # whom there is not
-    assert threading.active_count() == before
-    first = threading.Event()
-    workers.submit(first.set)
-    assert first.wait(5)
-    wait_until(lambda: workers._jobs.spare == 1)
-    for _ in range(10):
-        workers.rouse()
-    wait_until(workers._jobs.queue.empty)
-    gate, threads = threading.Event(), set()
-
-    def job() -> None:
-        threads.add(threading.get_ident())
-        gate.wait(5)
-
-    for expected in (1, 2):
-        assert workers.submit(job)
-        wait_until(lambda expected=expected: len(threads) == expected)  # type: ignore[misc]
-        assert threading.active_count() == before + expected
-    workers.rouse()  # who are busy
-    assert workers._jobs.queue.empty()
-    gate.set()
-    workers.close(5)
-
-
 def test_close_runs_what_was_submitted_and_new_jobs_get_new_threads() -> None:
     """Jobs that wait for a thread are done before it ends, and a pool that was closed goes on."""
     workers = WorkerThreads(1)

@@ -37,7 +37,6 @@ def serve_http(
     app: ASGIApp, loop_thread: LoopThread, environ: Environ, start_response: StartResponse
 ) -> Iterable[bytes]:
     """Answer one request with `app`, as a WSGI app would; in the request's WSGI thread."""
-    loop_thread.rouse()
     decode_path(environ)
     try:
         scope = scope_from_environ(environ)

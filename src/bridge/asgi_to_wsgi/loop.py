@@ -98,11 +98,6 @@ class LoopThread:
         if threading.get_ident() == self._thread.ident and not self.ended:  # a number that another thread may get then
             raise BridgeError("the ASGI app called its own adapter on its event loop, which would wait for itself")
 
-    def rouse(self) -> None:
-        """Wake the loop for a job that is about to come, if it has none, so that it need not wait for that."""
-        if not self._tasks.running:
-            self.loop.rouse()
-
     def submit(self, job: Job) -> None:
         """Have `job` run on the loop; if that has ended, fail it. Raises as `check_thread`."""
         self.check_thread()

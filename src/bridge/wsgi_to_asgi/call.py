@@ -190,8 +190,6 @@ class WSGICall:
                 close()
 
     def _start_response(self, status: str, headers: Headers, exc_info: ExcInfo | None = None, /) -> Write:
-        # The loop takes about as long to wake as most apps to end from here on.
-        self._connection.tell()
         try:
             self._response.start_response(status, headers, exc_info)
         finally:

@@ -59,7 +59,6 @@ class HTTPExchange(Connection):
     def __init__(
         self, app: WSGIApp, workers: WorkerThreads, buffer_body: bool, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        workers.rouse()
         self.loop = running_loop()
         self._app = app
         self._workers = workers

@@ -44,11 +44,6 @@ class WorkerThreads:
             jobs.queue.put(job)
             return free
 
-    def rouse(self) -> None:
-        """Wake a thread for a job that is about to come, if all sleep, so that it need not wait for that."""
-        if self._jobs.spare == len(self._threads) > 0:
-            self._jobs.queue.put(_no_job)
-
     def close(self, timeout: float) -> None:
         """Let the threads end when they have done what was submitted; wait for that, up to `timeout` seconds.
 
@@ -69,10 +64,6 @@ class WorkerThreads:
         self._jobs.dismiss(self._threads)
 
 
-def _no_job() -> None:
-    """What rouses a thread."""
-
-
 class _Jobs:
     """What worker threads share; they know nothing of their owner, so that it can be dropped."""
 
@@ -89,8 +80,6 @@ class _Jobs:
     def work(self) -> None:
         """Do jobs until None comes; the whole life of a thread."""
         while (job := self.queue.get()) is not None:
-            if job is _no_job:
-                continue
             job()
             del job  # or it would keep the request alive until the next one
             with self._lock:
