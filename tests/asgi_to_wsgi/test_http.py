@@ -21,7 +21,7 @@ from bridge.asgi_to_wsgi import body as body_module
 from bridge.asgi_to_wsgi import call as call_module
 from bridge.asgi_to_wsgi import http as http_module
 from bridge.runtime import running_loop
-from bridge.types import ASGIApp, Message, Receive, Scope, Send
+from bridge.types import ASGIApp, Environ, Message, Receive, Scope, Send
 from tests.fakes import WSGIServer, http_environ, in_thread, respond
 from tests.processes import wait_until
 from tests.references import is_freed
@@ -561,6 +561,24 @@ def test_a_client_that_leaves_an_idle_stream_is_noticed(adapt: Adapt, monkeypatc
     in_thread(run)
     assert done.wait(5)
     assert received == DISCONNECTS[:1]
+
+
+def test_a_client_is_looked_for_by_a_thread_that_waits_for_long(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, where it is not in sight; and never for a response that comes at once."""
+    looks: list[Environ] = []
+    monkeypatch.setattr(call_module, "maybe_client_check", looks.append)
+    in_thread(WSGIServer(adapt(answers(start(), body(b"one")))).run)
+    assert looks == []
+
+    monkeypatch.setattr(call_module, "_CLIENT_CHECK", 0.02)
+    more = threading.Event()
+    server = WSGIServer(adapt(answers(start(), body(b"one", True), more, body(b"two"))))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    wait_until(lambda: looks)
+    more.set()
+    thread.join(5)
+    assert (server.body, looks) == (b"onetwo", [server.environ])
 
 
 def test_start_response_that_raises_reaches_the_server_and_the_app(adapt: Adapt) -> None:

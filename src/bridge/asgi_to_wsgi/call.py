@@ -51,11 +51,13 @@ class WSGICall:
     All of it runs in the request's WSGI thread, the only one that touches what the server gave.
     """
 
+    _in_sight = True  # the client may be, as far as we know
+    _client_has_left: Callable[[], bool] | None = None
+
     def __init__(self, exchange: Exchange, environ: Environ, body: RequestBody) -> None:
         self._exchange = exchange
         self._environ = environ
         self._body = body
-        self._client_has_left = maybe_client_check(environ)
         self._read = 0  # how many blocks of the request body
         self._over = False
 
@@ -146,13 +148,13 @@ class WSGICall:
 
     def _sleep(self) -> None:
         """Sleep until the loop has something to tell; where the client is in sight, until it leaves."""
-        if self._client_has_left is None:
-            self._exchange.lock.acquire()
-        else:
-            while not self._exchange.lock.acquire(timeout=_CLIENT_CHECK):
-                if self._client_has_left():
-                    self.leave()
-                    raise ClientDisconnected
+        while not self._exchange.lock.acquire(timeout=_CLIENT_CHECK if self._in_sight else -1):
+            if self._client_has_left is None:  # not before, as most apps answer sooner than that
+                self._client_has_left = maybe_client_check(self._environ)
+                self._in_sight = self._client_has_left is not None
+            if self._client_has_left is not None and self._client_has_left():
+                self.leave()
+                raise ClientDisconnected
 
     def _call_on_loop(self, function: Callable[..., object], *args: object) -> None:
         try:
