@@ -1,9 +1,13 @@
+import functools
 import threading
+import time
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
 from bridge.wsgi_to_asgi import runner
-from bridge.wsgi_to_asgi.runner import WorkerThreads
+from bridge.wsgi_to_asgi.runner import WorkerThreads, _Jobs
 from tests.processes import wait_until
 
 
@@ -45,6 +49,67 @@ def test_an_idle_thread_is_used_again() -> None:
     # The thread counts itself as idle after the job, so that a job may just miss it.
     assert len(threads) <= 2
     workers.close(5)
+
+
+def test_jobs_that_come_together_wake_one_thread_which_wakes_the_next() -> None:
+    """Whoever sleeps is woken by who has more to do than it can, and by nobody else."""
+    jobs = _Jobs(threading.Lock())
+    jobs.spare = 3  # so many sleep
+    ran: list[int] = []
+    for number in range(5):
+        jobs.put(functools.partial(ran.append, number))
+    assert jobs._wakes.qsize() == 1
+    jobs.dismiss([threading.current_thread()])
+    jobs.work()
+    assert ran == list(range(5))
+    assert jobs._wakes.qsize() == 1  # for one more, and by then there was nothing left for it
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_idle_threads_run_side_by_side(last: bool) -> None:
+    """Jobs that wait for each other all get a thread, though one alone was woken; even where there will be no more."""
+    workers = WorkerThreads(5)
+    barrier = threading.Barrier(6)
+
+    def meet() -> None:
+        barrier.wait(5)
+
+    for _ in range(5):
+        workers.submit(meet)
+    barrier.wait(5)
+    wait_until(lambda: workers._jobs.spare == 5)
+    with workers._lock:
+        for _ in range(5):
+            workers._jobs.put(meet)
+        if last:
+            workers._jobs.dismiss(workers._threads)
+    barrier.wait(5)
+    workers.close(5)
+
+
+def test_no_job_is_forgotten() -> None:
+    """However many come at once, and whether they wait or not, the last one is done too."""
+    for limit in (1, 2, 5):
+        workers = WorkerThreads(limit)
+        done = threading.Semaphore(0)
+
+        def wait(done: threading.Semaphore = done) -> None:
+            time.sleep(0.0001)
+            done.release()
+
+        def submit(workers: WorkerThreads = workers, jobs: Iterable[Any] = (done.release, wait) * 5) -> None:
+            for job in jobs:
+                workers.submit(job)
+
+        for _ in range(50):
+            threads = [threading.Thread(target=submit) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            for _ in range(30):
+                assert done.acquire(timeout=5)
+            for thread in threads:
+                thread.join()
+        workers.close(5)
 
 
 def test_close_runs_what_was_submitted_and_new_jobs_get_new_threads() -> None:
