@@ -563,22 +563,26 @@ def test_a_client_that_leaves_an_idle_stream_is_noticed(adapt: Adapt, monkeypatc
     assert received == DISCONNECTS[:1]
 
 
-def test_a_client_is_looked_for_by_a_thread_that_waits_for_long(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once, where it is not in sight; and never for a response that comes at once."""
+def test_a_client_is_looked_for_by_a_thread_that_waits_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, where it is not in sight, and from then on the thread sleeps until it is woken."""
     looks: list[Environ] = []
     monkeypatch.setattr(call_module, "maybe_client_check", looks.append)
-    in_thread(WSGIServer(adapt(answers(start(), body(b"one")))).run)
-    assert looks == []
+    timeouts: list[float] = []
+    acquired = iter([True, False, True, True])
 
-    monkeypatch.setattr(call_module, "_CLIENT_CHECK", 0.02)
-    more = threading.Event()
-    server = WSGIServer(adapt(answers(start(), body(b"one", True), more, body(b"two"))))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    wait_until(lambda: looks)
-    more.set()
-    thread.join(5)
-    assert (server.body, looks) == (b"onetwo", [server.environ])
+    class Lock:
+        def acquire(self, timeout: float) -> bool:
+            timeouts.append(timeout)
+            return next(acquired)
+
+    exchange: Any = types.SimpleNamespace(lock=Lock())
+    environ = http_environ()
+    call = call_module.WSGICall(exchange, environ, body_module.RequestBody(environ))
+    call._sleep()
+    assert (looks, timeouts) == ([], [1])
+    call._sleep()
+    call._sleep()
+    assert (looks, timeouts) == ([environ], [1, 1, -1, -1])
 
 
 def test_start_response_that_raises_reaches_the_server_and_the_app(adapt: Adapt) -> None:

@@ -25,8 +25,10 @@ FLASK = {
 FASTAPI = {
     "bridge on gunicorn gthread": (*_GTHREAD, f"{APPS}:fastapi_bridge"),
     "a2wsgi on gunicorn gthread": (*_GTHREAD, f"{APPS}:fastapi_a2wsgi_app"),
+    "a bare hop on gunicorn gthread": (*_GTHREAD, f"{APPS}:fastapi_bare_hop"),
     "native on uvicorn": (*_UVICORN, f"{APPS}:fastapi_app"),
     "bridge on granian": (*_GRANIAN, "--interface", "wsgi", f"{APPS}:fastapi_bridge"),
+    "a bare hop on granian": (*_GRANIAN, "--interface", "wsgi", f"{APPS}:fastapi_bare_hop"),
 }
 
 

@@ -499,6 +499,21 @@ async def test_a_stream_stops_when_its_client_leaves(send_error: Exception | Non
     assert not server.complete
 
 
+async def test_a_server_may_change_the_messages_that_it_gets() -> None:
+    """Starlette's GZipMiddleware does; what is on the way is counted as the app gave it, or it would wait for ever."""
+
+    class Gzip(ASGIServer):
+        async def _send(self, message: Message, /) -> None:
+            await super()._send(dict(message))
+            if "body" in message:
+                message["body"] = b""
+
+    server = Gzip(answers(*[bytes(64 * 1024)] * 40))
+    with anyio.fail_after(5):
+        await server.run()
+    assert len(server.body) == 40 * 64 * 1024
+
+
 async def test_a_block_that_comes_while_the_loop_looks_is_no_end() -> None:
     """Without the interpreter's lock the app goes on in the midst of any line."""
 

@@ -1,3 +1,4 @@
+import ctypes
 import functools
 import threading
 import time
@@ -84,6 +85,21 @@ def test_idle_threads_run_side_by_side(last: bool) -> None:
         if last:
             workers._jobs.dismiss(workers._threads)
     barrier.wait(5)
+    workers.close(5)
+
+
+def test_an_exception_from_without_ends_no_idle_thread() -> None:
+    """An app's watchdog may be late, and hit a thread whose request is over; what wakes that is not lost either."""
+    workers = WorkerThreads(1)
+    done = threading.Semaphore(0)
+    for _ in range(3):
+        workers.submit(done.release)
+        assert done.acquire(timeout=5)
+        wait_until(lambda: workers._jobs.spare == 1)
+        ident = ctypes.c_ulong(workers._threads[0].ident or 0)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(TimeoutError))
+    workers.submit(done.release)
+    assert done.acquire(timeout=5)
     workers.close(5)
 
 

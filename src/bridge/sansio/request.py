@@ -105,10 +105,11 @@ def headers_from_environ(environ: Environ) -> RawHeaders:
     """Return the request headers of an environ, in its order."""
     headers: RawHeaders = []
     for key, value in environ.items():
-        name = maybe_header_from_cgi_name(key)
-        # An empty CONTENT_TYPE or CONTENT_LENGTH means the same as none (PEP 3333, environ).
-        if name is not None and isinstance(value, str) and (value or key.startswith("HTTP_")):
-            headers.append((name, _bytes_from_native(value)))
+        if key.startswith(("HTTP_", "CONTENT_")) and isinstance(value, str):
+            name = maybe_header_from_cgi_name(key)
+            # An empty CONTENT_TYPE or CONTENT_LENGTH means the same as none (PEP 3333, environ).
+            if name is not None and (value or key.startswith("HTTP_")):
+                headers.append((name, _bytes_from_native(value)))
     return headers
 
 

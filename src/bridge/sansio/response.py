@@ -217,7 +217,7 @@ def _one_length(lengths: list[str]) -> int:
     """Return what all of `lengths` say; raise AppProtocolError unless that is one number."""
     length = lengths[0]
     if lengths.count(length) < len(lengths) or not (length.isascii() and length.isdigit() and len(length) <= 1000):
-        raise AppProtocolError(f"Content-Length must be one number, got {', '.join(lengths):.200} (RFC 9110 8.6)")
+        raise AppProtocolError(f"Content-Length must be one number, got {lengths!r:.200} (RFC 9110 8.6)")
     return int(length)
 
 

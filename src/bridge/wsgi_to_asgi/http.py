@@ -182,8 +182,11 @@ class HTTPExchange(Connection):
                         pass  # nobody is there to send it to
                     elif isinstance(item, bytes) or item is END:
                         message = self._body_message(item)
+                        size = len(
+                            message["body"]
+                        )  # now, as middleware may put another in its place (Starlette's gzip)
                         await self._send(message)
-                        self.transmitted += len(message["body"])
+                        self.transmitted += size
                         self.wake_sleepers()
                         if not watched and self._streaming and outbox:
                             return False  # an app that is always ahead would keep us here

@@ -87,8 +87,8 @@ class _Jobs:
         self._wake()
 
     def _wake(self) -> None:
-        """Have a thread look that sleeps, if there is one and none is about to."""
-        if not self._woken and self.spare + len(self._waiting) > 0:
+        """Have a thread look for jobs that sleeps, or the first that is about to; unless one does so anyway."""
+        if not self._woken:
             self._wakes.put(True)
             self._woken = True
 
@@ -120,7 +120,10 @@ class _Jobs:
                     job = self._maybe_take()
             if not goes_on:
                 return
-            goes_on = self._wakes.get()
+            try:
+                goes_on = self._wakes.get()
+            except BaseException:
+                pass  # an app's watchdog (PyThreadState_SetAsyncExc) was late: the wake-up that we took is to be heeded
 
 
 @functools.cache
