@@ -760,8 +760,10 @@ async def test_two_threads_that_write_at_once_both_go_on() -> None:
     block = b"x" * 300_000
     threads: list[threading.Thread] = []
     ended: list[bool] = []
+    exchanges: list[HTTPExchange] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        exchanges.append(environ["bridge.disconnected"]._connection)
         write = start_response(OK, [])
         write(b"small, so that all leaves as one")
         threads.extend(threading.Thread(target=write, args=(block,), daemon=True) for _ in range(2))
@@ -772,16 +774,11 @@ async def test_two_threads_that_write_at_once_both_go_on() -> None:
             ended.append(not thread.is_alive())
         return []
 
-    def asleep() -> bool:
-        frames = sys._current_frames()
-        idents = [thread.ident for thread in threads if thread.ident in frames]
-        return [frames[ident].f_code.co_name for ident in idents if ident] == ["sleep_while"] * 2
-
     server = ASGIServer(app_of(app))
     server.hold_sends()
     with anyio.fail_after(10):
         async with server.running():
-            await eventually(asleep)
+            await eventually(lambda: exchanges and len(exchanges[0]._sleepers) == 2)
             server.release_sends()
     assert ended == [True, True]
     assert [len(message["body"]) for message in server.sent[1:]] == [600_032, 0]
