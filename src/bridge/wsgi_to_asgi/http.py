@@ -182,9 +182,7 @@ class HTTPExchange(Connection):
                         pass  # nobody is there to send it to
                     elif isinstance(item, bytes) or item is END:
                         message = self._body_message(item)
-                        size = len(
-                            message["body"]
-                        )  # now, as middleware may put another in its place (Starlette's gzip)
+                        size = len(message["body"])  # middleware may change it in place, as Starlette's gzip does
                         await self._send(message)
                         self.transmitted += size
                         self.wake_sleepers()

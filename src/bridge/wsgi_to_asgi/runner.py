@@ -93,6 +93,7 @@ class _Jobs:
             self._woken = True
 
     def _maybe_take(self) -> Callable[[], None] | None:
+        """Return a job, if one waits; the caller holds the lock."""
         if not self._waiting:
             return None
         job = self._waiting.popleft()
