@@ -14,6 +14,7 @@ from flask import Flask, Response
 
 from bridge import ASGIToWSGI, WSGIToASGI
 from bridge.types import Environ, Message, Receive, Scope, Send, StartResponse
+from tests.fakes import http_scope
 
 BLOCK = bytes(64 * 1024)
 LARGE_BLOCKS = 256  # 16 MiB
@@ -142,17 +143,7 @@ def fastapi_bare_hop(environ: Environ, start_response: StartResponse) -> Iterabl
     return [messages[1]["body"]]
 
 
-_SCOPE = {
-    "type": "http",
-    "asgi": {"version": "3.0"},
-    "http_version": "1.1",
-    "method": "GET",
-    "scheme": "http",
-    "path": "/",
-    "query_string": b"",
-    "root_path": "",
-    "headers": [(b"host", b"localhost")],
-}
+_SCOPE = http_scope()
 
 
 @functools.cache

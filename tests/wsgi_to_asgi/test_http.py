@@ -1399,6 +1399,23 @@ async def test_a_file_is_sent_by_path_where_the_server_can(tmp_path: Path) -> No
     assert file.closed
 
 
+async def test_a_server_may_change_the_message_of_a_file(tmp_path: Path) -> None:
+    """Middleware that reads the file itself, say: that it was sent is noted all the same, and ends the app's wait."""
+
+    class Changes(ASGIServer):
+        async def _send(self, message: Message, /) -> None:
+            await super()._send(dict(message))
+            message["type"] = "http.response.body"
+
+    path = tmp_path / "file"
+    path.write_bytes(b"abc")
+    file = path.open("rb")
+    server = Changes(sends_file(file), http_scope(extensions={"http.response.pathsend": {}}))
+    with anyio.fail_after(5):
+        await server.run()
+    assert file.closed
+
+
 async def test_a_file_is_closed_when_its_server_has_it(tmp_path: Path) -> None:
     """close(), which may delete the file, comes after send() of its path has returned."""
     path = tmp_path / "file"

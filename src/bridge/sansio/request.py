@@ -23,7 +23,7 @@ _PATH_SAFE = "/:@!$&'()*+,;=-._~"
 # --- Protocol -----------------------------------------------------------------------------------
 
 # RFC 3875 4.1.16 wants a minor version, HTTP/2 has none: "HTTP/2.0" is what gunicorn and nginx say.
-_SERVER_PROTOCOLS = {"1.0": "HTTP/1.0", "1.1": "HTTP/1.1", "2": "HTTP/2.0", "3": "HTTP/3.0"}
+_SERVER_PROTOCOLS = {"2": "HTTP/2.0", "3": "HTTP/3.0"}
 
 
 def server_protocol_from_http_version(version: str) -> str:
@@ -146,8 +146,6 @@ def script_name_and_path_info_from_scope(scope: Scope) -> tuple[str, str]:
     servers leave it out: then `path` is PATH_INFO as it stands.
     """
     path, root_path = scope["path"], scope.get("root_path") or ""
-    if not root_path and path.startswith("/") and path.isascii():
-        return "", path  # as nearly all are
     if not path.startswith("/"):  # "*" of OPTIONS *, for which CGI has no word
         path = f"/{path}" if path not in ("", "*") else ""
     if root_path:

@@ -189,9 +189,10 @@ class HTTPExchange(Connection):
                         if not watched and self._streaming and outbox:
                             return False  # an app that is always ahead would keep us here
                     else:
-                        self._streaming = item["type"] == "http.response.start"
+                        message_type = item["type"]  # likewise
+                        self._streaming = message_type == "http.response.start"
                         await self._send(item)
-                        if item["type"] == "http.response.pathsend":
+                        if message_type == "http.response.pathsend":
                             self.transmitted += 1
                             self._set_complete()
                 if not watched and not self.gone and self._streaming:

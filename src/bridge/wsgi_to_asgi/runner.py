@@ -87,7 +87,7 @@ class _Jobs:
         self._wake()
 
     def _wake(self) -> None:
-        """Have a thread look for jobs that sleeps, or the first that is about to; unless one does so anyway."""
+        """Have a thread look for jobs that sleeps, or the first that is about to; the caller holds the lock."""
         if not self._woken:
             self._wakes.put(True)
             self._woken = True
