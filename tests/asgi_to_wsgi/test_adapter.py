@@ -105,19 +105,6 @@ def test_a_wsgi_app_is_refused_by_the_name_of_the_other_class() -> None:
         ASGIToWSGI(wsgi_app)  # type: ignore[arg-type]
 
 
-def test_an_unknown_lifespan_mode_is_refused() -> None:
-    """lifespan= has three values."""
-    with pytest.raises(ValueError, match="lifespan"):
-        ASGIToWSGI(hello, lifespan="yes")  # type: ignore[arg-type]
-
-
-def test_an_unknown_backend_is_refused_when_it_starts() -> None:
-    """anyio's own error says what is wrong with backend=."""
-    adapter = ASGIToWSGI(hello, backend="curio", lifespan="off")
-    with pytest.raises(LookupError, match="curio"):
-        respond(adapter)
-
-
 def test_any_callable_that_returns_an_awaitable_will_do(adapt: Adapt) -> None:
     """Partials, objects and plain functions that return a coroutine are apps (ASGI spec, Applications)."""
 

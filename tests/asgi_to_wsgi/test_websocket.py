@@ -602,12 +602,9 @@ def test_too_many_are_503(adapt: Adapt) -> None:
         assert Client(refusing).refused().status == "403 Forbidden"
 
 
-def test_options_are_checked() -> None:
-    """What means nothing is a ValueError at once."""
-    with pytest.raises(ValueError, match="websocket must be"):
-        ASGIToWSGI(echo, websocket="on")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="max_websockets must be"):
-        ASGIToWSGI(echo, max_websockets=0)
+def test_a_limit_of_none_refuses_all(adapt: Adapt) -> None:
+    """max_websockets=0 is a limit like any other, in both directions."""
+    assert Client(adapt(echo, max_websockets=0)).refused().status == "503 Service Unavailable"
 
 
 def test_which_way_was_taken_is_logged(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,8 +1,16 @@
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import falcon
+import fastapi
+import flask
 import pytest
+import quart
+import starlette.applications
+import starlette.endpoints
+from django.core.handlers.asgi import ASGIHandler  # type: ignore[import-untyped]  # it has no types
+from django.core.handlers.wsgi import WSGIHandler  # type: ignore[import-untyped]  # likewise
 
 from bridge.sansio.callables import check_asgi_app, check_wsgi_app
 
@@ -78,13 +86,55 @@ class WSGIByInstance:
 
     def __init__(self, environ: Any, start_response: Any) -> None: ...
 
+    def __iter__(self) -> Iterator[bytes]:
+        return iter([])
+
+
+class WSGIByIndex:
+    """As old as the sequence protocol: an iterable all the same."""
+
+    def __init__(self, environ: Any, start_response: Any) -> None: ...
+
+    def __getitem__(self, index: int) -> bytes:
+        raise IndexError
+
 
 class ASGIByInstance:
+    """As Starlette's HTTPEndpoint is: to construct it is to call the app, and it is awaited."""
+
     def __init__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+    def __await__(self) -> Iterator[None]:
+        return iter([])
 
 
 class ByInheritedInit(WSGIByInstance):
     pass
+
+
+class Makes:
+    """A class whose instances are apps; its arguments are settings."""
+
+    def __init__(self, name: Any = None, settings: Any = None, routes: Any = None) -> None: ...
+
+    def __call__(self, *args: Any) -> Any: ...
+
+
+class MakesByKeywords:
+    """As FastAPI is."""
+
+    def __init__(self, *, title: str = "") -> None: ...
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+
+def create_app() -> Any: ...
+
+
+def create_app_with_settings(settings: Any = None) -> Any: ...
+
+
+async def create_app_on_a_loop() -> Any: ...
 
 
 class ASGI2:
@@ -169,6 +219,7 @@ WSGI_ONLY = [
     WSGI.static_method,
     functools.partial(WSGI()),
     WSGIByInstance,
+    WSGIByIndex,
 ]
 ASGI_ONLY = [
     asgi_function,
@@ -198,16 +249,18 @@ UNKNOWN = [
     BySlot(),
 ]
 NEITHER = [
-    lambda: None,
     lambda environ: None,
     lambda a, b, c, d: None,
     lambda environ, start_response, *, option: None,
     functools.partial(wsgi_function, None),
     ASGI2,
 ]
+CLASSES = [Makes, MakesByKeywords, flask.Flask, WSGIHandler, falcon.App]
+CLASSES += [fastapi.FastAPI, starlette.applications.Starlette, quart.Quart, ASGIHandler]
+FACTORIES = [create_app, create_app_with_settings, create_app_on_a_loop, lambda: None, functools.partial(create_app)]
 # What is legal, however odd, must not be refused.
 ODD_WSGI = [WSGIByStaticCall(), WSGIByMetaclass, functools.partial(SignatureRaises())]
-ODD_ASGI = [ASGIByStaticCall(), ASGIByArgs()]
+ODD_ASGI = [ASGIByStaticCall(), ASGIByArgs(), starlette.endpoints.HTTPEndpoint]
 
 
 def ids(apps: list[Any]) -> list[str]:
@@ -246,6 +299,24 @@ def test_app_that_can_be_neither_is_refused(app: Any) -> None:
         TypeError, match=r"^an ASGI app takes \(scope, receive, send\), .*guarantee_single_callable first"
     ):
         check_asgi_app(app)
+
+
+@pytest.mark.parametrize("app", CLASSES, ids=lambda app: f"{app.__module__}.{app.__name__}")
+def test_class_of_apps_is_told_from_an_app(app: Any) -> None:
+    """What makes neither an iterable nor an awaitable is no app, however many arguments it takes."""
+    for check, wraps in ((check_wsgi_app, "WSGIToASGI wraps WSGI"), (check_asgi_app, "ASGIToWSGI wraps ASGI")):
+        with pytest.raises(TypeError, match=rf"^{wraps} apps, and <class '.*'> is a class: pass an instance of it$"):
+            check(app)
+
+
+@pytest.mark.parametrize("app", FACTORIES, ids=ids(FACTORIES))
+def test_factory_is_told_from_an_app(app: Any) -> None:
+    """What takes no arguments can take no request."""
+    for check, wraps in ((check_wsgi_app, "WSGIToASGI wraps WSGI"), (check_asgi_app, "ASGIToWSGI wraps ASGI")):
+        with pytest.raises(
+            TypeError, match=rf"^{wraps} apps, and .* takes no request: is it a factory\? Then call it$"
+        ):
+            check(app)
 
 
 @pytest.mark.parametrize("app", ODD_WSGI, ids=ids(ODD_WSGI))

@@ -39,12 +39,6 @@ def test_an_asgi_app_is_refused_by_the_name_of_the_other_class() -> None:
         WSGIToASGI(asgi_app)  # type: ignore[arg-type]
 
 
-def test_less_than_one_worker_is_refused() -> None:
-    """A pool that could never run anything is a ValueError."""
-    with pytest.raises(ValueError, match="workers"):
-        WSGIToASGI(hello, workers=0)
-
-
 @pytest.mark.parametrize("scope", [{"type": "mqtt"}, {"type": None}])
 async def test_an_unknown_scope_is_refused(scope: dict[str, Any]) -> None:
     """A scope of another type raises, and nothing is sent (ASGI spec, Applications)."""

@@ -1107,10 +1107,11 @@ async def test_http_goes_on_beside_websockets() -> None:
             server.leave()
 
 
-def test_the_limit_cannot_be_negative() -> None:
-    """0 refuses every WebSocket."""
-    with pytest.raises(ValueError, match="max_websockets"):
-        WSGIToASGI(never, max_websockets=-1)
+async def test_a_limit_of_none_refuses_all() -> None:
+    """max_websockets=0 is a limit like any other, in both directions."""
+    server = ASGIWebSocket(WSGIToASGI(never, max_websockets=0))
+    await server.run()
+    assert server.sent[0]["status"] == 503
 
 
 def wait_for(condition: Callable[[], object]) -> None:

@@ -1,7 +1,7 @@
 """`ASGIToWSGI`: an ASGI app as a WSGI app."""
 
 from collections.abc import Iterable
-from types import TracebackType
+from types import NoneType, TracebackType
 from typing import Any, Literal
 
 from bridge.asgi_to_wsgi.http import serve_http
@@ -9,6 +9,7 @@ from bridge.asgi_to_wsgi.runner import PrivateLoop
 from bridge.asgi_to_wsgi.websocket import WebSocketOptions, WebSockets
 from bridge.runtime import PerProcess
 from bridge.sansio.callables import check_asgi_app
+from bridge.sansio.options import check_backend, check_count, check_seconds, check_word
 from bridge.sansio.websocket import is_websocket_request
 from bridge.types import ASGIApp, Environ, StartResponse
 
@@ -26,28 +27,29 @@ class ASGIToWSGI:
     lifespan
         "auto" (the default) runs the app's lifespan, and does without if the app raises at it;
         "on" takes that for a failed startup; "off" runs none.
-    startup_timeout, shutdown_timeout
-        How long the app's startup, and its shutdown, may take, in seconds: 60 and 10. At `close()`
-        requests in flight and background work get `shutdown_timeout` as well; at the interpreter's
-        exit they get one second.
     websocket
         "auto" (the default) takes the client's connection from the server, so that a WebSocket
         needs none of its threads; where that cannot be (TLS in the server, gevent, eventlet), the
         request's thread carries it, as "hold" has it do everywhere. "off" refuses WebSockets.
         They need `bridge[websocket]`; where a server keeps its connections to itself they are
         refused with 501.
-    max_websockets
-        The most WebSockets that are open at once in a process: 1000. The next one gets 503.
     websocket_options
         How they are kept, a `WebSocketOptions`: pings, the size of messages, compression.
+    max_websockets
+        The most WebSockets that are open at once in a process: 1000. The next one gets 503. 0 refuses them all.
+    startup_timeout, shutdown_timeout
+        How long the app's startup, and its shutdown, may take, in seconds: 60 and 10. At `close()`
+        requests in flight and background work get `shutdown_timeout` as well; at the interpreter's
+        exit they get one second.
 
     The loop and the lifespan start in each process with its first request, or at `start()`, so an
     adapter may be made before a server forks. They end with `close()` (the adapter is a context
     manager too), or at the interpreter's exit. Any thread but the loop's may call the adapter and
     its methods.
 
-    `scope["wsgi_environ"]` is the environ. Raises TypeError if `app` is not callable, or is a WSGI
-    app. What the app raises reaches the server; AppProtocolError says that it broke the ASGI spec,
+    `scope["wsgi_environ"]` is the environ. Raises TypeError if `app` is not callable, is a WSGI app,
+    or a class or function that makes an app; TypeError or ValueError for an option that makes no
+    sense. What the app raises reaches the server; AppProtocolError says that it broke the ASGI spec,
     StartupFailed that its lifespan did not start (the next request tries again).
     """
 
@@ -58,19 +60,24 @@ class ASGIToWSGI:
         backend: str = "asyncio",
         backend_options: dict[str, Any] | None = None,
         lifespan: Literal["auto", "on", "off"] = "auto",
+        websocket: Literal["auto", "hold", "off"] = "auto",
+        websocket_options: WebSocketOptions | None = None,
+        max_websockets: int = 1000,
         startup_timeout: float = 60.0,
         shutdown_timeout: float = 10.0,
-        websocket: Literal["auto", "hold", "off"] = "auto",
-        max_websockets: int = 1000,
-        websocket_options: WebSocketOptions | None = None,
     ) -> None:
         check_asgi_app(app)
-        if lifespan not in ("auto", "on", "off"):
-            raise ValueError(f"lifespan must be 'auto', 'on' or 'off', got {lifespan!r}")
-        if websocket not in ("auto", "hold", "off"):
-            raise ValueError(f"websocket must be 'auto', 'hold' or 'off', got {websocket!r}")
-        if max_websockets < 1:
-            raise ValueError(f"max_websockets must be at least 1, got {max_websockets!r}")
+        check_backend(backend, backend_options)
+        check_word("lifespan", lifespan, ("auto", "on", "off"))
+        check_word("websocket", websocket, ("auto", "hold", "off"))
+        if not isinstance(websocket_options, (WebSocketOptions, NoneType)):
+            raise TypeError(
+                f"websocket_options must be a WebSocketOptions, got {websocket_options!r:.200}: give "
+                "WebSocketOptions(ping_interval=20.0), say"
+            )
+        check_count("max_websockets", max_websockets, 0)
+        check_seconds("startup_timeout", startup_timeout)
+        check_seconds("shutdown_timeout", shutdown_timeout)
         self.app = app
         self._shutdown_timeout = shutdown_timeout
         options = {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from bridge.asgi_to_wsgi.http import serve_http
 from bridge.asgi_to_wsgi.loop import LoopThread
 from bridge.asgi_to_wsgi.sockets import Connection, carry, maybe_connection, steal
+from bridge.sansio.options import check_count, check_flag, check_seconds
 from bridge.sansio.websocket import Refusal, maybe_refusal
 from bridge.types import ASGIApp, Environ, ExcInfo, Headers, StartResponse
 
@@ -37,12 +38,20 @@ class WebSocketOptions:
     compression
         Whether messages are compressed (permessage-deflate) for clients that offer it. Off: it
         takes some 300 KiB a connection, and the loop's time.
+
+    Raises TypeError or ValueError for a value that makes no sense.
     """
 
     ping_interval: float | None = 20.0
     pong_timeout: float = 20.0
     max_message_size: int = 16 * 1024 * 1024
     compression: bool = False
+
+    def __post_init__(self) -> None:
+        check_seconds("ping_interval", self.ping_interval, " (or None for no pings)")
+        check_seconds("pong_timeout", self.pong_timeout)
+        check_count("max_message_size", self.max_message_size, 1)
+        check_flag("compression", self.compression)
 
 
 class WebSockets:

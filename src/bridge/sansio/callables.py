@@ -10,6 +10,7 @@ from typing import Any
 def check_wsgi_app(app: object) -> None:
     """Raise TypeError unless `app` may be a WSGI app; what cannot be told (`*args`, C) may be."""
     signature = _maybe_signature(_callable_or_raise(app, "WSGIToASGI", "WSGI"))
+    _check_no_factory(app, signature, "WSGIToASGI wraps WSGI apps", 2)
     if _is_async(app) or (signature and not _takes(signature, 2) and _takes(signature, 3)):
         raise TypeError(f"WSGIToASGI wraps WSGI apps, and {app!r:.200} looks like an ASGI app: use ASGIToWSGI")
     if signature and not _takes(signature, 2):
@@ -19,6 +20,7 @@ def check_wsgi_app(app: object) -> None:
 def check_asgi_app(app: object) -> None:
     """Raise TypeError unless `app` may be an ASGI 3 app; what cannot be told (`*args`, C) may be."""
     signature = _maybe_signature(_callable_or_raise(app, "ASGIToWSGI", "ASGI"))
+    _check_no_factory(app, signature, "ASGIToWSGI wraps ASGI apps", 3)
     if signature and not _takes(signature, 3):
         if _takes(signature, 2) and not _is_async(app):
             raise TypeError(f"ASGIToWSGI wraps ASGI apps, and {app!r:.200} looks like a WSGI app: use WSGIToASGI")
@@ -32,6 +34,25 @@ def _callable_or_raise(app: object, adapter: str, kind: str) -> Callable[..., An
     if not callable(app):
         raise TypeError(f"{adapter} wraps {kind} apps, which are callable, and {app!r:.200} is not")
     return app
+
+
+def _check_no_factory(app: Any, signature: tuple[inspect.Signature, int] | None, wraps: str, count: int) -> None:
+    """Raise TypeError for what does not answer requests, but makes the app that does: a class, or a function."""
+    if signature is None:
+        return
+    # A class that takes 1 argument, and no other number, is as ASGI 2 had its apps.
+    if issubclass(type(app), type) and not _may_respond(app) and any(_takes(signature, each) for each in (0, 2, 3)):
+        raise TypeError(f"{wraps}, and {app!r:.200} is a class: pass an instance of it")
+    if _takes(signature, 0) and not _takes(signature, count):
+        raise TypeError(f"{wraps}, and {app!r:.200} takes no request: is it a factory? Then call it")
+
+
+def _may_respond(app: type) -> bool:
+    """Return whether the instances of a class may be responses, so that to construct one is to call an app."""
+    constructs = _class_attribute(type(app), "__call__") is vars(type)["__call__"]
+    if not constructs or _class_attribute(app, "__new__") is not vars(object)["__new__"]:
+        return True  # its call may return anything
+    return any(_class_attribute(app, name) is not None for name in ("__iter__", "__getitem__", "__await__"))
 
 
 def _function_behind(app: Any) -> tuple[Callable[..., Any], int] | None:

@@ -2,6 +2,7 @@
 
 from bridge.runtime import PerProcess
 from bridge.sansio.callables import check_wsgi_app
+from bridge.sansio.options import check_count, check_flag
 from bridge.types import Receive, Scope, Send, WSGIApp
 from bridge.wsgi_to_asgi.http import HTTPExchange
 from bridge.wsgi_to_asgi.lifespan import serve_lifespan
@@ -24,14 +25,15 @@ class WSGIToASGI:
         in memory up to 1 MiB and on disk beyond, and to set CONTENT_LENGTH. For frameworks that
         read nothing without it (Django, Bottle). Off by default: bodies stream.
     max_websockets
-        The most WebSockets that are open at once, 1000 by default; the next one is refused with 503.
-        Each has a thread of its own, beside the `workers`. They need `bridge[websocket]`.
+        The most WebSockets that are open at once, 1000 by default; the next one is refused with 503,
+        and with 0 all are. Each has a thread of its own, beside the `workers`. They need `bridge[websocket]`.
 
     The adapter is called on the server's event loop, asyncio or trio, and serves any number of
     requests and loops at once. `environ["asgi.scope"]` is the scope, and
     `environ["bridge.disconnected"]` an Event-like object that tells whether the client has left.
 
-    Raises TypeError if `app` is not callable, or is an ASGI app. What the app raises reaches the
+    Raises TypeError if `app` is not callable, is an ASGI app, or a class or function that makes an
+    app; TypeError or ValueError for an option that makes no sense. What the app raises reaches the
     server; AppProtocolError says that it broke PEP 3333, ServerProtocolError that the server broke
     the ASGI spec.
     """
@@ -40,10 +42,9 @@ class WSGIToASGI:
         self, app: WSGIApp, *, workers: int = 40, buffer_body: bool = False, max_websockets: int = 1000
     ) -> None:
         check_wsgi_app(app)
-        if workers < 1:
-            raise ValueError(f"workers must be at least 1, got {workers!r}")
-        if max_websockets < 0:
-            raise ValueError(f"max_websockets must be at least 0, got {max_websockets!r}")
+        check_count("workers", workers, 1)
+        check_flag("buffer_body", buffer_body)
+        check_count("max_websockets", max_websockets, 0)
         self.app = app
         self._buffer_body = buffer_body
         self._workers = PerProcess(lambda: WorkerThreads(workers))
