@@ -48,6 +48,11 @@ STATUSES = [
     (204, "204 No Content"),
     (304, "304 Not Modified"),
     (404, "404 Not Found"),
+    # RFC 9110 15.5 renamed these four, and Python did so in 3.13.
+    (413, "413 Content Too Large"),
+    (414, "414 URI Too Long"),
+    (416, "416 Range Not Satisfiable"),
+    (422, "422 Unprocessable Content"),
     (500, "500 Internal Server Error"),
     (299, "299 Unknown"),
     (599, "599 Unknown"),

@@ -47,10 +47,19 @@ def status_from_code(code: object) -> str:
     return _status_line(int(code))
 
 
+# RFC 9110 15 has new names for these; the standard library has had them since Python 3.13.
+_RENAMED = {
+    413: "Content Too Large",
+    414: "URI Too Long",
+    416: "Range Not Satisfiable",
+    422: "Unprocessable Content",
+}
+
+
 @functools.cache
 def _status_line(code: int) -> str:
     try:
-        return f"{code} {http.HTTPStatus(code).phrase}"
+        return f"{code} {_RENAMED.get(code) or http.HTTPStatus(code).phrase}"
     except ValueError:
         return f"{code} Unknown"
 
