@@ -176,10 +176,33 @@ def test_a_body_short_of_content_length_is_cut(adapt: Adapt) -> None:
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
 def test_a_response_without_a_body_has_none(adapt: Adapt, method: str, status: int) -> None:
-    """HEAD, 204 and 304 keep their headers, Content-Length too, and lose what the app gave as a body."""
+    """HEAD, 204 and 304 lose what the app gave as a body, and a 204 its Content-Length too."""
     app = answers(start(status, (b"content-length", b"1234")), body(b"abc", True), body(b"def"))
     server = respond(adapt(app), http_environ(method))
-    assert (server.headers, server.body) == ([("content-length", "1234")], b"")
+    assert (server.headers, server.body) == ([] if status == 204 else [("content-length", "1234")], b"")
+
+
+@pytest.mark.parametrize("first", [[], [body(b"", True)]], ids=["one message", "two messages"])
+def test_a_body_that_a_proxy_sends_has_no_length(adapt: Adapt, first: list[Message]) -> None:
+    """An app that leaves its file to nginx (X-Accel-Redirect) gives the file's length, and an empty body."""
+    headers = [(b"x-accel-redirect", b"/files/a"), (b"content-length", b"1234")]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for message in (start(200, *headers), *first):
+            await send(message)
+        await anyio.sleep(0.02)  # in which an adapter that does not wait for the end would begin the response
+        await send(body())
+
+    server = respond(adapt(app))
+    assert (server.headers, server.body) == ([("x-accel-redirect", "/files/a")], b"")
+
+
+def test_a_body_that_no_proxy_sends_has_its_length(adapt: Adapt) -> None:
+    """What the app sends itself after all is passed on with its length."""
+    headers = [(b"x-accel-redirect", b"/files/a"), (b"content-length", b"3")]
+    server = respond(adapt(answers(start(200, *headers), body(b"", True), body(b"abc"))))
+    assert server.headers == [("x-accel-redirect", "/files/a"), ("content-length", "3")]
+    assert server.body == b"abc"
 
 
 @pytest.mark.parametrize(

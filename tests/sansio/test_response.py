@@ -31,6 +31,8 @@ PROPERTY = settings(derandomize=True, deadline=None, max_examples=100, suppress_
 
 OK = "200 OK"
 TOKEN = "!#$%&'*+-.^_`|~"  # of RFC 9110 5.6.2, besides letters and digits
+# By which an app has the proxy in front of it send a file.
+BODY_FROM_PROXY = ("X-Sendfile", "X-Accel-Redirect", "X-Lighttpd-Send-File", "X-Reproxy-URL")
 
 
 def exc_info() -> ExcInfo:
@@ -518,6 +520,37 @@ def test_start_response_knows_the_status() -> None:
     assert answer.length.bodiless
 
 
+def test_start_response_of_a_204_has_no_content_length() -> None:
+    """Content-Length of an app's 204 is dropped (RFC 9110 8.6)."""
+    answer = ResponseFromWSGI("GET")
+    with pytest.raises(AppProtocolError, match="Content-Length must be one number"):
+        answer.start_response("204 No Content", [("Content-Length", "x")])
+    answer.start_response("204 No Content", [("X-A", "1"), ("Content-Length", "0")], exc_info())
+    assert answer.begin()["headers"] == [(b"x-a", b"1")]
+
+
+@pytest.mark.parametrize("name", BODY_FROM_PROXY)
+def test_start_response_of_an_empty_body_that_a_proxy_sends_has_no_content_length(name: str) -> None:
+    """The length is that of the proxy's file, so a server would miss the body."""
+    answer = ResponseFromWSGI("GET")
+    answer.start_response(OK, [(name, "/file"), ("Content-Length", "3")])
+    assert answer.begin(empty=True)["headers"] == [(name.lower().encode(), b"/file")]
+    answer.length.check_reached()
+
+
+def test_start_response_of_a_body_that_no_proxy_sends_has_its_content_length() -> None:
+    """An empty body is short of its length, a body that the app sends itself is held to it, and HEAD has none."""
+    answer = ResponseFromWSGI("GET")
+    answer.start_response(OK, [("Content-Length", "3")])
+    assert answer.begin(empty=True)["headers"] == [(b"content-length", b"3")]
+    with pytest.raises(AppProtocolError, match="3 bytes short"):
+        answer.length.check_reached()
+    for method, empty in (("GET", False), ("HEAD", True)):
+        answer = ResponseFromWSGI(method)
+        answer.start_response(OK, [("X-Sendfile", "/file"), ("Content-Length", "3")])
+        assert answer.begin(empty)["headers"] == [(b"x-sendfile", b"/file"), (b"content-length", b"3")]
+
+
 def test_start_response_is_due_before_a_body() -> None:
     """A body, or an end, without start_response is the app's error (PEP 3333, The Application/Framework Side)."""
     answer = ResponseFromWSGI("GET")
@@ -753,7 +786,39 @@ def test_response_body_too_short_is_an_error_with_its_last_block(last: dict[str,
         answer.pass_on(last)
 
 
-@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
+def test_response_of_a_204_has_no_content_length() -> None:
+    """Content-Length of an app's 204 is dropped (RFC 9110 8.6)."""
+    answer = asgi_response(status=204, headers=[(b"x-a", b"1"), (b"Content-Length", b"0")])
+    assert answer.headers == [("x-a", "1")]
+    assert answer.pass_on({"body": b"abc"}) == b""
+
+
+@pytest.mark.parametrize("name", BODY_FROM_PROXY)
+@pytest.mark.parametrize("empty_blocks", [0, 2])
+def test_response_with_an_empty_body_that_a_proxy_sends_has_no_content_length(name: str, empty_blocks: int) -> None:
+    """The length is that of the proxy's file; nothing is passed on before the body turns out to be empty."""
+    answer = asgi_response(headers=[(name.encode(), b"/file"), (b"Content-Length", b"3")])
+    for _ in range(empty_blocks):
+        assert (answer.pass_on({"body": b"", "more_body": True}), answer.held) == (b"", True)
+    assert (answer.pass_on({"body": b""}), answer.held) == (b"", False)
+    assert answer.headers == [(name, "/file")]
+
+
+def test_response_with_a_body_that_no_proxy_sends_has_its_content_length() -> None:
+    """A body that the app sends itself is held to its length, and HEAD has none."""
+    headers = [(b"x-sendfile", b"/file"), (b"content-length", b"3")]
+    answer = asgi_response(headers=headers)
+    assert (answer.pass_on({"body": b"", "more_body": True}), answer.held) == (b"", True)
+    assert (answer.pass_on({"body": b"a", "more_body": True}), answer.held) == (b"a", False)
+    with pytest.raises(AppProtocolError, match="2 bytes short"):
+        answer.pass_on({})
+    assert answer.headers == [("x-sendfile", "/file"), ("content-length", "3")]
+    assert asgi_response("HEAD", headers=headers).held is False
+    assert asgi_response(headers=headers[1:]).held is False
+    assert asgi_response(headers=headers[:1]).held is False
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 304)])
 def test_response_body_that_must_not_be_is_dropped(method: str, status: int) -> None:
     """An app may send the body or leave it out, and its headers stay (RFC 9110 9.3.2)."""
     for message in ({"body": b"abc"}, {}):

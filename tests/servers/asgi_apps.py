@@ -354,6 +354,10 @@ def file(request: Request) -> Response:
     return FileResponse(request.query_params["path"])
 
 
+def file_of_the_proxy(request: Request) -> Response:
+    return Response(headers={"X-Accel-Redirect": "/files/a", "Content-Length": "1234"})
+
+
 async def upload(request: Request) -> Response:
     return JSONResponse(len(await request.body()))
 
@@ -397,6 +401,7 @@ starlette = Starlette(
         Route("/starlette/thread", thread),
         Route("/starlette/sleep/{seconds:float}", sleep),
         Route("/starlette/file", file),
+        Route("/starlette/file_of_the_proxy", file_of_the_proxy),
         Route("/starlette/upload", upload, methods=["POST"]),
         Route("/starlette/stream/{key}", stream),
         Route("/starlette/exact/{key}", exact),

@@ -321,6 +321,18 @@ def test_not_modified_by_flask(server: Server) -> None:
     assert (response.status_code, response.headers["ETag"], response.content) == (304, etag, b"")
 
 
+@pytest.mark.parametrize(("framework", "name"), [("flask", "X-Sendfile"), ("django", "X-Accel-Redirect")])
+def test_file_that_the_proxy_sends(server: Server, framework: str, name: str) -> None:
+    """An app that leaves a file to the proxy gives the file's length and no body: that arrives without the length."""
+    with Client(server) as client:
+        for _ in range(2):
+            client.get(f"/{framework}/file_of_the_proxy")
+            response = client.answer()
+            assert (response.status, response.read()) == (200, b"")
+            assert response.headers[name]
+            assert response.headers.get("Content-Length", "0") == "0"
+
+
 @pytest.mark.parametrize("target", ["/early_error", "/no_start", "/declared?blocks=0&length=10"])
 def test_error_before_the_first_byte_is_a_500(server: Server, target: str) -> None:
     """What goes wrong before there is output is answered 500."""

@@ -509,6 +509,15 @@ def test_responses_without_a_body(server: Server, method: str, code: int) -> Non
         assert response.text == ("body of it" if method == "GET" and code in (200, 404) else "")
 
 
+def test_file_that_the_proxy_sends(server: Server) -> None:
+    """An app that leaves a file to the proxy gives the file's length and no body: that arrives without the length."""
+    for _ in range(2):
+        response = server.client.get("/starlette/file_of_the_proxy")
+        assert (response.status_code, response.content) == (200, b"")
+        assert response.headers["X-Accel-Redirect"] == "/files/a"
+        assert response.headers.get("Content-Length", "0") == "0"
+
+
 def test_repeated_and_latin_1_headers(server: Server) -> None:
     """Repeated headers stay apart, and latin-1 values stay as they are."""
     headers = server.client.get("/cookies").headers

@@ -417,6 +417,11 @@ def flask_app() -> ASGIApp:
     import flask
 
     app = flask.Flask(__name__)
+    app.config["USE_X_SENDFILE"] = True
+
+    @app.get("/file_of_the_proxy")
+    def file_of_the_proxy() -> flask.Response:
+        return flask.send_file(__file__)
 
     @app.post("/body")
     def body() -> dict[str, Any]:
@@ -478,11 +483,14 @@ def django_app() -> ASGIApp:
     def stream(request: Any) -> Any:
         return StreamingHttpResponse(f"{request.GET['word']} {number}\n" for number in range(3))
 
+    def file_of_the_proxy(request: Any) -> Any:
+        return HttpResponse(headers={"X-Accel-Redirect": "/files/a", "Content-Length": "1234"})
+
     async def loop(request: Any) -> Any:
         await asyncio.sleep(0)
         return HttpResponse(str(id(asyncio.get_running_loop())))
 
-    urls = tuple(path(view.__name__, view) for view in (body, lines, form, stream, loop))
+    urls = tuple(path(view.__name__, view) for view in (body, lines, form, stream, file_of_the_proxy, loop))
     django.conf.settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=urls, SECRET_KEY="of no use")
     app: WSGIApp = django.core.wsgi.get_wsgi_application()
     return WSGIToASGI(app, buffer_body=True)

@@ -358,7 +358,7 @@ async def test_a_body_short_of_content_length_is_cut() -> None:
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", OK), ("GET", "204 No Content"), ("GET", "304 Not Modified")])
 async def test_a_response_without_a_body_has_none(method: str, status: str) -> None:
-    """HEAD, 204 and 304 keep their headers, Content-Length too, and lose what the app gave as a body."""
+    """HEAD, 204 and 304 lose what the app gave as a body, and a 204 its Content-Length too."""
     blocks = Blocks([b"abc", b"def"])
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -366,8 +366,26 @@ async def test_a_response_without_a_body_has_none(method: str, status: str) -> N
         return blocks
 
     server = await request(app_of(app), http_scope(method))
-    assert (server.headers, server.body, server.complete) == ([(b"content-length", b"1234")], b"", True)
+    headers = [] if status.startswith("204") else [(b"content-length", b"1234")]
+    assert (server.headers, server.body, server.complete) == (headers, b"", True)
     assert (blocks.taken, blocks.closed) == (1, 1)
+
+
+@pytest.mark.parametrize("blocks", [[], [b"", b""]], ids=["no block", "empty blocks"])
+async def test_a_body_that_a_proxy_sends_has_no_length(blocks: list[bytes]) -> None:
+    """An app that leaves its file to nginx (X-Accel-Redirect) gives the file's length, and an empty body."""
+    headers = [("X-Accel-Redirect", "/files/a"), ("Content-Length", "1234")]
+    server = await request(answers(*blocks, headers=headers))
+    assert (server.headers, server.body) == ([(b"x-accel-redirect", b"/files/a")], b"")
+    assert server.complete
+
+
+async def test_a_body_that_no_proxy_sends_has_its_length() -> None:
+    """What the app sends itself after all is passed on with its length."""
+    headers = [("X-Accel-Redirect", "/files/a"), ("Content-Length", "3")]
+    server = await request(answers(b"", b"abc", headers=headers))
+    assert server.headers == [(b"x-accel-redirect", b"/files/a"), (b"content-length", b"3")]
+    assert server.body == b"abc"
 
 
 async def test_a_second_start_response_is_refused() -> None:

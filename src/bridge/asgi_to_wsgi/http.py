@@ -169,7 +169,9 @@ class HTTPExchange:
         elif message_type == "http.response.body":
             if self._ended and message.get("body") and message.get("more_body"):
                 await self._pass_surplus()
-            items.append(self.response.pass_on(message))
+            block = self.response.pass_on(message)
+            if not self.response.held:
+                items.append(block)
         elif message_type == "http.response.pathsend":
             items.append(self._open(message))
         elif message_type == "http.response.early_hint":

@@ -177,6 +177,11 @@ def _warn_hop_by_hop(name: str) -> None:
 
 # --- Length -------------------------------------------------------------------------------------
 
+# With these an app has the proxy in front send a file. Flask and Django then give an empty body
+# and the file's Content-Length, which servers would hold against the body.
+_BODY_FROM_PROXY = frozenset({"x-sendfile", "x-accel-redirect", "x-lighttpd-send-file", "x-reproxy-url"})
+_RAW_BODY_FROM_PROXY = frozenset(name.encode() for name in _BODY_FROM_PROXY)
+
 
 class BodyLength:
     """Hold a body to its Content-Length (PEP 3333, Handling the Content-Length Header).
@@ -262,16 +267,27 @@ class ResponseFromWSGI:
         lengths = [value.decode("latin-1") for name, value in raw if name == b"content-length"]
         self.length = BodyLength(self._method, code, lengths)  # declared, and passed on; once `ready`
         self._start = {"type": "http.response.start", "status": code, "headers": raw}
+        if code == 204 and lengths:
+            self._drop_length()
 
-    def begin(self) -> Message:
-        """Return the start message, which from now on cannot be taken back."""
-        if self._start is None:
+    def begin(self, empty: bool = False) -> Message:
+        """Return the start message, which from now on cannot be taken back; `empty` says that no body follows."""
+        start = self._start
+        if start is None:
             raise AppProtocolError(
                 "the app gave a body, or ended, without calling start_response (PEP 3333, "
                 "The Application/Framework Side)"
             )
+        if empty and not self.length.reached and any(name in _RAW_BODY_FROM_PROXY for name, _ in start["headers"]):
+            self._drop_length()
         self.begun = True
-        return self._start
+        return start
+
+    def _drop_length(self) -> None:
+        """Take the Content-Length out of the headers: RFC 9110 8.6 forbids it for a 204."""
+        assert self._start is not None
+        self._start["headers"] = [header for header in self._start["headers"] if header[0] != b"content-length"]
+        self.length = BodyLength(self._method, self._start["status"], [])
 
     @property
     def ready(self) -> bool:
@@ -299,6 +315,8 @@ class ResponseFromASGI:
     """What an ASGI app says by http.response messages, as WSGI has it."""
 
     length: BodyLength  # declared, and passed on; after `start()`
+    # Nothing may be passed on yet: the app has a proxy send the body, and has sent none itself so far.
+    held = False
 
     def __init__(self, method: str) -> None:
         self.status = ""
@@ -314,6 +332,11 @@ class ResponseFromASGI:
         self.headers = native_from_raw_headers(message.get("headers") or ())
         lengths = [value for name, value in self.headers if name.lower() == "content-length"]
         self.length = BodyLength(self._method, int(message["status"]), lengths)
+        if lengths:
+            if self.status.startswith("204"):
+                self._drop_length()
+            elif not self.length.reached:
+                self.held = any(name.lower() in _BODY_FROM_PROXY for name, _ in self.headers)
 
     def pass_on(self, message: Message) -> bytes:
         """Return what of an http.response.body to yield; with the last one, check the length."""
@@ -329,9 +352,18 @@ class ResponseFromASGI:
             self._tell_length(len(body))
         self._begun = True
         body = self.length.clamp(body)
+        if self.held and (body or not message.get("more_body")):
+            self.held = False
+            if not body:
+                self._drop_length()
         if not message.get("more_body"):
             self.length.check_reached()
         return body
+
+    def _drop_length(self) -> None:
+        """Take the Content-Length out of the headers: RFC 9110 8.6 forbids it for a 204."""
+        self.headers = [header for header in self.headers if header[0].lower() != "content-length"]
+        self.length = BodyLength(self._method, int(self.status[:3]), [])
 
     def _tell_length(self, size: int) -> None:
         """Say in the response to HEAD what that to GET would say by itself, if the app has not.

@@ -266,7 +266,7 @@ class WSGICall:
     def _end(self) -> None:
         """Pass the end of the body on, and the headers if there was no body."""
         response = self._response
-        items: list[Item] = [] if response.begun else [response.begin()]
+        items: list[Item] = [] if response.begun else [response.begin(empty=True)]
         response.length.check_reached()
         self._ended = True
         self._outbox.extend([*items, END])

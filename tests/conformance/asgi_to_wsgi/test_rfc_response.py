@@ -34,6 +34,30 @@ def test_no_content_length_is_made_up(adapt: ToWSGI, serve: WSGIServer, status: 
 
 
 @clause("RFC9110-008")
+@pytest.mark.parametrize("length", [b"0", b"5"])
+def test_204_has_no_length(adapt: ToWSGI, serve: WSGIServer, length: bytes) -> None:
+    """A server must not send a Content-Length with a 204, so that of the app is not passed on."""
+    request = serve(adapt(asgi_response(status=204, headers=[(b"content-length", length)]))).finish()
+    assert [name for name, _ in request.headers if name.lower() == "content-length"] == []
+    assert request.body == b""
+
+
+@clause("CONV-020")
+@pytest.mark.parametrize("name", ["X-Sendfile", "X-Accel-Redirect", "X-Lighttpd-Send-File", "X-Reproxy-URL"])
+@pytest.mark.parametrize("blocks", [(), (b"",)], ids=repr)
+def test_a_file_may_be_left_to_the_proxy(
+    adapt: ToWSGI, serve: WSGIServer, name: str, blocks: tuple[bytes, ...]
+) -> None:
+    """Such an app gives the length of the file and an empty body, which must not be taken for a short one."""
+    headers = [(b"content-length", b"1234"), (name.lower().encode(), b"/files/a")]
+    request = serve(adapt(asgi_response(*blocks, headers=headers))).finish()
+    found = {name.lower(): value for name, value in request.headers}
+    assert found[name.lower()] == "/files/a"
+    assert found.get("content-length", "0") == "0"
+    assert request.body == b""
+
+
+@clause("RFC9110-008")
 @pytest.mark.parametrize("blocks", [(b"one",), (b"one", b"two")], ids=repr)
 def test_a_content_length_that_is_made_up_is_right(adapt: ToWSGI, serve: WSGIServer, blocks: tuple[bytes, ...]) -> None:
     """An adapter may count a body that is complete, and then has to count right."""

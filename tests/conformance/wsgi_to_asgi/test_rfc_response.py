@@ -48,11 +48,24 @@ def test_304_may_say_how_long_the_body_would_be(adapt: ToASGI, serve: ASGIServer
 
 
 @clause("RFC9110-008")
-def test_204_with_a_length_is_answered(adapt: ToASGI, serve: ASGIServer) -> None:
-    """A Content-Length that should not be there is passed on or dropped, and stays 0."""
-    connection = serve(adapt(wsgi_response([], "204 No Content", [("Content-Length", "0")]))).finish()
-    assert lengths(connection) in ([], [b"0"])
+@pytest.mark.parametrize("length", ["0", "5"])
+def test_204_has_no_length(adapt: ToASGI, serve: ASGIServer, length: str) -> None:
+    """A server must not send a Content-Length with a 204, so that of the app is not passed on."""
+    connection = serve(adapt(wsgi_response([], "204 No Content", [("Content-Length", length)]))).finish()
+    assert lengths(connection) == []
     assert connection.complete
+
+
+@clause("CONV-020")
+@pytest.mark.parametrize("name", ["X-Sendfile", "X-Accel-Redirect", "X-Lighttpd-Send-File", "X-Reproxy-URL"])
+@pytest.mark.parametrize("content", [[], [b""]], ids=repr)
+def test_a_file_may_be_left_to_the_proxy(adapt: ToASGI, serve: ASGIServer, name: str, content: list[bytes]) -> None:
+    """Flask and Django give the length of the file and an empty body, which must not be taken for a short one."""
+    headers = [("Content-Length", "1234"), (name, "/files/a")]
+    connection = serve(adapt(wsgi_response(content, headers=headers))).finish()
+    assert (name.lower().encode(), b"/files/a") in connection.headers
+    assert lengths(connection) in ([], [b"0"])
+    assert (connection.body, connection.complete) == (b"", True)
 
 
 @clause("RFC9110-003")
