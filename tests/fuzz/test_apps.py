@@ -75,7 +75,7 @@ class ASGIScript:
 def asgi() -> Iterator[tuple[ASGIScript, ASGIToWSGI]]:
     """Return an app and its adapter, whose loop serves all examples."""
     script = ASGIScript()
-    with ASGIToWSGI(script, lifespan="off") as adapter:
+    with ASGIToWSGI(script, lifespan="off", pathsend=True) as adapter:
         yield script, adapter
 
 

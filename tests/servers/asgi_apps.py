@@ -501,7 +501,7 @@ def native_raises_in_chunks(environ: Environ, start_response: StartResponse) -> 
     raise RuntimeError("in chunks")
 
 
-_bridged = ASGIToWSGI(app)
+_bridged = ASGIToWSGI(app, pathsend=True)
 _without_lifespan = ASGIToWSGI(app, lifespan="off")
 _trio = ASGIToWSGI(app, backend="trio")
 _uvloop = ASGIToWSGI(app, backend_options={"use_uvloop": True})

@@ -9,7 +9,7 @@ from bridge.asgi_to_wsgi.runner import PrivateLoop
 from bridge.asgi_to_wsgi.websocket import WebSocketOptions, WebSockets
 from bridge.runtime import PerProcess
 from bridge.sansio.callables import check_asgi_app
-from bridge.sansio.options import check_backend, check_count, check_seconds, check_word
+from bridge.sansio.options import check_backend, check_count, check_flag, check_seconds, check_word
 from bridge.sansio.websocket import is_websocket_request
 from bridge.types import ASGIApp, Environ, StartResponse
 
@@ -27,6 +27,10 @@ class ASGIToWSGI:
     lifespan
         "auto" (the default) runs the app's lifespan, and does without if the app raises at it;
         "on" takes that for a failed startup; "off" runs none.
+    pathsend
+        Whether to offer `http.response.pathsend`, by which an app has a file sent by the server's
+        `wsgi.file_wrapper`. Off by default, as not every middleware knows it: turn it on if all of
+        the app's do.
     websocket
         "auto" (the default) takes the client's connection from the server, so that a WebSocket
         needs none of its threads; where that cannot be (TLS in the server, gevent, eventlet), the
@@ -60,6 +64,7 @@ class ASGIToWSGI:
         backend: str = "asyncio",
         backend_options: dict[str, Any] | None = None,
         lifespan: Literal["auto", "on", "off"] = "auto",
+        pathsend: bool = False,
         websocket: Literal["auto", "hold", "off"] = "auto",
         websocket_options: WebSocketOptions | None = None,
         max_websockets: int = 1000,
@@ -69,6 +74,7 @@ class ASGIToWSGI:
         check_asgi_app(app)
         check_backend(backend, backend_options)
         check_word("lifespan", lifespan, ("auto", "on", "off"))
+        check_flag("pathsend", pathsend)
         check_word("websocket", websocket, ("auto", "hold", "off"))
         if not isinstance(websocket_options, (WebSocketOptions, NoneType)):
             raise TypeError(
@@ -79,6 +85,7 @@ class ASGIToWSGI:
         check_seconds("startup_timeout", startup_timeout)
         check_seconds("shutdown_timeout", shutdown_timeout)
         self.app = app
+        self._pathsend = pathsend
         self._shutdown_timeout = shutdown_timeout
         options = {
             "backend": backend,
@@ -95,7 +102,7 @@ class ASGIToWSGI:
         """Serve one request (PEP 3333), in the server's thread."""
         if is_websocket_request(environ):
             return self._websockets.get().serve(self._private_loop.get().get(), environ, start_response)
-        return serve_http(self.app, self._private_loop.get().get(), environ, start_response)
+        return serve_http(self.app, self._private_loop.get().get(), environ, start_response, self._pathsend)
 
     def start(self) -> None:
         """Start the loop and the app's lifespan in this process, if they do not run yet.

@@ -34,9 +34,13 @@ _SURPLUS_TIME = 1.0
 
 
 def serve_http(
-    app: ASGIApp, loop_thread: LoopThread, environ: Environ, start_response: StartResponse
+    app: ASGIApp, loop_thread: LoopThread, environ: Environ, start_response: StartResponse, pathsend: bool = False
 ) -> Iterable[bytes]:
-    """Answer one request with `app`, as a WSGI app would; in the request's WSGI thread."""
+    """Answer one request with `app`, as a WSGI app would; in the request's WSGI thread.
+
+    `pathsend` is whether to offer http.response.pathsend. Starlette sends each file by it where it is offered, and
+    middleware that knows only of http.response.body then loses the response, or fails.
+    """
     decode_path(environ)
     try:
         scope = scope_from_environ(environ)
@@ -45,7 +49,8 @@ def serve_http(
         headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text)))]
         start_response("400 Bad Request", headers)
         return [text]
-    scope["extensions"]["http.response.pathsend"] = {}
+    if pathsend:
+        scope["extensions"]["http.response.pathsend"] = {}
     if callable(environ.get("wsgi.early_hints")):
         scope["extensions"]["http.response.early_hint"] = {}
     if loop_thread.state is not None:
@@ -99,7 +104,7 @@ class HTTPExchange:
         self.response = ResponseFromASGI(scope["method"])
         self._app = app
         self._scope = scope
-        self._hints = "http.response.early_hint" in scope["extensions"]
+        self._offered = tuple(scope["extensions"])  # now, as the app may change the scope
         self._inbox: deque[tuple[bytes, bool]] = deque()
         self._waiters: list[Event] = []
 
@@ -173,10 +178,10 @@ class HTTPExchange:
             if not self.response.held:
                 items.append(block)
         elif message_type == "http.response.pathsend":
+            self._check_offered(message_type, "ASGIToWSGI(pathsend=True) offers it")
             items.append(self._open(message))
         elif message_type == "http.response.early_hint":
-            if not self._hints:
-                raise AppProtocolError("http.response.early_hint was not offered (docs/extensions, Early Hints)")
+            self._check_offered(message_type, "the server has no wsgi.early_hints")
             links = native_from_raw_headers([(b"Link", link) for link in message.get("links") or ()])
             if not state.startswith("streaming"):  # by then the server has sent its headers
                 items.append(links)
@@ -204,6 +209,10 @@ class HTTPExchange:
             self._wake_waiters()
             raise ClientDisconnected("the response has no room for more")
         await anyio.lowlevel.checkpoint()  # or the loop would do nothing else
+
+    def _check_offered(self, extension: str, hint: str) -> None:
+        if extension not in self._offered:
+            raise AppProtocolError(f"{extension} is not in the scope's extensions: {hint} (ASGI spec, Extensions)")
 
     def _open(self, message: Message) -> bytes | File:
         """Open the file of an http.response.pathsend; OSError reaches the app."""

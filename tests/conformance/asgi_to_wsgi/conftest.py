@@ -1,3 +1,4 @@
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -38,6 +39,13 @@ def adapt(pytestconfig: pytest.Config) -> Iterator[ToWSGI]:
             except Exception:
                 if ours:
                     raise
+
+
+@pytest.fixture
+def adapt_for_files(adapt: ToWSGI, pytestconfig: pytest.Config) -> ToWSGI:
+    """`adapt`, with http.response.pathsend offered; bridge's own adapter does that where it is asked to."""
+    ours = is_ours(adapter_name(pytestconfig, DIRECTION))
+    return functools.partial(adapt, pathsend=True) if ours else adapt
 
 
 @pytest.fixture

@@ -28,14 +28,16 @@ def path(tmp_path: Path) -> str:
 @clause("ASGI-EXT-011")
 @pytest.mark.parametrize("variables", [{}, {"wsgi.file_wrapper": FileWrapper}], ids=["blocks", "file_wrapper"])
 @pytest.mark.parametrize("size", [0, 1, 300_000])
-def test_a_file_is_sent(adapt: ToWSGI, serve: WSGIServer, tmp_path: Path, variables: Environ, size: int) -> None:
+def test_a_file_is_sent(
+    adapt_for_files: ToWSGI, serve: WSGIServer, tmp_path: Path, variables: Environ, size: int
+) -> None:
     """The response is the file, in blocks, with the server's wsgi.file_wrapper and without."""
-    skip_without(adapt, serve, NAME)
+    skip_without(adapt_for_files, serve, NAME)
     content = bytes(number % 251 for number in range(size))
     (tmp_path / "file").write_bytes(content)
     errors: list[Exception] = []
     app = sending(START, pathsend(str(tmp_path / "file")), errors=errors)
-    request = serve(adapt(app), http_environ(**variables)).finish()
+    request = serve(adapt_for_files(app), http_environ(**variables)).finish()
     assert (request.status, request.body == content, errors) == ("200 OK", True, [])
     assert max(map(len, request.blocks), default=0) <= max(1, size // 2)
 
@@ -46,21 +48,23 @@ def test_a_file_is_sent(adapt: ToWSGI, serve: WSGIServer, tmp_path: Path, variab
     [block(b"more"), {**END, "body": b"more"}, "the file again"],
     ids=["block", "end", "pathsend"],
 )
-def test_a_file_is_the_whole_body(adapt: ToWSGI, serve: WSGIServer, path: str, surplus: Any) -> None:
+def test_a_file_is_the_whole_body(adapt_for_files: ToWSGI, serve: WSGIServer, path: str, surplus: Any) -> None:
     """The response ends with the file; what comes after is ignored, as after any response, or refused."""
-    skip_without(adapt, serve, NAME)
+    skip_without(adapt_for_files, serve, NAME)
     app = sending(START, pathsend(path), pathsend(path) if isinstance(surplus, str) else surplus, errors=[])
-    assert serve(adapt(app)).finish().body == b"content"
+    assert serve(adapt_for_files(app)).finish().body == b"content"
 
 
 @clause("ASGI-EXT-012")
 @pytest.mark.parametrize("before", [[], [START, block(b"one")]], ids=["before the start", "in the body"])
-def test_a_file_is_not_mixed_with_a_body(adapt: ToWSGI, serve: WSGIServer, path: str, before: list[Message]) -> None:
+def test_a_file_is_not_mixed_with_a_body(
+    adapt_for_files: ToWSGI, serve: WSGIServer, path: str, before: list[Message]
+) -> None:
     """Before the start and behind a block send() raises, and nothing of the file is in the response."""
-    skip_without(adapt, serve, NAME)
+    skip_without(adapt_for_files, serve, NAME)
     errors: list[Exception] = []
     after = [START, block(b"one"), END][len(before) :]
-    request = serve(adapt(sending(*before, pathsend(path), *after, errors=errors))).finish()
+    request = serve(adapt_for_files(sending(*before, pathsend(path), *after, errors=errors))).finish()
     assert request.body == b"one"
     assert len(errors) == 1
 
@@ -71,9 +75,9 @@ def test_a_file_is_not_mixed_with_a_body(adapt: ToWSGI, serve: WSGIServer, path:
     ["/no/such/file", "README.md", "/", b"/etc/hostname", None, 0],
     ids=["none", "relative", "folder", "bytes", "None", "int"],
 )
-def test_a_path_that_cannot_be_sent_is_an_error(adapt: ToWSGI, serve: WSGIServer, wrong: object) -> None:
+def test_a_path_that_cannot_be_sent_is_an_error(adapt_for_files: ToWSGI, serve: WSGIServer, wrong: object) -> None:
     """send() raises into the app, and nothing was sent, so the app's error is a 500."""
-    skip_without(adapt, serve, NAME)
+    skip_without(adapt_for_files, serve, NAME)
     errors: list[Exception] = []
 
     @http_app
@@ -85,7 +89,7 @@ def test_a_path_that_cannot_be_sent_is_an_error(adapt: ToWSGI, serve: WSGIServer
             errors.append(error)
             raise
 
-    request = serve(adapt(app))
+    request = serve(adapt_for_files(app))
     assert is_refused(request)
     assert request.blocks == [] or request.status.startswith("5")
     assert len(errors) == 1
@@ -97,11 +101,11 @@ def test_a_path_that_cannot_be_sent_is_an_error(adapt: ToWSGI, serve: WSGIServer
     "headers", [[], [(b"content-length", b"7"), (b"content-type", b"text/x-mine")]], ids=["none", "the app's"]
 )
 def test_a_file_has_the_headers_of_the_app(
-    adapt: ToWSGI, serve: WSGIServer, path: str, variables: Environ, headers: list[tuple[bytes, bytes]]
+    adapt_for_files: ToWSGI, serve: WSGIServer, path: str, variables: Environ, headers: list[tuple[bytes, bytes]]
 ) -> None:
     """No Content-Type is guessed from the file, and no header added."""
-    skip_without(adapt, serve, NAME)
+    skip_without(adapt_for_files, serve, NAME)
     app = sending({**START, "headers": headers}, pathsend(path), errors=[])
-    request = serve(adapt(app), http_environ(**variables)).finish()
+    request = serve(adapt_for_files(app), http_environ(**variables)).finish()
     assert request.headers == [(name.decode(), value.decode()) for name, value in headers]
     assert request.body == b"content"

@@ -307,7 +307,10 @@ EXTENSIONS: dict[str, dict[str, Any]] = {
 @clause("ASGI-CORE-038")
 @pytest.mark.parametrize("name", EXTENSIONS)
 @pytest.mark.parametrize("variables", [{}, {"wsgi.early_hints": lambda headers: None}], ids=["plain", "early hints"])
-def test_extensions_are_those_that_work(adapt: ToWSGI, serve: WSGIServer, name: str, variables: dict[str, Any]) -> None:
+@pytest.mark.parametrize("factory", ["adapt", "adapt_for_files"])
+def test_extensions_are_those_that_work(
+    factory: str, serve: WSGIServer, name: str, variables: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
     """What the scope offers is accepted, and for what it does not offer send() raises."""
     offered: list[dict[str, Any]] = []
     raised = False
@@ -328,6 +331,7 @@ def test_extensions_are_those_that_work(adapt: ToWSGI, serve: WSGIServer, name: 
         for message in [END] if start else [START, END]:
             await send(message)
 
+    adapt: ToWSGI = request.getfixturevalue(factory)
     serve(adapt(app), http_environ(**variables)).finish()
     assert {(type(key), type(value)) for key, value in offered[0].items()} <= {(str, dict)}
     assert raised is (name not in offered[0])

@@ -100,7 +100,7 @@ class FileWrapper:
 @clause("P3333-179")
 @pytest.mark.parametrize("leave", [False, True], ids=["to the end", "until the client leaves"])
 def test_a_file_is_sent_by_the_servers_file_wrapper(
-    adapt: ToWSGI, serve: WSGIServer, tmp_path: Path, leave: bool
+    adapt_for_files: ToWSGI, serve: WSGIServer, tmp_path: Path, leave: bool
 ) -> None:
     """A path that the app sends is what the server's wrapper is for; it is returned itself, and closes the file."""
     path = tmp_path / "file"
@@ -114,7 +114,7 @@ def test_a_file_is_sent_by_the_servers_file_wrapper(
         await send({"type": "http.response.pathsend", "path": str(path)} if offered[0] else END)
 
     environ = http_environ(**{"wsgi.file_wrapper": FileWrapper})
-    request = serve(adapt(app), environ, hold_after=1 if leave else None)
+    request = serve(adapt_for_files(app), environ, hold_after=1 if leave else None)
     if leave:
         request.until(lambda: request.blocks or request.ended).disconnect()
     request.finish()

@@ -197,9 +197,9 @@ class Sandwich:
 
 
 @pytest.fixture
-def sandwich(adapt: ToWSGI) -> Sandwich:
+def sandwich(adapt_for_files: ToWSGI) -> Sandwich:
     """What makes a sandwich of an app."""
-    return Sandwich(adapt)
+    return Sandwich(adapt_for_files)
 
 
 @clause("P3333-010", "ASGI-CORE-011", "ASGI-CORE-012", "CONV-009")
