@@ -18,7 +18,7 @@ import pytest
 import starlette.responses
 from starlette.middleware.base import BaseHTTPMiddleware
 
-from bridge import AppProtocolError, ASGIToWSGI, ClientDisconnected
+from bridge import AppProtocolError, ASGIToWSGI, ClientDisconnected, ServerProtocolError
 from bridge.asgi_to_wsgi import body as body_module
 from bridge.asgi_to_wsgi import call as call_module
 from bridge.asgi_to_wsgi import http as http_module
@@ -950,6 +950,34 @@ def test_early_hints_go_through_the_servers_callable(adapt: Adapt) -> None:
     assert respond(adapt(app), http_environ(**{"wsgi.early_hints": hints.append})).body == b"x"
     assert hints == [[("Link", "</a.css>; rel=preload"), ("Link", "</b.js>")]]
     assert "http.response.early_hint" in seen[0]["extensions"]
+
+
+def test_links_that_are_none_are_the_apps_error(adapt: Adapt) -> None:
+    """The links of http.response.early_hint are an iterable of bytes (docs/extensions, Early Hints)."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.early_hint", "links": 5})
+
+    with pytest.raises(AppProtocolError, match="'links' must be an iterable of bytes, got int"):
+        respond(adapt(app), http_environ(**{"wsgi.early_hints": list}))
+
+
+@pytest.mark.parametrize("block", ["text", 5, None])
+def test_an_input_that_reads_no_bytes_is_the_servers_error(adapt: Adapt, block: Any) -> None:
+    """wsgi.input is a stream of bytes (PEP 3333, Input and Error Streams)."""
+
+    class Input:
+        def read(self, size: int) -> Any:
+            return block
+
+    with pytest.raises(ServerProtocolError, match=f"read.. must return bytes, got {type(block).__name__}"):
+        respond(adapt(reads([])), http_environ("POST", "/", b"body", **{"wsgi.input": Input()}))
+
+
+def test_an_environ_without_input_is_the_servers_error(adapt: Adapt) -> None:
+    """It must be there (PEP 3333, environ Variables)."""
+    with pytest.raises(ServerProtocolError, match=r"no wsgi\.input"):
+        respond(adapt(reads([])), http_environ("POST", "/", b"body", **{"wsgi.input": None}))
 
 
 def test_early_hints_in_mid_body_go_nowhere(adapt: Adapt) -> None:

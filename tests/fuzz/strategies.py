@@ -107,6 +107,24 @@ SCOPES = st.fixed_dictionaries(
         "extensions": st.none() | st.just({}) | st.fixed_dictionaries({"tls": st.none() | _TLS}),
     },
 )
+
+
+def _spoiled(given: dict[str, Any], key: Any, value: Any) -> dict[Any, Any]:
+    return {**{each: given[each] for each in given if each != key}, **({} if value == "missing" else {key: value})}
+
+
+# One of them is missing, or is anything.
+_SCOPE_KEYS = ["asgi", "method", "path", "headers", "http_version", "scheme", "raw_path", "query_string", "root_path"]
+SPOILED_SCOPES = st.builds(
+    _spoiled,
+    SCOPES,
+    st.sampled_from([*_SCOPE_KEYS, "client", "server", "subprotocols", "extensions"]),
+    ANYTHING
+    | st.sampled_from(["missing", [5], [("a", "b")], [(b"a",)], ["127.0.0.1"], (b"127.0.0.1", 80), ("::1", b"80")])
+    | st.fixed_dictionaries(
+        {"tls": ANYTHING | st.dictionaries(st.sampled_from(["server_cert", "tls_version"]), ANYTHING)}
+    ),
+)
 _VARIABLES = {
     "REQUEST_METHOD": st.sampled_from(["GET", "HEAD", "POST", "OPTIONS", "get"]),
     "SCRIPT_NAME": PATHS | ANY_TEXT,
@@ -143,6 +161,10 @@ _OF_HEADERS = st.dictionaries(ANY_TEXT.map("HTTP_{}".format), ANY_TEXT, max_size
 ENVIRONS = st.builds(
     lambda known, headers: {**headers, **known}, st.fixed_dictionaries({}, optional=_VARIABLES), _OF_HEADERS
 )
+SPOILED_ENVIRONS = st.builds(
+    _spoiled, ENVIRONS, st.sampled_from([*_VARIABLES, "HTTP_A", "wsgi.input"]) | st.integers() | st.binary(), ANYTHING
+)
+EXC_INFOS = st.none() | ANYTHING | st.tuples(ANYTHING, st.just(RuntimeError("the app's")), ANYTHING)
 
 # --- What apps say --------------------------------------------------------------------------------
 

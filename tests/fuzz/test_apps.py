@@ -22,6 +22,8 @@ from tests.fuzz.strategies import (
     NATIVE_HEADERS,
     RESPONSE_MESSAGES,
     SCOPES,
+    SPOILED_ENVIRONS,
+    SPOILED_SCOPES,
     STATUSES,
     expanded,
     mostly,
@@ -98,7 +100,7 @@ def test_any_asgi_app(
 
 
 @FUZZ
-@given(ENVIRONS, BODIES)
+@given(ENVIRONS | SPOILED_ENVIRONS, BODIES)
 def test_any_environ(asgi: tuple[ASGIScript, ASGIToWSGI], environ: Environ, body: bytes) -> None:
     """The app answers it, or the adapter does, or says that the server broke PEP 3333."""
     script, adapter = asgi
@@ -198,3 +200,19 @@ def test_any_scope(scope: Scope, blocks: list[bytes]) -> None:
         assert server.status == 400 or scope["method"] == "HEAD" or server.body == b"".join(map(expanded, blocks))
 
     anyio.run(serve)
+
+
+@FUZZ
+@given(SPOILED_SCOPES)
+def test_any_value_in_a_scope(scope: Scope) -> None:
+    """The app answers, or the adapter does, or says that the server broke the ASGI spec."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"hello"]
+
+    try:
+        server = anyio.run(request, WSGIToASGI(app), {**scope, "type": "http"})
+    except BridgeError:
+        return
+    assert server.status in (200, 400)

@@ -3,12 +3,12 @@
 from hypothesis import given
 
 from bridge.errors import ClientProtocolError, ServerProtocolError
-from bridge.sansio.request import environ_from_scope, scope_from_environ
+from bridge.sansio.request import environ_from_scope, expects_continue, scope_from_environ, with_header_pairs
 from bridge.sansio.shapes import SCOPES as SHAPES
 from bridge.sansio.shapes import TOLERATED as BY_SERVERS
 from bridge.sansio.websocket import Refusal, is_websocket_request, maybe_refusal, websocket_scope_from_http
 from bridge.types import Environ, Scope
-from tests.fuzz.strategies import ENVIRONS, FUZZ, SCOPES
+from tests.fuzz.strategies import ENVIRONS, FUZZ, SCOPES, SPOILED_ENVIRONS, SPOILED_SCOPES
 
 # What the adapter leaves as it is: control characters in a request's headers, which are for the server to refuse.
 TOLERATED = BY_SERVERS | {"RFC9110-003"}
@@ -53,6 +53,31 @@ def test_any_scope_has_an_environ_or_is_refused(scope: Scope) -> None:
         if isinstance(value, str):
             value.encode("latin-1")
     check_scope(scope_from_environ(environ))
+
+
+@FUZZ
+@given(SPOILED_ENVIRONS)
+def test_any_value_in_an_environ_is_read_or_refused(environ: Environ) -> None:
+    """What is no str reaches no scope: it is passed over, or the server's fault."""
+    environ = {"REQUEST_METHOD": "GET", **environ}
+    try:
+        maybe_refusal(environ)
+        assert is_websocket_request(environ) in (True, False)
+        check_scope(scope_from_environ(environ))
+    except (ClientProtocolError, ServerProtocolError):
+        pass
+
+
+@FUZZ
+@given(SPOILED_SCOPES)
+def test_any_value_in_a_scope_is_read_or_refused(scope: Scope) -> None:
+    """What is not as the ASGI spec has it is read as what it can only mean, or is the server's fault."""
+    try:
+        environ = environ_from_scope(with_header_pairs(scope))
+        assert expects_continue(scope) in (True, False)
+    except (ClientProtocolError, ServerProtocolError):
+        return
+    assert all(isinstance(environ[key], str) for key in environ if key.isupper())
 
 
 @FUZZ

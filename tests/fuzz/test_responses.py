@@ -15,6 +15,7 @@ from tests.frames import ACCEPT, KEY
 from tests.fuzz.strategies import (
     ANYTHING,
     BODIES,
+    EXC_INFOS,
     FUZZ,
     NATIVE_HEADERS,
     RESPONSE_MESSAGES,
@@ -56,7 +57,7 @@ def test_any_message_of_an_asgi_app(method: str, start: Any, bodies: list[Any]) 
 @FUZZ
 @given(
     METHODS,
-    st.lists(st.tuples(STATUSES, NATIVE_HEADERS, st.booleans()), max_size=3),
+    st.lists(st.tuples(STATUSES, NATIVE_HEADERS, EXC_INFOS), max_size=3),
     st.lists(mostly(BODIES, ANYTHING)),
 )
 def test_any_call_of_a_wsgi_app(method: str, starts: list[Any], chunks: list[Any]) -> None:
@@ -64,8 +65,8 @@ def test_any_call_of_a_wsgi_app(method: str, starts: list[Any], chunks: list[Any
     response, body = ResponseFromWSGI(method), b""
     error = RuntimeError("the app's")
     try:
-        for status, headers, with_error in starts:
-            response.start_response(status, headers, (RuntimeError, error, None) if with_error else None)  # type: ignore[arg-type]
+        for status, headers, exc_info in starts:
+            response.start_response(status, headers, exc_info)
         check_iterable(chunks)
         start = response.begin()
         assert 200 <= start["status"] <= 999

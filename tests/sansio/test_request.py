@@ -696,6 +696,89 @@ def test_scope_needs_a_request_method(environ: Environ) -> None:
         scope_from_environ(environ)
 
 
+UNREADABLE_SCOPES = [
+    ("query_string", "a=secret"),
+    ("path", b"/secret"),
+    ("path", None),
+    ("raw_path", "/secret"),
+    ("root_path", b"/secret"),
+    ("method", b"GET"),
+    ("method", 1),
+    ("scheme", b"https"),
+    ("http_version", b"1.1"),
+    ("http_version", ["1.1"]),
+    ("headers", 1),
+    ("headers", [(b"secret",)]),
+    ("headers", [("x-secret", "secret")]),
+    ("headers", [("expect", "secret")]),
+    ("headers", [(b"x-secret", None)]),
+    ("client", ["secret"]),
+    ("client", (b"secret", 1)),
+    ("client", ("secret", b"1")),
+    ("server", ("secret", [80])),
+    ("server", (b"secret", 80)),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), UNREADABLE_SCOPES)
+def test_a_scope_that_cannot_be_read_is_the_servers_error(key: str, value: Any) -> None:
+    """It names the key, what it must be and what it is, and not its value, which may be a secret."""
+
+    def read(scope: Any) -> None:
+        expects_continue(scope)
+        environ_from_scope(with_header_pairs(scope))
+
+    with pytest.raises(ServerProtocolError, match=f"'{key}' must be .*, got {type(value).__name__} ") as caught:
+        read(scope_with(**{key: value}))
+    assert "secret" not in str(caught.value)
+
+
+def test_a_scope_without_a_path_is_the_servers_error() -> None:
+    """The spec has none without (ASGI HTTP spec, HTTP Connection Scope)."""
+    with pytest.raises(ServerProtocolError, match="no 'path'"):
+        environ_from_scope({"type": "http", "method": "GET"})
+
+
+@pytest.mark.parametrize("key", ["server_cert", "client_cert_name", "tls_version"])
+def test_a_tls_extension_that_cannot_be_read_is_the_servers_error(key: str) -> None:
+    """It names the key (ASGI TLS spec)."""
+    scope = scope_with(scheme="https", extensions={"tls": {key: [b"secret"]}})
+    with pytest.raises(ServerProtocolError, match=f"'{key}' must be .*, got list "):
+        environ_from_scope(scope)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("subprotocols", "chat"), ("subprotocols", [1]), ("extensions", 1), ("asgi", "3.0")]
+)
+def test_a_websocket_scope_that_cannot_be_read_is_the_servers_error(key: str, value: Any) -> None:
+    """It names the key (ASGI WebSocket spec)."""
+    with pytest.raises(ServerProtocolError, match=f"'{key}' must be "):
+        environ_from_scope(scope_with(type="websocket", **{key: value}))
+
+
+@pytest.mark.parametrize("value", [b"secret", 5, ["secret"]], ids=["bytes", "int", "list"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "SERVER_NAME", "REMOTE_ADDR"),
+        *("wsgi.url_scheme", "SSL_CLIENT_CERT"),
+    ],
+)
+def test_an_environ_that_cannot_be_read_is_the_servers_error(key: str, value: Any) -> None:
+    """It names the key and what it is, and not its value, which may be a secret (PEP 3333, environ Variables)."""
+    environ = {"REQUEST_METHOD": "GET", "wsgi.url_scheme": "https", "SSL_PROTOCOL": "TLSv1.3", key: value}
+    with pytest.raises(ServerProtocolError, match=f"{key} is {type(value).__name__}") as caught:
+        scope_from_environ(environ)
+    assert "secret" not in str(caught.value)
+
+
+def test_an_environ_with_a_key_that_is_no_str_is_the_servers_error() -> None:
+    """CGI has names (PEP 3333, environ Variables)."""
+    environ: dict[Any, Any] = {"REQUEST_METHOD": "GET", b"PATH_INFO": "/"}
+    with pytest.raises(ServerProtocolError, match="a key is bytes"):
+        scope_from_environ(environ)
+
+
 def test_method_is_upper_case_in_a_scope_and_as_it_came_in_an_environ() -> None:
     """ASGI has methods upper-cased, CGI has them case-sensitive (ASGI HTTP spec, Scope; RFC 3875 4.1.12)."""
     assert scope_from_environ(environ_with(REQUEST_METHOD="purge"))["method"] == "PURGE"

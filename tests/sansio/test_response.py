@@ -572,6 +572,17 @@ def test_start_response_twice_without_exc_info_is_an_error(begun: bool, no_error
     assert answer.begin()["status"] == 200
 
 
+@pytest.mark.parametrize(
+    "malformed",
+    [5, True, "abc", (), (ValueError,), [None, None, None], (ValueError, "error", None), (1, ValueError(), 1)],
+)
+def test_exc_info_that_is_none_is_the_apps_error(malformed: Any) -> None:
+    """It must be what sys.exc_info() returns (PEP 3333, The start_response() Callable)."""
+    answer = ResponseFromWSGI("GET")
+    with pytest.raises(AppProtocolError, match=f"exc_info must be .*, got {type(malformed).__name__}"):
+        answer.start_response(OK, [], malformed)
+
+
 @pytest.mark.parametrize(("status", "headers"), [("OK", []), (OK, [("X", "a\nb")]), (OK, [("Content-Length", "x")])])
 def test_start_response_that_failed_has_been_called(status: str, headers: Headers) -> None:
     """After it only the form with exc_info is left (PEP 3333, The start_response() Callable)."""

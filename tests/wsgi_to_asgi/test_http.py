@@ -1067,7 +1067,7 @@ async def test_a_scope_that_is_not_whole_is_an_error_of_the_server(missing: str)
     adapter = answers(b"hello")
     scope = http_scope()
     del scope[missing]
-    with pytest.raises(KeyError, match=missing):
+    with pytest.raises(ServerProtocolError, match=f"no '{missing}'"):
         await ASGIServer(adapter, scope).run()
     assert (await request(adapter)).body == b"hello"
 
@@ -1110,8 +1110,17 @@ async def test_a_message_that_is_none_is_the_servers_error(message: Any) -> None
     """What receive() must not give is raised back to the server."""
     server = ASGIServer(answers(b"x"), blocks=[])
     server.feed_message(message)
-    with anyio.fail_after(5), pytest.raises((ServerProtocolError, TypeError, KeyError)):
+    with anyio.fail_after(5), pytest.raises(ServerProtocolError):
         await server.run()
+
+
+@pytest.mark.parametrize(
+    "keys", [{"query_string": "a=1"}, {"headers": 1}, {"headers": [("a", "b")]}, {"extensions": 1}, {"method": None}]
+)
+async def test_a_scope_that_cannot_be_read_is_the_servers_error(keys: Any) -> None:
+    """It is raised back to the server, whatever of the scope is wrong."""
+    with pytest.raises(ServerProtocolError, match=next(iter(keys))):
+        await request(answers(b"x"), http_scope(**keys))
 
 
 async def test_the_body_may_be_left_unread() -> None:

@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from bridge.errors import ClientDisconnected
+from bridge.errors import ClientDisconnected, ServerProtocolError
 from bridge.types import Environ
 
 # How much of a body is read at once: the high-water mark of asyncio's transports and of uvicorn.
@@ -39,8 +39,10 @@ class RequestBody:
         remaining = self.remaining
         if remaining == 0:
             return b"", False
-        if self._environ.get("HTTP_EXPECT", "").lower() == "100-continue":
+        if str(self._environ.get("HTTP_EXPECT")).lower() == "100-continue":
             return None  # the client waits for the app to ask (RFC 9110 10.1.1)
+        if not hasattr(self._input, "read"):
+            raise ServerProtocolError("environ has no wsgi.input to read the body from (PEP 3333, environ Variables)")
         if remaining is None:
             # A stream that knows its end, and by that says nothing of whether there is a body.
             return None if "HTTP_TRANSFER_ENCODING" in self._environ else self.read()
@@ -60,6 +62,10 @@ class RequestBody:
         size = self._block_size
         start = time.monotonic()
         block: bytes = self._input.read(size if remaining is None else min(size, remaining))
+        if not isinstance(block, (bytes, bytearray, memoryview)):
+            raise ServerProtocolError(
+                f"wsgi.input.read() must return bytes, got {type(block).__name__} (PEP 3333, Input and Error Streams)"
+            )
         at_once = time.monotonic() - start < _WITHOUT_WAITING
         self._block_size = min(2 * size, _LARGEST_BLOCK) if at_once else _BLOCK_SIZE
         if remaining is None:

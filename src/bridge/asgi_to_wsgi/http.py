@@ -182,7 +182,12 @@ class HTTPExchange:
             items.append(self._open(message))
         elif message_type == "http.response.early_hint":
             self._check_offered(message_type, "the server has no wsgi.early_hints")
-            links = native_from_raw_headers([(b"Link", link) for link in message.get("links") or ()])
+            links = message.get("links") or ()
+            if not isinstance(links, Iterable):
+                raise AppProtocolError(
+                    f"'links' must be an iterable of bytes, got {type(links).__name__} (docs/extensions)"
+                )
+            links = native_from_raw_headers([(b"Link", link) for link in links])
             if not state.startswith("streaming"):  # by then the server has sent its headers
                 items.append(links)
         self._state = state

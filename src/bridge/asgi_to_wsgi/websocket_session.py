@@ -188,7 +188,7 @@ class WebSocketSession:
         extensions: list[Extension] = [PerMessageDeflate()] if self._options.compression else []
         chosen = None
         offers = self._environ.get("HTTP_SEC_WEBSOCKET_EXTENSIONS")
-        if extensions and offers:
+        if extensions and isinstance(offers, str):
             try:
                 chosen = server_extensions_handshake(offers.split(","), extensions)
             except ValueError:

@@ -7,7 +7,7 @@ message's type, with a `+` behind it if the message says that more of its kind w
 from collections.abc import Mapping
 from typing import Final, TypeAlias
 
-from bridge.errors import AppProtocolError
+from bridge.errors import AppProtocolError, ServerProtocolError
 from bridge.types import Message
 
 Order: TypeAlias = Mapping[str, Mapping[str, str]]
@@ -115,6 +115,19 @@ def event_from_message(message: Message) -> str:
         raise AppProtocolError(
             f"an ASGI message is a dict with a str 'type', got {message!r:.200} (ASGI spec, Events)"
         ) from None
+
+
+def type_from_message(message: Message) -> str:
+    """Return the type of a server's message. Raises ServerProtocolError."""
+    try:
+        message_type = message["type"]
+    except (TypeError, KeyError):
+        message_type = None
+    if not isinstance(message_type, str):
+        raise ServerProtocolError(
+            f"an ASGI message is a dict with a str 'type', the server gave {type(message).__name__} (ASGI spec, Events)"
+        )
+    return message_type
 
 
 def next_state(order: Order, state: str, event: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from bridge.errors import ClientProtocolError, ServerProtocolError
+from bridge.sansio.shapes import SCOPES, TLS
 from bridge.sansio.tls import maybe_tls_from_environ, ssl_variables_from_tls
 from bridge.sansio.websocket import add_upgrade
 from bridge.types import Environ, RawHeaders, Scope
@@ -23,11 +24,11 @@ _PATH_SAFE = "/:@!$&'()*+,;=-._~"
 # --- Protocol -----------------------------------------------------------------------------------
 
 # RFC 3875 4.1.16 wants a minor version, HTTP/2 has none: "HTTP/2.0" is what gunicorn and nginx say.
-_SERVER_PROTOCOLS = {"2": "HTTP/2.0", "3": "HTTP/3.0"}
+_SERVER_PROTOCOLS = {"1.1": "HTTP/1.1", "2": "HTTP/2.0", "3": "HTTP/3.0"}
 
 
 def server_protocol_from_http_version(version: str) -> str:
-    return _SERVER_PROTOCOLS.get(version) or f"HTTP/{version}"
+    return _SERVER_PROTOCOLS.get(version) or "HTTP/" + version
 
 
 @functools.lru_cache(maxsize=8)
@@ -125,14 +126,20 @@ def with_header_pairs(scope: Scope) -> Scope:
     headers = scope.get("headers") or []
     if isinstance(headers, (list, tuple)) and (not headers or isinstance(headers[0], (tuple, list))):
         return scope
-    return {**scope, "headers": [tuple(header) for header in headers]}
+    try:
+        return {**scope, "headers": [tuple(header) for header in headers]}
+    except TypeError as error:
+        raise scope_error(scope) from error
 
 
 def expects_continue(scope: Scope) -> bool:
     """Return whether the client waits for 100 Continue before it sends a body (RFC 9110 10.1.1)."""
-    for name, value in scope.get("headers") or ():
-        if len(name) == 6 and name.lower() == b"expect":
-            return bytes(value).lower() == b"100-continue"
+    try:
+        for name, value in scope.get("headers") or ():
+            if len(name) == 6 and name.lower() == b"expect":
+                return bytes(value).lower() == b"100-continue"
+    except (AttributeError, TypeError, ValueError) as error:
+        raise scope_error(scope) from error
     return False
 
 
@@ -206,7 +213,7 @@ def _same_text(target: bytes, path: bytes) -> bool:
 
 def _native_from_text(text: str) -> str:
     """Return the UTF-8 bytes of `text` as WSGI carries bytes; a surrogate stands for its byte."""
-    if text.isascii():
+    if str.isascii(text):  # bytes, which have an isascii() of their own, raise TypeError here
         return text
     try:
         return text.encode("utf-8", "surrogateescape").decode("latin-1")
@@ -235,13 +242,36 @@ CGI_TEMPLATE: Environ = dict.fromkeys(
 def environ_from_scope(scope: Scope, template: Environ = CGI_TEMPLATE) -> Environ:
     """Return `template`, copied, with the CGI variables of a request; the `wsgi.` ones are the adapter's to add.
 
-    Raises ClientProtocolError where the request's headers contradict each other.
+    Raises ClientProtocolError where the request's headers contradict each other, and
+    ServerProtocolError for a scope that is not made as the ASGI spec has it.
     """
+    try:
+        return _environ_from_scope(scope, template)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise scope_error(scope) from error
+
+
+def scope_error(scope: Scope) -> ServerProtocolError:
+    """Return what to raise for a scope that cannot be read; it names keys and types, as values may be secrets."""
+    shape = SCOPES["websocket" if scope.get("type") == "websocket" else "http"]
+    extensions = scope.get("extensions")
+    tls = extensions.get("tls") if isinstance(extensions, dict) else None
+    faults = [f"no {key!r}" for key in shape.required if key not in scope]
+    for keys, values in ((shape.keys, scope), (TLS.keys, tls if isinstance(tls, dict) else {})):
+        for key, (rule, *_) in keys.items():
+            if key in values and not rule.allows(values[key]):
+                faults.append(f"{key!r} must be {rule.text}, got {type(values[key]).__name__}")
+    return ServerProtocolError(f"the server's scope cannot be read: {'; '.join(faults)} ({shape.section})")
+
+
+def _environ_from_scope(scope: Scope, template: Environ) -> Environ:
     script_name, path_info = script_name_and_path_info_from_scope(scope)
     query_string = (scope.get("query_string") or b"").decode("latin-1")
     scheme = "https" if scope.get("scheme") in ("https", "wss") else "http"
     environ = template.copy()
     environ["REQUEST_METHOD"] = scope.get("method", "GET")
+    if not (isinstance(environ["REQUEST_METHOD"], str) and isinstance(scope.get("scheme") or "", str)):
+        raise TypeError
     environ["SCRIPT_NAME"] = script_name
     environ["PATH_INFO"] = path_info
     environ["QUERY_STRING"] = query_string
@@ -260,6 +290,7 @@ def environ_from_scope(scope: Scope, template: Environ = CGI_TEMPLATE) -> Enviro
         if address:
             environ["REMOTE_ADDR"] = _native_from_text(address)
             if port is not None:
+                _check_port(port)
                 environ["REMOTE_PORT"] = str(port)
     if scheme == "https":
         environ["HTTPS"] = "on"
@@ -271,12 +302,18 @@ def environ_from_scope(scope: Scope, template: Environ = CGI_TEMPLATE) -> Enviro
     return environ
 
 
+def _check_port(port: object) -> None:
+    if not isinstance(port, (int, str)):  # the spec has an int; a str is as good
+        raise TypeError
+
+
 def _server_from_scope(scope: Scope, environ: Environ, scheme: str) -> tuple[str, str]:
     """Return SERVER_NAME and SERVER_PORT, which PEP 3333 wants non-empty, always."""
     name, port = scope.get("server") or (None, None)
     default_port = "443" if scheme == "https" else "80"
     if name and port is not None:
         name = _native_from_text(name)
+        _check_port(port)
         # RFC 3875 4.1.14: an IPv6 address stands in brackets.
         return f"[{name}]" if ":" in name and not name.startswith("[") else name, str(port)
     # A Unix socket, or unknown: the Host header is the next best, as gunicorn has it.
@@ -291,8 +328,27 @@ def scope_from_environ(environ: Environ) -> dict[str, Any]:
     """Return the http scope of a request; `state` and `extensions` are the adapter's to add.
 
     Raises ClientProtocolError for a CONTENT_LENGTH that is no number, ServerProtocolError for an
-    environ without REQUEST_METHOD.
+    environ without REQUEST_METHOD, or with anything but str for a variable of CGI.
     """
+    try:
+        return _scope_from_environ(environ)
+    except (AttributeError, TypeError) as error:
+        raise _environ_error(environ) from error
+
+
+# What is read of an environ besides the request's headers; one of them that is no str is passed over.
+_READ = [*CGI_TEMPLATE.keys() - {"asgi.scope", "SERVER_PORT", "SERVER_PROTOCOL"}, "REMOTE_ADDR"]
+
+
+def _environ_error(environ: Environ) -> ServerProtocolError:
+    """Return what to raise for an environ that cannot be read; it names keys and types, as values may be secrets."""
+    faults = [f"a key is {type(key).__name__}" for key in environ if not isinstance(key, str)]
+    keys = [*_READ, *(key for key in environ if str(key).startswith("SSL_"))]
+    faults += [f"{key} is {type(environ[key]).__name__}" for key in keys if not isinstance(environ.get(key) or "", str)]
+    return ServerProtocolError(f"environ must hold str: {', '.join(faults)} (PEP 3333, environ Variables)")
+
+
+def _scope_from_environ(environ: Environ) -> dict[str, Any]:
     method = environ.get("REQUEST_METHOD")
     if not method:
         raise ServerProtocolError("environ has no REQUEST_METHOD (PEP 3333, environ Variables)")
@@ -300,6 +356,11 @@ def scope_from_environ(environ: Environ) -> dict[str, Any]:
     if environ.get("CONTENT_LENGTH"):
         content_length_from_header(str(environ["CONTENT_LENGTH"]))
     client, server_name = environ.get("REMOTE_ADDR"), environ.get("SERVER_NAME")
+    scheme = environ.get("wsgi.url_scheme") or "http"
+    if not (isinstance(method, str) and isinstance(scheme, str)):
+        raise TypeError
+    if not (isinstance(client or "", str) and isinstance(server_name or "", str)):
+        raise TypeError
     scope = {
         "type": "http",
         # 2.4 has `send` raise for a client that left, and so it does. But frameworks that are told so
@@ -307,7 +368,7 @@ def scope_from_environ(environ: Environ) -> dict[str, Any]:
         "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": http_version_from_server_protocol(environ.get("SERVER_PROTOCOL")),
         "method": method.upper(),
-        "scheme": environ.get("wsgi.url_scheme") or "http",
+        "scheme": scheme,
         "path": path,
         "query_string": _bytes_from_native(environ.get("QUERY_STRING") or ""),
         "root_path": root_path,

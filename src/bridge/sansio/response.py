@@ -8,6 +8,7 @@ import http
 import logging
 import re
 from collections.abc import Iterable
+from types import TracebackType
 
 from bridge.errors import AppProtocolError
 from bridge.types import ExcInfo, Headers, Message, RawHeaders
@@ -251,6 +252,8 @@ class ResponseFromWSGI:
 
     def start_response(self, status: str, headers: Headers, exc_info: ExcInfo | None = None) -> None:
         """Store status and headers; with `exc_info`, in place of what was stored before."""
+        if exc_info is not None:
+            _check_exc_info(exc_info)
         if exc_info is not None and exc_info[1] is not None:
             try:
                 if self.begun:
@@ -293,6 +296,18 @@ class ResponseFromWSGI:
     def ready(self) -> bool:
         """Whether there is a start to begin with."""
         return self._start is not None
+
+
+def _check_exc_info(exc_info: object) -> None:
+    """Raise AppProtocolError for what is no `sys.exc_info()`."""
+    if isinstance(exc_info, tuple) and len(exc_info) == 3:
+        _, error, traceback = exc_info
+        if isinstance(error, BaseException | None) and isinstance(traceback, TracebackType | None):
+            return
+    raise AppProtocolError(
+        f"exc_info must be a tuple as of sys.exc_info(), got {type(exc_info).__name__} "
+        "(PEP 3333, The start_response() Callable)"
+    )
 
 
 def check_iterable(iterable: object) -> None:

@@ -20,7 +20,7 @@ def _cipher_suites() -> dict[str, int]:
 
 
 def ssl_variables_from_tls(tls: Mapping[str, Any]) -> dict[str, str]:
-    """Return the SSL_* variables that a scope's tls extension has a value for."""
+    """Return the SSL_* variables that a scope's tls extension has a value for. Raises TypeError for odd values."""
     variables = {}
     if (version := _PROTOCOL_NAMES.get(tls.get("tls_version") or 0)) is not None:
         variables["SSL_PROTOCOL"] = version
@@ -41,6 +41,8 @@ def ssl_variables_from_tls(tls: Mapping[str, Any]) -> dict[str, str]:
         variables["SSL_CLIENT_S_DN"] = name.encode("utf-8", "replace").decode("latin-1")
     verify = f"FAILED:{error}" if error else "SUCCESS" if certificate or name else "NONE"
     variables["SSL_CLIENT_VERIFY"] = verify.encode("utf-8", "replace").decode("latin-1")
+    if not all(isinstance(value, str) for value in variables.values()):
+        raise TypeError
     return variables
 
 
@@ -48,12 +50,14 @@ def maybe_tls_from_environ(environ: Environ) -> dict[str, Any] | None:
     """Return the tls extension, or None where the server says nothing of its TLS.
 
     ASGI TLS spec, "When to use": on a plain connection it must be absent, whatever stray SSL_*
-    variables say.
+    variables say. Raises TypeError for variables that are no str.
     """
     if environ.get("wsgi.url_scheme") != "https" or not any(
         environ.get(name) for name in ("SSL_PROTOCOL", "SSL_CIPHER", "SSL_SERVER_CERT", "SSL_CLIENT_CERT")
     ):
         return None
+    if not all(isinstance(value or "", str) for key, value in environ.items() if key.startswith("SSL_")):
+        raise TypeError
     chain = [environ["SSL_CLIENT_CERT"]] if environ.get("SSL_CLIENT_CERT") else []
     while chain and (issuer := environ.get(f"SSL_CLIENT_CERT_CHAIN_{len(chain) - 1}")):
         chain.append(issuer)

@@ -32,7 +32,7 @@ def add_upgrade(environ: Environ, scope: Scope) -> None:
     """Have a WebSocket's request look as it does over HTTP/1.1, even where it came by HTTP/2 (RFC 8441).
 
     The key is for the adapter to add, which plays the client. Extensions (compression) are between
-    the client and the server, and a body there is none.
+    the client and the server, and a body there is none. Raises TypeError for what cannot be read.
     """
     for name in ("EXTENSIONS", "KEY", "PROTOCOL"):
         environ.pop(f"HTTP_SEC_WEBSOCKET_{name}", None)
@@ -44,8 +44,10 @@ def add_upgrade(environ: Environ, scope: Scope) -> None:
     environ["HTTP_UPGRADE"] = "websocket"
     environ["HTTP_SEC_WEBSOCKET_VERSION"] = "13"
     environ.setdefault("HTTP_HOST", f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}")
-    subprotocols = [text for text in scope.get("subprotocols") or () if _SUBPROTOCOL.fullmatch(text)]
-    if subprotocols:
+    offered = scope.get("subprotocols") or ()
+    if isinstance(offered, str) or not all(isinstance(scope.get(key) or {}, dict) for key in ("asgi", "extensions")):
+        raise TypeError
+    if subprotocols := [text for text in offered if _SUBPROTOCOL.fullmatch(text)]:
         environ["HTTP_SEC_WEBSOCKET_PROTOCOL"] = ", ".join(subprotocols)
 
 
@@ -62,13 +64,13 @@ def maybe_refusal(environ: Environ) -> Refusal | None:
     """Return the answer to a handshake that is not as RFC 6455 4.2.1 has it; None for a good one."""
     if environ.get("REQUEST_METHOD") != "GET":
         return Refusal("405 Method Not Allowed", "A WebSocket handshake is a GET request.", [("Allow", "GET")])
-    if environ.get("HTTP_SEC_WEBSOCKET_VERSION", "").strip() != "13":
+    if _text(environ, "HTTP_SEC_WEBSOCKET_VERSION").strip() != "13":
         # RFC 6455 4.4. The Upgrade header that RFC 9110 15.5.22 wants here too is not ours to send (PEP 3333).
         return Refusal(
             "426 Upgrade Required", "Only version 13 of WebSocket is spoken here.", [("Sec-WebSocket-Version", "13")]
         )
     try:
-        key = base64.b64decode(environ.get("HTTP_SEC_WEBSOCKET_KEY", "").strip(), validate=True)
+        key = base64.b64decode(_text(environ, "HTTP_SEC_WEBSOCKET_KEY").strip(), validate=True)
     except (binascii.Error, ValueError):
         key = b""
     if len(key) != 16:
@@ -156,4 +158,10 @@ def code_and_reason_from_close(message: Message) -> tuple[int, str]:
 
 
 def _tokens(environ: Environ, key: str) -> list[str]:
-    return [token.strip().lower() for token in environ.get(key, "").split(",")]
+    return [token.strip().lower() for token in _text(environ, key).split(",")]
+
+
+def _text(environ: Environ, key: str) -> str:
+    """Return a request header; "" for what is no str, which the scope's headers leave out, too."""
+    value = environ.get(key)
+    return value if isinstance(value, str) else ""

@@ -52,7 +52,7 @@ class WSGIToASGI:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, on the loop that the server runs on (ASGI spec, Applications)."""
-        scope_type = scope["type"]
+        scope_type = scope.get("type")
         if scope_type == "http":
             await HTTPExchange(self.app, self._workers.get(), self._buffer_body, scope, receive, send).serve()
         elif scope_type == "websocket":

@@ -15,7 +15,8 @@ from typing import BinaryIO
 
 from bridge.errors import AppProtocolError, ClientDisconnected, ServerProtocolError
 from bridge.runtime import Event, running_loop
-from bridge.sansio.request import expects_continue, with_header_pairs
+from bridge.sansio.messages import type_from_message
+from bridge.sansio.request import expects_continue, scope_error, with_header_pairs
 from bridge.types import Environ, Message, Receive, Scope, Send, WSGIApp
 from bridge.wsgi_to_asgi.body import RequestBody, block_from_message
 from bridge.wsgi_to_asgi.call import END, FINISHED, WATCH_WANTED, Connection, Mark, WSGICall, environ_for_request
@@ -124,10 +125,11 @@ class HTTPExchange(Connection):
             self._leave()
 
     def _take(self, message: Message) -> None:
-        if message["type"] == "http.disconnect":
+        message_type = type_from_message(message)
+        if message_type == "http.disconnect":
             if not self.complete:  # after that it says so of any client
                 self._leave()
-        elif message["type"] != "http.request":
+        elif message_type != "http.request":
             raise ServerProtocolError(f"expected http.request or http.disconnect, got {message!r:.200}")
         elif self._body is not None:
             self._body.put(message)
@@ -263,7 +265,10 @@ class HTTPExchange(Connection):
         self.outbox = deque()
         try:
             if context is not None and not self.gone:
-                call = WSGICall(self, self._scope["method"], self._scope.get("extensions") or ())
+                try:
+                    call = WSGICall(self, self._scope["method"], self._scope.get("extensions") or ())
+                except (LookupError, TypeError) as error:
+                    raise scope_error(self._scope) from error
                 context.run(call.run, self._app, self._make_environ, self._buffer_body)
         except BaseException as error:
             self._error = error

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from bridge.errors import ClientProtocolError, ServerProtocolError
+from bridge.sansio.messages import type_from_message
 from bridge.sansio.request import environ_from_scope
 from bridge.types import Receive, Scope, Send, WSGIApp
 
@@ -21,9 +22,10 @@ async def serve_websocket(
 ) -> None:
     """Serve one WebSocket with `app`; return when it is over."""
     message = await receive()
-    if message["type"] == "websocket.disconnect":
+    message_type = type_from_message(message)
+    if message_type == "websocket.disconnect":
         return
-    if message["type"] != "websocket.connect":
+    if message_type != "websocket.connect":
         raise ServerProtocolError(f"expected websocket.connect, got {message!r:.200} (ASGI WebSocket spec)")
     try:
         from bridge.wsgi_to_asgi.websocket_session import WebSocketSession

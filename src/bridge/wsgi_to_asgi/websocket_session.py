@@ -16,7 +16,7 @@ from wsproto.frame_protocol import LOCAL_ONLY_CLOSE_REASONS, CloseReason
 
 from bridge.errors import AppProtocolError, ServerProtocolError
 from bridge.runtime import running_loop
-from bridge.sansio.messages import DONE, WEBSOCKET, event_from_message, next_state
+from bridge.sansio.messages import DONE, WEBSOCKET, event_from_message, next_state, type_from_message
 from bridge.sansio.websocket import code_and_reason_from_close
 from bridge.types import Environ, Message, Receive, Scope, Send
 from bridge.wsgi_to_asgi.call import END, FINISHED, Mark
@@ -191,7 +191,8 @@ class WebSocketSession:
     async def _pass_messages_in(self) -> None:
         while True:
             message = await self._receive()
-            if message["type"] == "websocket.receive":
+            message_type = type_from_message(message)
+            if message_type == "websocket.receive":
                 content = message.get("bytes") if message.get("text") is None else message["text"]
                 if not isinstance(content, (str, bytes)):
                     raise ServerProtocolError(f"websocket.receive has neither text nor bytes: {message!r:.200}")
@@ -201,7 +202,7 @@ class WebSocketSession:
                     await self._messages.put(content)
                 elif self._client.is_open:
                     await self._socket.write(client_frame(content))
-            elif message["type"] == "websocket.disconnect":
+            elif message_type == "websocket.disconnect":
                 code = message.get("code")
                 self._leave(code if isinstance(code, int) else 1005, str(message.get("reason") or ""))
                 return
