@@ -921,6 +921,38 @@ async def test_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None
     assert (await serve(on_socket(echo), "a")).contents == ["a"]
 
 
+async def test_shutdown_beside_a_websocket_that_starts_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that is about to start when the server shuts down is waited for like one that runs."""
+    start = threading.Thread.start
+    adapter = WSGIToASGI(by_object(echo))
+    server = ASGIWebSocket(adapter)
+    errors: list[BaseException] = []
+
+    def join() -> None:
+        try:
+            adapter._websockets.get().join(5)
+        except BaseException as error:
+            errors.append(error)
+
+    joiner = threading.Thread(target=join)
+
+    def start_beside_a_join(thread: threading.Thread) -> None:
+        monkeypatch.undo()
+        joiner.start()
+        joiner.join(0.1)  # it either fails at once, or sleeps until the thread has started
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_beside_a_join)
+    async with server.running():
+        server.feed_content("a")
+        await server.until_sent(2)
+        assert errors == []
+        assert joiner.is_alive()
+        server.leave()
+    await eventually(lambda: not joiner.is_alive())
+    assert errors == []
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("talk", TALKS)
 async def test_shutdown_closes_websockets(way: Callable[[Any], WSGIApp], talk: Callable[[Any], None]) -> None:

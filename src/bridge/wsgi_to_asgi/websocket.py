@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bridge.errors import ClientProtocolError, ServerProtocolError
 from bridge.sansio.messages import type_from_message
 from bridge.sansio.request import environ_from_scope
-from bridge.types import Receive, Scope, Send, WSGIApp
+from bridge.types import Environ, Receive, Scope, Send, WSGIApp
 
 if TYPE_CHECKING:
     from bridge.wsgi_to_asgi.websocket_thread import AppThread
@@ -41,9 +41,8 @@ async def serve_websocket(
         return
     session = WebSocketSession(scope, receive, send, environ)
     thread = session.thread
-    if not websockets.add(thread) or not thread.start(app, environ, lambda: websockets.discard_if_over(thread)):
+    if not websockets.start(thread, app, environ):
         session.let_go()
-        websockets.discard_if_over(thread)
         await _refuse(scope, send, 503, "Too many WebSockets are open on this server")
         return
     try:
@@ -83,10 +82,12 @@ class OpenWebSockets:
         self._lock = threading.Lock()
         self._threads: set[AppThread] = set()
 
-    def add(self, thread: "AppThread") -> bool:
-        """Count one more, if there is room for it; return whether there is."""
-        with self._lock:
+    def start(self, thread: "AppThread", app: WSGIApp, environ: Environ) -> bool:
+        """Run `app` in one more thread, if there is room for it; return whether it runs."""
+        with self._lock:  # so that `join` never meets a thread that has yet to start
             if len(self._threads) >= self._limit:
+                return False
+            if not thread.start(app, environ, lambda: self.discard_if_over(thread)):
                 return False
             self._threads.add(thread)
             return True

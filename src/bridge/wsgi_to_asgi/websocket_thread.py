@@ -58,7 +58,6 @@ class AppThread(Connection):
         try:
             self._thread.start()
         except RuntimeError:
-            self.done = True
             return False
         return True
 
