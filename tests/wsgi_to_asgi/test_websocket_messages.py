@@ -1,3 +1,4 @@
+import queue
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -122,6 +123,27 @@ async def test_who_waits_for_a_message_is_told_the_end() -> None:
     await until_ended(*threads)
     assert sorted(map(str, received)) == ["a", "b'b'"]
     assert messages.receive(0) is None
+
+
+async def test_an_arrival_can_be_waited_for() -> None:
+    """The event is set while something is there; a receive that finds nothing clears it; the end sets it for good."""
+    messages = Messages(running_loop())
+    await messages.put("early")
+    event = messages.arrival()
+    assert event.is_set()
+    assert messages.receive() == "early"
+    with pytest.raises(queue.Empty):
+        messages.receive(0)
+    assert not event.is_set()
+    await messages.put("late")
+    assert event.is_set()
+    assert messages.receive() == "late"
+    with pytest.raises(queue.Empty):
+        messages.receive(0)
+    messages.finish(1000, "")
+    assert event.is_set()
+    assert messages.receive() is None
+    assert event.is_set()
 
 
 async def test_the_loop_waits_for_a_thread_that_receives() -> None:

@@ -1,5 +1,6 @@
 """simple-websocket's `Server` without its socket: what an app sees of it is what it sees of the library's own."""
 
+import inspect
 import socket
 import sys
 import threading
@@ -51,6 +52,22 @@ def asks_with_a_timeout(ws: Any, note: Callable[..., None]) -> None:
     note(ws.receive)
     note(lambda: ws.receive(timeout=0))
     note(lambda: ws.receive(0.01))
+    note(lambda: ws.receive(timeout=-0.5))
+
+
+def waits_for_its_event(ws: Any, note: Callable[..., None]) -> None:
+    note(lambda: ws.event.wait(5))
+    note(ws.receive)
+    note(lambda: ws.event.is_set())
+
+
+def looks_at_what_is_for_the_socket(ws: Any, note: Callable[..., None]) -> None:
+    note(lambda: (ws.ping_interval, ws.receive_bytes, ws.max_message_size, ws.is_server, ws.ws.connection is not None))
+    note(lambda: [isinstance(ws.thread, threading.Thread), isinstance(ws.sock, socket.socket), type(ws.event)])
+    note(lambda: [ws.ws.state, ws.ws.client, type(ws.ws), ws.input_buffer, ws.selector_class, ws.pong_received])
+    ws.close()
+    ws.thread.join(5)
+    note(lambda: ws.thread.is_alive())
 
 
 def sends_what_is_no_message(ws: Any, note: Callable[..., None]) -> None:
@@ -83,6 +100,8 @@ def is_left(ws: Any, note: Callable[..., None]) -> None:
         (tells_what_it_is, {"subprotocols": ["v3", "v2"], "ping_interval": 20, "receive_bytes": 100}, []),
         (tells_what_it_is, {"subprotocols": ["v4"]}, []),
         (asks_with_a_timeout, {}, ["text", b"bytes"]),
+        (waits_for_its_event, {}, ["text"]),
+        (looks_at_what_is_for_the_socket, {"ping_interval": 20, "receive_bytes": 100}, []),
         (sends_what_is_no_message, {}, []),
         (closes_twice, {}, []),
         (is_left, {}, ["text", b"bytes", 4001]),
@@ -108,6 +127,15 @@ async def test_it_is_what_the_librarys_own_is(
         sent.append(run.server.sent)
     assert noted[0] == noted[1]
     assert sent[0] == sent[1]
+
+
+async def test_it_has_every_attribute_that_the_librarys_own_has() -> None:
+    """Also those that are of no use without the socket, as code may look at them."""
+    names: list[set[str]] = []
+    for server in (SocketServer, simple_websocket.Server):
+        run = Run(lambda ws, note: names.append({name for name in dir(ws) if not name.startswith("__")}), server)
+        await run.server.run()
+    assert names[0] <= names[1]
 
 
 async def test_a_message_that_is_too_big_ends_it() -> None:
@@ -183,9 +211,38 @@ def test_elsewhere_the_library_is_as_it_was() -> None:
         ws.thread.join(5)  # type: ignore[attr-defined]
 
 
+class CooperativeServer(simple_websocket.Server, dict[str, int]):
+    """A subclass whose instances another base makes, with their arguments."""
+
+    def __init__(self, environ: Environ, *, room: str) -> None:
+        super().__init__(environ)
+        self.room = room
+
+
+async def test_a_subclass_is_made_as_it_was() -> None:
+    """Its other bases make it, its own signature is what `inspect` finds, and it has its socket."""
+    take_over_simple_websocket()
+    run = Run(lambda ws, note: note(lambda: (ws.room, ws.get("key"))), CooperativeServer, room="lobby")
+    await run.server.run()
+    assert run.noted == [("lobby", None)]
+    assert type(run.websocket) is CooperativeServer
+    assert list(inspect.signature(CooperativeServer).parameters) == ["environ", "room"]
+
+
+def test_the_class_keeps_its_signature_and_its_constructor() -> None:
+    """What dependency injection and documentation look at is as the library wrote it."""
+    take_over_simple_websocket()
+    expected = list(inspect.signature(MessageServer).parameters)
+    assert list(inspect.signature(simple_websocket.Server).parameters) == expected
+    assert simple_websocket.Server.__new__ is object.__new__
+    with pytest.raises(TypeError, match="environ"):
+        simple_websocket.Server()  # type: ignore[call-arg]
+
+
 def like_server(**changes: object) -> type:
     """Return a class as `Server` is before anybody has touched it, but for `changes`."""
-    attributes = {name: value for name, value in vars(simple_websocket.Server).items() if name != "__new__"}
+    attributes = dict(vars(simple_websocket.Server))
+    attributes["__init__"] = inspect.unwrap(attributes["__init__"])
     return type("Server", simple_websocket.Server.__bases__, attributes | changes)
 
 
@@ -219,8 +276,9 @@ def test_a_library_that_is_known_is_taken_over_once(monkeypatch: pytest.MonkeyPa
     server = like_server()
     module.Server = server  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "simple_websocket", module)
+    before = vars(server)["__init__"]
     take_over_simple_websocket()
     done = dict(vars(server))
-    assert "__new__" in done
+    assert done["__init__"] is not before
     take_over_simple_websocket()
     assert dict(vars(server)) == done

@@ -48,6 +48,7 @@ class Messages:
         self._put = 0
         self._sent = 0
         self._room_within: Event | None = None  # tells `put` that the app has read
+        self._arrival: threading.Event | None = None  # tells the app of something in the inbox, if it has asked
         self._event = loop.event()  # tells `take` that the app has said something
         # Written in threads:
         self.accepted = False
@@ -72,6 +73,8 @@ class Messages:
 
     def receive(self, timeout: float | None = None) -> Content | None:
         """Wait for the next message; None is the end. Raises queue.Empty after `timeout` seconds."""
+        if self._arrival is not None and self._inbox.empty():
+            self._arrival.clear()
         content = self._inbox.get(timeout=timeout)
         if content is None:
             self._inbox.put(None)
@@ -82,6 +85,13 @@ class Messages:
         if room is not None and self._put - self._read <= _LIMIT:
             self._call_soon(room.set)
         return content
+
+    def arrival(self) -> threading.Event:
+        """Return what is set when there is something to receive; a `receive` that finds nothing clears it."""
+        self._arrival = event = threading.Event()
+        if not self._inbox.empty():
+            event.set()
+        return event
 
     def send(self, item: Content | Close) -> None:
         """Send a message, or close; wait while the client is slow. Raises ClientDisconnected."""
@@ -116,6 +126,8 @@ class Messages:
         """Pass a message to the app; wait while it does not read."""
         self._put += len(content) + _OVERHEAD
         self._inbox.put(content)
+        if self._arrival is not None:
+            self._arrival.set()
         while self._put - self._read > _LIMIT:
             self._room_within = room = self._loop.event()
             if self._put - self._read > _LIMIT:  # or the app has not seen that event
@@ -148,6 +160,8 @@ class Messages:
         if self.end is None:
             self.end = (code, reason)
             self._inbox.put(None)
+            if self._arrival is not None:
+                self._arrival.set()
             self._wake()
 
     def _wake(self) -> None:

@@ -5,10 +5,16 @@ is written to be read again, and no thread sleeps on a socket. That takes the li
 to be the one that is known here; any other one, and any subclass, has its socket as before.
 """
 
+import functools
 import inspect
 import queue
+import selectors
 import sys
+import threading
 from typing import Any
+
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import AcceptConnection
 
 from bridge.errors import ClientDisconnected
 from bridge.types import Environ
@@ -21,7 +27,17 @@ _TOO_BIG = Close(1009, "Message is too big")
 
 
 class MessageServer:
-    """What there is to a `simple_websocket.Server`, for an app whose environ is of the bridge."""
+    """What there is to a `simple_websocket.Server`, for an app whose environ is of the bridge.
+
+    The library's attributes for its socket exist here as well, for code that looks at them: `sock` is closed,
+    `thread` has ended, and `ws` has seen nothing since the handshake.
+    """
+
+    is_server = True
+    pong_received = True
+    incoming_message = None
+    incoming_message_len = 0
+    selector_class = selectors.DefaultSelector
 
     def __init__(
         self,
@@ -37,6 +53,10 @@ class MessageServer:
         self.environ = environ
         self.subprotocols = [subprotocols] if isinstance(subprotocols, str) else subprotocols or []
         self.mode = "werkzeug"
+        self.sock = environ["werkzeug.socket"]
+        self.receive_bytes = receive_bytes
+        self.ping_interval = ping_interval
+        self.input_buffer: list[Content] = []
         self.max_message_size = max_message_size
         offered = environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "").split(", ")
         self.subprotocol = next((name for name in offered if name in self.subprotocols), None)
@@ -57,6 +77,24 @@ class MessageServer:
     def close_message(self) -> str | None:
         return (self._messages.end or (1005, None))[1]
 
+    @property
+    def thread(self) -> threading.Thread:
+        return _ended_thread()
+
+    @functools.cached_property
+    def event(self) -> threading.Event:
+        """What is set when there is something to receive, or the end; `receive` clears it when it finds nothing."""
+        return self._messages.arrival()
+
+    @functools.cached_property
+    def ws(self) -> WSConnection:
+        connection = WSConnection(ConnectionType.SERVER)
+        names = [name for name in self.environ if name.startswith("HTTP_")]
+        headers = [(name[5:].replace("_", "-").encode(), self.environ[name].encode("latin-1")) for name in names]
+        connection.initiate_upgrade_connection(headers, "/")
+        connection.send(AcceptConnection(subprotocol=self.subprotocol))
+        return connection
+
     def send(self, data: Any) -> None:
         self._send(data if isinstance(data, bytes) else str(data))
 
@@ -65,7 +103,7 @@ class MessageServer:
         if self._closed:
             raise self._error()
         try:
-            content = self._messages.receive(timeout)
+            content = self._messages.receive(None if timeout is None else max(timeout, 0))
         except queue.Empty:
             return None
         if content is None:
@@ -93,26 +131,47 @@ class MessageServer:
         return error
 
 
+@functools.cache
+def _ended_thread() -> threading.Thread:
+    """Return a thread that nobody has to wait for."""
+    thread = threading.Thread(target=int, name="WSGIToASGI: no thread of simple-websocket", daemon=True)
+    thread.start()
+    thread.join()
+    return thread
+
+
 def take_over_simple_websocket() -> None:
     """Have `Server(environ)` make a `MessageServer` where `environ` is the bridge's; do nothing if that was done."""
     original = getattr(sys.modules.get("simple_websocket"), "Server", None)
     if not isinstance(original, type) or not _is_known(original):
         return
-    message_server = type("Server", (MessageServer, original), {"__module__": original.__module__})
+    message_server: Any = type("Server", (MessageServer, original), {"__module__": original.__module__})
+    initialize = original.__init__  # type: ignore[misc]
 
-    def make(cls: type, environ: Environ | None = None, *arguments: Any, **options: Any) -> Any:
-        # Who asks for threads of another kind has them, and a socket for them.
-        special = len(arguments) > 4 or any(options.get(name) is not None for name in _THREADING)
-        ours = isinstance(environ, dict) and type(environ.get("wsgi.websocket")) is WebSocket
-        return object.__new__(message_server if cls is original and ours and not special else cls)
+    # Not `__new__`: subclasses would inherit it, and so would what `inspect` tells of them.
+    @functools.wraps(initialize)
+    def initialize_either(self: Any, *arguments: Any, **options: Any) -> None:
+        if type(self) is original and _is_for_messages(*arguments, **options):
+            self.__class__ = message_server
+            message_server.__init__(self, *arguments, **options)
+        else:
+            initialize(self, *arguments, **options)
 
-    original.__new__ = make  # type: ignore[assignment, method-assign]
+    initialize_either.is_of_the_bridge = True  # type: ignore[attr-defined]
+    original.__init__ = initialize_either  # type: ignore[misc]
 
 
-def _is_known(server: type) -> bool:
-    """Return whether `server` takes what `MessageServer` takes, has no more methods, and is made as all objects are."""
-    if any("__new__" in vars(base) for base in server.__mro__[:-1]):
+def _is_for_messages(environ: Any = None, *arguments: Any, **options: Any) -> bool:
+    """Return whether the arguments of a `Server` are such that it needs no socket."""
+    # If an app asks for threads of another kind, it gets them, and a socket for them.
+    special = len(arguments) > 4 or any(options.get(name) is not None for name in _THREADING)
+    return not special and isinstance(environ, dict) and type(environ.get("wsgi.websocket")) is WebSocket
+
+
+def _is_known(server: Any) -> bool:
+    """Return whether `server` takes what `MessageServer` takes, has no more methods, and is as the library made it."""
+    if getattr(server.__init__, "is_of_the_bridge", False) or server.__new__ is not object.__new__:
         return False
-    parameters = list(inspect.signature(server.__init__).parameters)  # type: ignore[misc]
+    parameters = list(inspect.signature(server.__init__).parameters)
     methods = {name for name in dir(server) if not name.startswith("_")}
     return parameters == list(inspect.signature(MessageServer.__init__).parameters) and methods == _METHODS
