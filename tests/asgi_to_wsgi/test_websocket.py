@@ -1,5 +1,6 @@
 """WebSockets through the adapter: its environ holds one end of a socket pair, and the test has the other."""
 
+import asyncio
 import contextlib
 import logging
 import socket
@@ -288,11 +289,20 @@ def test_the_app_closes(adapt: Adapt, way: dict[str, Any]) -> None:
 
 
 @ways
-@pytest.mark.parametrize(("ending", "code"), [((), 1000), ((ValueError("deliberate"),), 1011)])
+@pytest.mark.parametrize(
+    ("ending", "code"),
+    [
+        ((), 1000),
+        ((ValueError("deliberate"),), 1011),
+        ((asyncio.CancelledError("deliberate"),), 1011),
+        ((SystemExit("deliberate"),), 1011),
+        ((BaseExceptionGroup("deliberate", [SystemExit()]),), 1011),
+    ],
+)
 def test_an_app_that_ends_ends_its_websocket(
     adapt: Adapt, way: dict[str, Any], ending: Any, code: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Returning is 1000; raising is 1011, and is logged."""
+    """Returning is 1000; raising anything is 1011, and is logged."""
     with connected(adapt, Script("receive", accept(), send("hello"), *ending), way) as client:
         assert client.receive() == Frame(TEXT, b"hello")
         assert client.receive() == Frame(CLOSE, close_payload(code))

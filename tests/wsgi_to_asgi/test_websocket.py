@@ -557,7 +557,9 @@ async def test_an_app_that_returns_has_closed(app: WSGIApp) -> None:
     assert server.sent[1:] == [{"type": "websocket.close", "code": 1000}]
 
 
-@pytest.mark.parametrize("error", [ValueError("oops"), FileNotFoundError("oops"), SystemExit("oops")])
+@pytest.mark.parametrize(
+    "error", [ValueError("oops"), FileNotFoundError("oops"), SystemExit("oops"), asyncio.CancelledError("oops")]
+)
 async def test_an_app_that_raises_has_failed(error: BaseException) -> None:
     """The client is told 1011, and the server the error."""
 

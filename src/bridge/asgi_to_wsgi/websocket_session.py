@@ -1,6 +1,8 @@
 """One WebSocket of an ASGI app: the app's run, from the handshake on."""
 
+import asyncio
 import logging
+import math
 import socket
 import threading
 from collections.abc import Callable
@@ -95,12 +97,14 @@ class WebSocketSession:
         self._scope = websocket_scope_from_http(scope)
         self._scope["wsgi_environ"] = self._environ
         self._loop_thread.at_stop.add(self.stop)
-        error: Exception | None = None
+        error: BaseException | None = None
         try:
             async with anyio.create_task_group() as self._tasks:
                 try:
                     await self._app(self._scope, self._receive, self._send)
-                except Exception as raised:
+                except BaseException as raised:  # SystemExit, say, which is the app's end and not the loop's
+                    if self._is_unwinding(raised):
+                        raise
                     error = raised
                 if self.accepted:
                     await self._finish(error)
@@ -118,7 +122,14 @@ class WebSocketSession:
         if self._state != DONE and not self._gone:
             raise AppProtocolError(f"the ASGI app returned without an answer to the handshake ({self._state})")
 
-    async def _finish(self, error: Exception | None) -> None:
+    def _is_unwinding(self, error: BaseException) -> bool:
+        """Return whether the running task is to end: an app may raise CancelledError though nobody cancels it."""
+        if isinstance(error, GeneratorExit) or anyio.current_effective_deadline() == -math.inf:
+            return True  # dropped together with its loop, or in a scope that is cancelled
+        task = asyncio.current_task() if self._loop_thread.loop.asyncio_loop is not None else None
+        return task is not None and task.cancelling() > 0
+
+    async def _finish(self, error: BaseException | None) -> None:
         """Close what the app left open, and wait for the connection's end."""
         if error is not None and not is_of_disconnect(error):
             _logger.error("the ASGI app raised in a WebSocket", exc_info=error)

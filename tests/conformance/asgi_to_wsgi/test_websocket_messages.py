@@ -1,5 +1,6 @@
 """The messages of an ASGI app's WebSocket, and how it ends."""
 
+import asyncio
 import logging
 from typing import Any
 
@@ -44,8 +45,12 @@ def test_fragments_are_one_message(connect: Connect) -> None:
 
 
 @clause("ASGI-WS-006")
-@pytest.mark.parametrize(("error", "code"), [(None, 1000), (ValueError("deliberate"), 1011)], ids=["returns", "raises"])
-def test_the_connection_ends_with_the_app(connect: Connect, error: Exception | None, code: int) -> None:
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(None, 1000), (ValueError("deliberate"), 1011), (asyncio.CancelledError(), 1011), (SystemExit(), 1011)],
+    ids=["returns", "raises", "is cancelled", "exits"],
+)
+def test_the_connection_ends_with_the_app(connect: Connect, error: BaseException | None, code: int) -> None:
     """An app that is over has its client sent a Close frame, which says whether it died, and hung up on."""
     client = connect(Script("receive", ACCEPT, send("one"), *([error] if error else []))).open()
     assert client.receive() == Frame(TEXT, b"one")

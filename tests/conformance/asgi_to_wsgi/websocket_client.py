@@ -15,7 +15,7 @@ from tests.fakes import http_environ
 from tests.frames import CLOSE, KEY, Frame, client_frame, close_payload, maybe_frame
 
 # What an app does in its turn: it sends a message, receives ("receive"), raises an error, or awaits anything else.
-Step: TypeAlias = dict[str, Any] | str | Exception | Callable[[], Awaitable[object]]
+Step: TypeAlias = dict[str, Any] | str | BaseException | Callable[[], Awaitable[object]]
 Connect: TypeAlias = Callable[..., "Client"]
 
 ACCEPT = {"type": "websocket.accept"}
@@ -48,7 +48,7 @@ class Script:
             for step in self._steps:
                 if step == "receive":
                     self.received.append(await receive())
-                elif isinstance(step, Exception):
+                elif isinstance(step, BaseException):
                     raise step
                 elif isinstance(step, dict):
                     try:
