@@ -590,6 +590,14 @@ def test_hold_goes_where_it_would_hold_the_only_thread(adapt: Adapt) -> None:
         client.open().close()
 
 
+def is_admitted(adapter: Any) -> bool:
+    """Return whether there is room for one more, which leaves at once."""
+    with Client(adapter) as another:
+        another.thread.start()
+        another.thread.join(5)
+        return another.server.status.startswith("101")
+
+
 def test_too_many_are_503(adapt: Adapt) -> None:
     """Beyond max_websockets the next is told to come back, until one has ended."""
     adapter = adapt(echo, max_websockets=1)
@@ -600,13 +608,7 @@ def test_too_many_are_503(adapt: Adapt) -> None:
         assert ("Retry-After", "5") in server.headers
         client.close()
 
-    def admitted() -> bool:
-        with Client(adapter) as another:
-            another.thread.start()
-            another.thread.join(5)
-            return another.server.status.startswith("101")
-
-    wait_until(admitted)
+    wait_until(lambda: is_admitted(adapter))
     refusing = adapt(Script("receive", close()), max_websockets=1)
     for _ in range(3):  # a refusal takes no place
         assert Client(refusing).refused().status == "403 Forbidden"
@@ -615,6 +617,19 @@ def test_too_many_are_503(adapt: Adapt) -> None:
 def test_a_limit_of_none_refuses_all(adapt: Adapt) -> None:
     """max_websockets=0 is a limit like any other, in both directions."""
     assert Client(adapt(echo, max_websockets=0)).refused().status == "503 Service Unavailable"
+
+
+def test_an_app_that_goes_on_takes_no_place(adapt: Adapt) -> None:
+    """Once its client has left, another one may come."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await echo(scope, receive, send)
+        await anyio.sleep_forever()
+
+    with connected(adapt, app, max_websockets=1, shutdown_timeout=0.1) as client:
+        client.close()
+        for _ in range(3):
+            wait_until(lambda: is_admitted(client.server.app))
 
 
 def test_which_way_was_taken_is_logged(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:

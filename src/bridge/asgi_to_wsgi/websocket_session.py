@@ -227,8 +227,11 @@ class WebSocketSession:
             if self._loop_thread.stopping:
                 self.stop()
 
-        await connection.run(sock, response, opened)
-        self.over.set()
+        try:
+            await connection.run(sock, response, opened)
+        finally:
+            self.leave_place()  # though the app may go on
+            self.over.set()
         if self._connection is None:
             self._lose()
 
