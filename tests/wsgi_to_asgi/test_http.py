@@ -13,10 +13,12 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import anyio.lowlevel
+import flask
 import pytest
 
 import bridge.wsgi_to_asgi.body
@@ -1478,6 +1480,69 @@ async def test_a_file_that_is_not_fit_for_it_is_sent_in_blocks(tmp_path: Path, w
     server = await request(sends_file(file, headers=headers), scope)
     expected = {"offset": b"cdef", "length": b"abcd", "head": b""}.get(why, b"abcdef")
     assert (server.body, server.complete, file.closed) == (expected, True, True)
+
+
+class Counted(io.BytesIO):
+    """A file that counts what is read of it."""
+
+    count = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        block = super().read(size)
+        self.count += len(block)
+        return block
+
+
+async def test_a_range_of_a_file_is_all_that_is_read_of_it() -> None:
+    """Werkzeug seeks to its start by the wrapper, and closes the file."""
+    content = bytes(range(256)) * 40_000
+    file = Counted(content)
+    app = flask.Flask("ranges")
+
+    @app.get("/")
+    def view() -> flask.Response:
+        return flask.send_file(file, "application/octet-stream", conditional=True)
+
+    server = await request(WSGIToASGI(app), http_scope(headers=[(b"host", b"h"), (b"range", b"bytes=-100")]))
+    assert (server.status, server.body) == (206, content[-100:])
+    assert file.count == 100
+    assert file.closed
+
+
+@pytest.mark.parametrize("names", [[], ["tell"], ["seek", "tell"], ["seek", "tell", "seekable"]], ids=repr)
+async def test_a_file_wrapper_can_do_what_its_file_can(names: list[str]) -> None:
+    """What the file has not, the wrapper has not either, and needs not."""
+    whole = io.BytesIO(b"abcdef")
+    file = SimpleNamespace(**{name: getattr(whole, name) for name in ["read", *names]})
+    seen: list[str] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response(OK, [])
+        wrapper = environ["wsgi.file_wrapper"](file)
+        seen.extend(name for name in ("close", "seek", "tell", "seekable") if hasattr(wrapper, name))
+        if "seek" in names:
+            wrapper.seek(2)
+            assert wrapper.tell() == 2
+        return wrapper  # type: ignore[no-any-return]
+
+    assert (await request(WSGIToASGI(app))).body == (b"cdef" if "seek" in names else b"abcdef")
+    assert seen == names
+
+
+@pytest.mark.parametrize("move", ["seek", "next"])
+async def test_a_file_that_its_wrapper_has_moved_is_not_sent_by_path(tmp_path: Path, move: str) -> None:
+    """What is sent starts where the file is, and by path it would be all of it."""
+    path = tmp_path / "file"
+    path.write_bytes(b"ab" * 100_000)
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response(OK, [])
+        wrapper = environ["wsgi.file_wrapper"](path.open("rb"))
+        _ = wrapper.seek(1) if move == "seek" else next(wrapper)
+        return wrapper  # type: ignore[no-any-return]
+
+    server = await request(WSGIToASGI(app), http_scope(extensions={"http.response.pathsend": {}}))
+    assert server.body == (b"ab" * 100_000)[1 if move == "seek" else 64 * 1024 :]
 
 
 # --- The whole ----------------------------------------------------------------------------------

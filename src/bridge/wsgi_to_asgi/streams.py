@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from bridge.types import Environ
 
@@ -73,6 +73,10 @@ class FileWrapper:
 
     Only `read(size)` is asked of the file. `block_size` is a suggestion; blocks are no smaller
     than 64 KiB.
+
+    It is its own iterator, and has the file's `seek`, `tell` and `seekable` if the file does:
+    Werkzeug answers a Range header by `iter(wrapper).seek(start)`, and otherwise reads and drops
+    all that comes before.
     """
 
     def __init__(self, filelike: Any, block_size: int = _BLOCK_SIZE, /) -> None:
@@ -80,10 +84,18 @@ class FileWrapper:
         self._block_size = max(block_size, _BLOCK_SIZE)
         if hasattr(filelike, "close"):
             self.close = filelike.close
+        for name in ("seek", "tell", "seekable"):
+            if hasattr(filelike, name):
+                setattr(self, name, getattr(filelike, name))
 
-    def __iter__(self) -> Iterator[bytes]:
-        while block := self._file.read(self._block_size):
-            yield block
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        block: bytes = self._file.read(self._block_size)
+        if not block:
+            raise StopIteration
+        return block
 
     def maybe_path(self, length: int | None) -> str | None:
         """Return the absolute path to send in the file's stead, if that would send the same.
