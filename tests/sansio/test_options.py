@@ -32,7 +32,10 @@ def test_value_that_a_wsgi_app_cannot_be_run_with_is_a_value_error(name: str, va
 
 
 @cases(
-    workers=[1.5, 4.0, "10", True, None], max_websockets=["10", False, None, math.inf], buffer_body=["no", 0, 1, None]
+    workers=[1.5, 4.0, "10", True, None],
+    buffer_body=["no", 0, 1, None],
+    multiprocess=["no", 1, None],
+    max_websockets=["10", False, None, math.inf],
 )
 def test_type_that_no_option_for_a_wsgi_app_has_is_a_type_error(name: str, value: Any) -> None:
     """A bool is no number, and a word is no bool."""
@@ -56,6 +59,7 @@ def test_value_that_an_asgi_app_cannot_be_run_with_is_a_value_error(name: str, v
 
 @cases(
     lifespan=[None, True, ["on"]],
+    pathsend=[None, 1, "on"],
     websocket=[None, False],
     backend=[None, asgi_app],
     backend_options=["use_uvloop", [("use_uvloop", True)]],

@@ -24,6 +24,7 @@ import pytest
 import bridge.wsgi_to_asgi.body
 from bridge import AppProtocolError, ClientDisconnected, ServerProtocolError, WSGIToASGI
 from bridge.types import Environ, Message, StartResponse
+from bridge.wsgi_to_asgi.call import environ_template
 from bridge.wsgi_to_asgi.http import HTTPExchange
 from bridge.wsgi_to_asgi.runner import WorkerThreads
 from bridge.wsgi_to_asgi.streams import Spool
@@ -546,7 +547,9 @@ async def test_a_block_that_comes_while_the_loop_looks_is_no_end() -> None:
     async def never(*arguments: Any) -> Any:
         raise AssertionError
 
-    exchange = HTTPExchange(answers().app, WorkerThreads(1), False, http_scope(), never, never)
+    exchange = HTTPExchange(
+        answers().app, WorkerThreads(1), environ_template(False, True), False, http_scope(), never, never
+    )
     exchange.outbox = Outbox()
     message = exchange._body_message(bytes(100_000))
     assert (message["more_body"], list(exchange.outbox)) == (True, [b"two"])
@@ -1378,6 +1381,7 @@ async def test_the_environ_has_what_wsgi_wants(capsys: pytest.CaptureFixture[str
     assert environ["wsgi.input_terminated"] is True
     assert (environ["wsgi.multithread"], environ["wsgi.multiprocess"], environ["wsgi.run_once"]) == (True, True, False)
     assert (await environ_of({"workers": 1}))["wsgi.multithread"] is False
+    assert (await environ_of({"multiprocess": False}))["wsgi.multiprocess"] is False
     assert environ["asgi.scope"]["type"] == "http"
     assert "wsgi.early_hints" not in environ
 

@@ -181,6 +181,19 @@ async def test_a_request_that_contradicts_itself_is_refused() -> None:
     assert server.sent[0]["status"] == 400
 
 
+@pytest.mark.parametrize("multiprocess", [True, False])
+async def test_the_environ_says_of_processes_what_the_adapter_was_told(multiprocess: bool) -> None:
+    """multiprocess= is for WebSockets, too."""
+    told: list[bool] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        told.append(environ["wsgi.multiprocess"])
+        return ok(start_response)
+
+    await ASGIWebSocket(WSGIToASGI(app, multiprocess=multiprocess)).run()
+    assert told == [multiprocess]
+
+
 async def test_the_environ_is_that_of_http_1_1() -> None:
     """Over HTTP/2 there are no Upgrade headers, and still the app finds what it looks for."""
     environs: list[Environ] = []

@@ -4,6 +4,7 @@ from bridge.runtime import PerProcess
 from bridge.sansio.callables import check_wsgi_app
 from bridge.sansio.options import check_count, check_flag
 from bridge.types import Receive, Scope, Send, WSGIApp
+from bridge.wsgi_to_asgi.call import environ_template
 from bridge.wsgi_to_asgi.http import HTTPExchange
 from bridge.wsgi_to_asgi.lifespan import serve_lifespan
 from bridge.wsgi_to_asgi.runner import WorkerThreads
@@ -24,6 +25,10 @@ class WSGIToASGI:
         Whether to read a request body without Content-Length to its end before the app is called,
         in memory up to 1 MiB and on disk beyond, and to set CONTENT_LENGTH. For frameworks that
         read nothing without it (Django, Bottle). Off by default: bodies stream.
+    multiprocess
+        What `wsgi.multiprocess` says: whether the server may run the app in other processes, too.
+        ASGI does not tell, so True by default. False is for debug tools that need one process
+        (pyramid_debugtoolbar, Paste's), on a server with one worker.
     max_websockets
         The most WebSockets that are open at once, 1000 by default; the next one is refused with 503,
         and with 0 all are. Each has a thread of its own, beside the `workers`. They need `bridge[websocket]`.
@@ -39,13 +44,21 @@ class WSGIToASGI:
     """
 
     def __init__(
-        self, app: WSGIApp, *, workers: int = 40, buffer_body: bool = False, max_websockets: int = 1000
+        self,
+        app: WSGIApp,
+        *,
+        workers: int = 40,
+        buffer_body: bool = False,
+        multiprocess: bool = True,
+        max_websockets: int = 1000,
     ) -> None:
         check_wsgi_app(app)
         check_count("workers", workers, 1)
         check_flag("buffer_body", buffer_body)
+        check_flag("multiprocess", multiprocess)
         check_count("max_websockets", max_websockets, 0)
         self.app = app
+        self._template = environ_template(workers > 1, multiprocess)
         self._buffer_body = buffer_body
         self._workers = PerProcess(lambda: WorkerThreads(workers))
         self._websockets = PerProcess(lambda: OpenWebSockets(max_websockets))
@@ -54,9 +67,11 @@ class WSGIToASGI:
         """Serve one connection, on the loop that the server runs on (ASGI spec, Applications)."""
         scope_type = scope.get("type")
         if scope_type == "http":
-            await HTTPExchange(self.app, self._workers.get(), self._buffer_body, scope, receive, send).serve()
+            await HTTPExchange(
+                self.app, self._workers.get(), self._template, self._buffer_body, scope, receive, send
+            ).serve()
         elif scope_type == "websocket":
-            await serve_websocket(self.app, self._websockets.get(), scope, receive, send)
+            await serve_websocket(self.app, self._websockets.get(), self._template, scope, receive, send)
         elif scope_type == "lifespan":
             await serve_lifespan(self._workers.get(), self._websockets.get(), receive, send)
         else:

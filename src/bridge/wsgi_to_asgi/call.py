@@ -56,14 +56,18 @@ _TEMPLATE: Environ = {
 }
 
 
-def environ_for_request(scope: Scope, input_stream: BinaryIO, multithread: bool, disconnected: Disconnected) -> Environ:
+def environ_template(multithread: bool, multiprocess: bool) -> Environ:
+    """Return what every environ of one adapter begins with."""
+    return {**_TEMPLATE, "wsgi.multithread": multithread, "wsgi.multiprocess": multiprocess}
+
+
+def environ_for_request(scope: Scope, template: Environ, input_stream: BinaryIO, disconnected: Disconnected) -> Environ:
     """Return a new environ; in the thread of the call, where it is used, and made without holding up the loop.
 
     Raises ClientProtocolError where the request's headers contradict each other.
     """
-    environ = environ_from_scope(scope, _TEMPLATE)
+    environ = environ_from_scope(scope, template)
     environ["wsgi.input"] = input_stream
-    environ["wsgi.multithread"] = multithread
     environ["bridge.disconnected"] = disconnected
     return environ
 

@@ -58,11 +58,19 @@ class HTTPExchange(Connection):
     _told = False
 
     def __init__(
-        self, app: WSGIApp, workers: WorkerThreads, buffer_body: bool, scope: Scope, receive: Receive, send: Send
+        self,
+        app: WSGIApp,
+        workers: WorkerThreads,
+        template: Environ,
+        buffer_body: bool,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
         self.loop = running_loop()
         self._app = app
         self._workers = workers
+        self._template = template
         self._buffer_body = buffer_body
         self._scope = with_header_pairs(scope)
         self._receive = receive
@@ -278,7 +286,7 @@ class HTTPExchange(Connection):
         self.tell()
 
     def _make_environ(self) -> Environ:
-        return environ_for_request(self._scope, self._input_stream(), self._workers.limit > 1, Disconnected(self))
+        return environ_for_request(self._scope, self._template, self._input_stream(), Disconnected(self))
 
     def _input_stream(self) -> BinaryIO:
         """Return `wsgi.input`: a body that is here, or a stream of what comes."""

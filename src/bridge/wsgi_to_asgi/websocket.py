@@ -18,7 +18,7 @@ _logger = logging.getLogger("bridge")
 
 
 async def serve_websocket(
-    app: WSGIApp, websockets: "OpenWebSockets", scope: Scope, receive: Receive, send: Send
+    app: WSGIApp, websockets: "OpenWebSockets", template: Environ, scope: Scope, receive: Receive, send: Send
 ) -> None:
     """Serve one WebSocket with `app`; return when it is over."""
     message = await receive()
@@ -36,6 +36,7 @@ async def serve_websocket(
         return
     try:
         environ = environ_from_scope(scope)
+        environ["wsgi.multiprocess"] = template["wsgi.multiprocess"]
     except ClientProtocolError as error:
         await _refuse(scope, send, 400, f"Bad request: {error}")
         return

@@ -24,7 +24,6 @@ def complete_environ(
     environ["wsgi.input_terminated"] = True
     environ["wsgi.errors"] = sys.stderr
     environ["wsgi.multithread"] = True
-    environ["wsgi.multiprocess"] = True
     environ["wsgi.run_once"] = False
     environ["bridge.disconnected"] = disconnected
 

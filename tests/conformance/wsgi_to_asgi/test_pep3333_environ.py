@@ -1,12 +1,13 @@
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 from wsgiref.util import request_uri
 
 import pytest
 
-from bridge.types import Environ
+from bridge.types import Environ, StartResponse
 from tests.conformance import clause
+from tests.conformance.asgi_server import ASGIServer, ToASGI
 
 TLS: dict[str, Any] = {
     "server_cert": None,
@@ -210,6 +211,24 @@ def test_url_scheme_is_the_scheme(environ_for: Callable[..., Environ]) -> None:
 def test_multiprocess_is_true_where_that_is_not_known(environ: Environ) -> None:
     """wsgi.multiprocess is true, as the server may run more processes than this one."""
     assert environ["wsgi.multiprocess"]
+
+
+@clause("P3333-068")
+def test_multiprocess_is_false_where_the_adapter_is_told_so(adapt: ToASGI, serve: ASGIServer) -> None:
+    """wsgi.multiprocess is false for an app that runs in one process alone, which debug tools insist on."""
+    told: list[bool] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        told.append(bool(environ["wsgi.multiprocess"]))
+        start_response("200 OK", [])
+        return []
+
+    try:
+        adapter = adapt(app, multiprocess=False)
+    except TypeError:
+        pytest.skip("the adapter has no such option, or not by this name")
+    serve(adapter).finish()
+    assert told == [False]
 
 
 @clause("P3333-069")
