@@ -15,7 +15,9 @@ ROOMS = {
     "validate": {"errors", "types", "sansio"},
     "wsgi_to_asgi": {"errors", "types", "runtime", "sansio"},
     "asgi_to_wsgi": {"errors", "types", "runtime", "sansio"},
+    "migration": {"errors", "types", "sansio", "wsgi_to_asgi", "asgi_to_wsgi"},
     "gunicorn": set[str](),
+    "__main__": {"migration"},
     "__init__": {"errors", "wsgi_to_asgi", "asgi_to_wsgi"},
 }
 # Modules that would give a room what it must do without: sansio has no thread, loop, socket or clock.

@@ -1,0 +1,12 @@
+"""Moving house, route by route: a new app and an old one as one, and what they share.
+
+from bridge.migration import ASGIFallback
+
+asgi_app = ASGIFallback(fastapi_app, flask_app)  # uvicorn module:asgi_app
+"""
+
+from bridge.migration.asgi import ASGIFallback
+from bridge.migration.environ import environ_for
+from bridge.migration.wsgi import WSGIFallback
+
+__all__ = ["ASGIFallback", "WSGIFallback", "environ_for"]

@@ -1,0 +1,31 @@
+"""What both fallbacks find out about their arguments."""
+
+import re
+from typing import Any
+
+from bridge.sansio.callables import check_asgi_app, check_wsgi_app
+
+
+def is_asgi_app(app: Any, unsure: bool) -> bool:
+    """Return whether `app` is an ASGI app, or else a WSGI app; `unsure` if it may be either. Raises TypeError."""
+    may_be_asgi, may_be_wsgi = _passes(check_asgi_app, app), _passes(check_wsgi_app, app)
+    if not (may_be_asgi or may_be_wsgi):
+        raise TypeError(
+            f"expected a WSGI app, which takes (environ, start_response), or an ASGI app, which takes "
+            f"(scope, receive, send), got {app!r:.200}"
+        )
+    return unsure if may_be_asgi and may_be_wsgi else may_be_asgi
+
+
+def _passes(check: Any, app: Any) -> bool:
+    try:
+        check(app)
+    except TypeError:
+        return False
+    return True
+
+
+def check_header(header: object) -> None:
+    """Raise ValueError unless `header` is the name of a header (RFC 9110 5.6.2) or None."""
+    if header is not None and not (isinstance(header, str) and re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", header)):
+        raise ValueError(f"header must be the name of a response header or None, got {header!r:.200}")

@@ -1,0 +1,122 @@
+"""The lifespans of two apps as one (ASGI lifespan spec)."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+
+from bridge.errors import ServerProtocolError
+from bridge.types import ASGIApp, Message, Receive, Scope, Send
+
+_logger = logging.getLogger("bridge")
+
+
+async def serve_lifespans(apps: Sequence[ASGIApp], states_key: str, scope: Scope, receive: Receive, send: Send) -> None:
+    """Start the apps one after the other, and shut them down in reverse.
+
+    An app that raises before it answers startup is served without a lifespan. If the startup of one fails, those
+    before it are shut down and the server gets the failure. Where the server offers `state`, each app has one of its
+    own, which begins as a copy of the server's; they are left there under `states_key`.
+    """
+    message = await receive()
+    if message["type"] != "lifespan.startup":
+        raise ServerProtocolError(f"expected lifespan.startup, got {message!r:.200} (ASGI lifespan spec)")
+    lifespans = [_Lifespan(app, scope) for app in apps]
+    started: list[_Lifespan] = []
+    async with anyio.create_task_group() as tasks:
+        for lifespan in lifespans:
+            tasks.start_soon(lifespan.run)
+            failure = await lifespan.startup()
+            if failure is not None:
+                await _shut_down(started)
+                await send({"type": "lifespan.startup.failed", "message": failure})
+                break
+            started.append(lifespan)
+        else:
+            if "state" in scope:
+                scope["state"][states_key] = [lifespan.own_state(scope["state"]) for lifespan in lifespans]
+            await _serve(started, receive, send)
+        tasks.cancel_scope.cancel()  # an app may go on after its last message
+
+
+async def _serve(started: list["_Lifespan"], receive: Receive, send: Send) -> None:
+    """Tell the server that both have started; wait until it shuts them down."""
+    await send({"type": "lifespan.startup.complete"})
+    message = await receive()
+    if message["type"] != "lifespan.shutdown":
+        raise ServerProtocolError(f"expected lifespan.shutdown, got {message!r:.200} (ASGI lifespan spec)")
+    failures = await _shut_down(started)
+    if failures:
+        await send({"type": "lifespan.shutdown.failed", "message": "\n".join(failures)})
+    else:
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _shut_down(lifespans: list["_Lifespan"]) -> list[str]:
+    """Shut the apps down, the last one first; return what failed."""
+    for lifespan in reversed(lifespans):
+        await lifespan.shutdown()
+    return [lifespan.failure for lifespan in reversed(lifespans) if lifespan.failure is not None]
+
+
+class _Lifespan:
+    """One app's run of the protocol, in a task of its own."""
+
+    def __init__(self, app: ASGIApp, scope: Scope) -> None:
+        self.state: dict[str, Any] = dict(scope.get("state") or {})
+        self.failure: str | None = None
+        self._app = app
+        self._scope = {**scope, "state": self.state} if "state" in scope else dict(scope)
+        self._received = 0
+        self._started = anyio.Event()  # the app has answered startup, or ended
+        self._stopping = anyio.Event()
+        self._stopped = anyio.Event()  # it has answered shutdown, or ended
+        self._serving = False
+
+    async def run(self) -> None:
+        """Run the app in lifespan scope, to its end."""
+        try:
+            await self._app(self._scope, self._receive, self._send)
+        except Exception as error:
+            if not self._started.is_set():
+                _logger.info("the ASGI app does not support lifespan: %r", error)
+            elif self._serving and self.failure is None:
+                self.failure = f"the lifespan of {self._app!r:.200} raised {error!r:.200}"
+                _logger.error("an ASGI app's lifespan raised while it was serving or during shutdown", exc_info=error)
+        finally:
+            self._started.set()
+            self._stopped.set()
+
+    def own_state(self, shared: dict[str, Any]) -> dict[str, Any]:
+        """Return what the app has put into its state."""
+        return {key: value for key, value in self.state.items() if key not in shared or shared[key] is not value}
+
+    async def startup(self) -> str | None:
+        """Wait until the app has answered startup, or ended; return the failure that it tells of."""
+        await self._started.wait()
+        return None if self._serving else self.failure
+
+    async def shutdown(self) -> None:
+        """Tell the app to shut down, and wait until it has."""
+        self._stopping.set()
+        await self._stopped.wait()
+
+    async def _receive(self) -> Message:
+        self._received += 1
+        if self._received == 1:
+            return {"type": "lifespan.startup"}
+        await self._stopping.wait()
+        if self._received > 2:
+            await anyio.sleep_forever()  # there is nothing more to come
+        return {"type": "lifespan.shutdown"}
+
+    async def _send(self, message: Message) -> None:
+        kind, _, outcome = message["type"].removeprefix("lifespan.").partition(".")
+        if outcome == "failed":
+            self.failure = str(message.get("message") or f"the {kind} of {self._app!r:.200} failed")
+        if kind == "startup":
+            self._serving = outcome == "complete"
+            self._started.set()
+        else:
+            self._stopped.set()

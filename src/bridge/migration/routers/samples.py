@@ -1,0 +1,31 @@
+"""Paths that a rule matches, made up."""
+
+import itertools
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+# What parameters of URLs mostly look like: text, numbers, paths, identifiers, dates.
+VALUES = (
+    *("sample", "1", "2026", "12", "sample/path", "1.5", "a", "en", "abc", "2026-01-31", "sample.txt"),
+    *("00000000-0000-4000-8000-000000000000", "0123456789abcdef0123456789abcdef", "a@example.org"),
+)
+
+
+def values_of(regex: str) -> list[str]:
+    """Return two different values that a parameter may have, if they are found; the first two of ours."""
+    return [value for value in VALUES if re.fullmatch(regex, value)][:2]
+
+
+def paths_of(parameters: Mapping[str, Sequence[str]], fill: Callable[[dict[str, str]], str | None]) -> tuple[str, ...]:
+    """Return what `fill` makes of the parameters' first values, and of their second ones.
+
+    Empty if there is a parameter without a value, or `fill` returns None.
+    """
+    if not all(parameters.values()):
+        return ()
+    chosen = itertools.islice(itertools.zip_longest(*parameters.values()), 2) if parameters else [()]
+    paths = []
+    for values in chosen:
+        pairs = zip(parameters.items(), values, strict=True)
+        paths.append(fill({name: known[0] if value is None else value for (name, known), value in pairs}))
+    return tuple(dict.fromkeys(path for path in paths if path is not None))

@@ -1,0 +1,106 @@
+"""`WSGIFallback`: two apps as one, behind a WSGI server."""
+
+import contextlib
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, Literal
+
+from bridge.asgi_to_wsgi.adapter import ASGIToWSGI
+from bridge.migration.choice import Choice
+from bridge.migration.kinds import check_header, is_asgi_app
+from bridge.types import ASGIApp, Environ, ExcInfo, Headers, Scope, StartResponse, Write, WSGIApp
+
+
+class WSGIFallback:
+    """Answer the new app's routes with `new` and everything else with `old`, behind a WSGI server.
+
+        wsgi_app = WSGIFallback(fastapi_app, flask_app)  # gunicorn module:wsgi_app
+
+    new, old
+        Each an ASGI or a WSGI app. An ASGI app runs in an `ASGIToWSGI`; pass `ASGIToWSGI(new, lifespan="on")` to
+        choose its options. An app that may be either (`*args`) counts as WSGI.
+    claims
+        A plain function that takes a scope and returns whether the new app answers; None leaves that request to the
+        routers. Without it the routers decide all. It runs in the request's thread. Needed where the routes of `new`
+        cannot be seen.
+    header
+        The name of a response header that tells who answered, "new" or "old". None by default.
+
+    Who answers is decided as by `ASGIFallback`. A WSGI app runs in the server's thread, as without the fallback. Both
+    apps see the request as it is, with its SCRIPT_NAME.
+
+    `start()`, `close()` and `close_websockets()` are those of `ASGIToWSGI`, for the ASGI apps; the fallback is a
+    context manager, too. Any thread may call it and its methods.
+
+    Raises TypeError if `new` hides its routes and there are no `claims`, or if an app is none.
+    """
+
+    def __init__(
+        self,
+        new: ASGIApp | WSGIApp,
+        old: ASGIApp | WSGIApp,
+        *,
+        claims: Callable[[Scope], bool | None] | None = None,
+        header: str | None = None,
+    ) -> None:
+        self.new, self.old = new, old
+        self._apps: tuple[WSGIApp, WSGIApp] = (_as_wsgi(old), _as_wsgi(new))  # by whether it is the new one
+        self._choice = Choice(new, old, claims)
+        check_header(header)
+        self._header = header
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Serve one request (PEP 3333), in the server's thread."""
+        is_new = self._choice.is_new_for_environ(environ)
+        if self._header is not None:
+            start_response = _naming(start_response, self._header, "new" if is_new else "old")
+        return self._apps[is_new](environ, start_response)
+
+    def start(self) -> None:
+        """Start the ASGI apps in this process, the new one first, as `ASGIToWSGI.start` does.
+
+        If the start of the old one fails, the new one is closed. Raises StartupFailed.
+        """
+        with contextlib.ExitStack() as started:
+            for adapter in self._adapters():
+                adapter.start()
+                started.callback(adapter.close)
+            started.pop_all()
+
+    def close(self) -> None:
+        """Shut the ASGI apps down, the old one first, as `ASGIToWSGI.close` does; wait for it. Idempotent."""
+        with contextlib.ExitStack() as closing:
+            for adapter in self._adapters():
+                closing.callback(adapter.close)
+
+    def close_websockets(self) -> None:
+        """Take leave of the clients of all WebSockets, as `ASGIToWSGI.close_websockets` does."""
+        for adapter in self._adapters():
+            adapter.close_websockets()
+
+    def __enter__(self) -> "WSGIFallback":
+        self.start()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _adapters(self) -> list["ASGIToWSGI | WSGIFallback"]:
+        """Return what has a life of its own, the new app's first."""
+        return [app for app in reversed(self._apps) if isinstance(app, (ASGIToWSGI, WSGIFallback))]
+
+
+def _as_wsgi(app: Any) -> WSGIApp:
+    return ASGIToWSGI(app) if is_asgi_app(app, unsure=False) else app
+
+
+def _naming(start_response: StartResponse, header: str, who: Literal["new", "old"]) -> StartResponse:
+    """Return a `start_response` that adds the header."""
+
+    def naming(status: str, headers: Headers, exc_info: ExcInfo | None = None, /) -> Write:
+        headers = [*headers, (header, who)]
+        return start_response(status, headers, exc_info) if exc_info else start_response(status, headers)
+
+    return naming

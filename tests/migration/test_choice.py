@@ -1,0 +1,195 @@
+import sys
+import threading
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import PlainTextResponse
+from starlette.routing import Host, Match, Mount, Route, Router
+
+from bridge.migration import choice as choice_module
+from bridge.migration.choice import Choice
+from bridge.types import Scope
+from tests.fakes import http_environ, http_scope
+from tests.migration import apps
+
+
+def page(request: object) -> PlainTextResponse:
+    return PlainTextResponse("new")
+
+
+class Counting(Route):
+    """A route that counts how often it is asked, and says so by its module's name that it is Starlette's own."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, page)
+        self.asked = 0
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        self.asked += 1
+        return super().matches(scope)
+
+
+class OwnRoute(Counting):
+    """A route that goes by a header."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child_scope = super().matches(scope)
+        return (match if (b"x-new", b"1") in scope["headers"] else Match.NONE), child_scope
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> tuple[Counting, Choice]:
+    monkeypatch.setattr(Counting.matches, "__module__", "starlette.routing")
+    route = Counting("/a")
+    return route, Choice(Starlette(routes=[route]), apps.flask("old", {"/b": ["GET"]}), None)
+
+
+def test_an_answer_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question is asked once, whoever brings it."""
+    route, choice = counted(monkeypatch)
+    assert [choice.is_new_for_scope(http_scope(path="/a")) for _ in range(3)] == [True] * 3
+    assert route.asked == 1
+    assert [choice.is_new_for_environ(http_environ("GET", "/a")) for _ in range(3)] == [True] * 3
+    assert route.asked == 2
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [{"method": "POST"}, {"path": "/a/"}, {"headers": [(b"host", b"other.example")]}, {"root_path": "/a"}],
+    ids=lambda keys: next(iter(keys)),
+)
+def test_another_question_is_asked(keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Type, method, host, path and prefix are what an answer depends on."""
+    route, choice = counted(monkeypatch)
+    choice.is_new_for_scope(http_scope(path="/a"))
+    before = route.asked
+    choice.is_new_for_scope(http_scope(**{"path": "/a", **keys}))
+    assert route.asked > before
+
+
+def test_what_is_long_or_has_no_host_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients do not fill the memory."""
+    route, choice = counted(monkeypatch)
+    for keys in ({"path": f"/{'a' * 300}"}, {"path": "/a", "headers": []}):
+        asked = [route.asked]
+        for _ in range(2):
+            choice.is_new_for_scope(http_scope(**keys))
+            asked.append(route.asked)
+        assert asked[0] < asked[1] < asked[2]
+
+
+def test_what_is_not_used_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked for all the time stays; what is not goes after two generations."""
+    monkeypatch.setattr(choice_module, "_SIZE", 4)
+    route, choice = counted(monkeypatch)
+    choice.is_new_for_scope(http_scope(path="/rare"))
+    choice.is_new_for_scope(http_scope(path="/a"))
+    for number in range(20):
+        choice.is_new_for_scope(http_scope(path=f"/{number}"))
+        before = route.asked
+        choice.is_new_for_scope(http_scope(path="/a"))
+        assert route.asked == before
+    choice.is_new_for_scope(http_scope(path="/rare"))
+    assert route.asked > before
+
+
+def test_a_route_of_a_kind_of_its_own_is_asked_each_time() -> None:
+    """It may look at anything."""
+    routes: list[Any] = [OwnRoute("/a")]
+    for new in (Starlette(routes=routes), Starlette(routes=[Mount("/", Router(routes)), Host("b", Router(routes))])):
+        choice = Choice(new, apps.flask("old", {"/a": ["GET"]}), None)
+        headers = [(b"host", b"example.org")]
+        for expected in (False, True, False):
+            scope = http_scope(path="/a", headers=headers + [(b"x-new", b"1")] * expected)
+            assert choice.is_new_for_scope(scope) is expected
+
+
+def test_claims_decide() -> None:
+    """Without the routers, and each time anew."""
+    claimed: list[bool] = [True, False, True]
+    choice = Choice(Starlette(), apps.flask("old", {}), lambda scope: claimed.pop(0))
+    assert choice.is_new_for_scope(http_scope()) is True
+    assert choice.is_new_for_environ(http_environ()) is False
+    assert choice.is_new_for_scope(http_scope()) is True
+
+
+def test_claims_may_leave_it_to_the_routers() -> None:
+    """None says so: a route is rolled back by a line."""
+
+    def claims(scope: Scope) -> bool | None:
+        return False if scope["path"] == "/back" else None
+
+    choice = Choice(apps.starlette("new", {"/a": ["GET"], "/back": ["GET"]}), apps.flask("old", {}), claims)
+    assert [choice.is_new_for_scope(http_scope(path=path)) for path in ("/a", "/back", "/c")] == [True, False, False]
+    assert [choice.is_new_for_environ(http_environ("GET", path)) for path in ("/a", "/back")] == [True, False]
+
+
+def test_claims_see_the_request_as_an_asgi_server_has_it() -> None:
+    """Under both kinds of server; a preflight as what it asks about, and Content-Length as it came."""
+    seen: list[Scope] = []
+
+    def claims(scope: Scope) -> bool:
+        seen.append(scope)
+        return True
+
+    choice = Choice(Starlette(), apps.flask("old", {}), claims)
+    headers = [(b"host", b"h"), (b"origin", b"o"), (b"access-control-request-method", b"put")]
+    choice.is_new_for_scope(http_scope("OPTIONS", "/a", headers=headers))
+    variables = {"HTTP_ORIGIN": "o", "HTTP_ACCESS_CONTROL_REQUEST_METHOD": "put", "CONTENT_LENGTH": "3"}
+    choice.is_new_for_environ(http_environ("OPTIONS", "/a", **variables))
+    choice.is_new_for_environ(http_environ("GET", "/ws", HTTP_UPGRADE="websocket", HTTP_CONNECTION="Upgrade"))
+    assert [scope.get("method") for scope in seen] == ["PUT", "PUT", None]
+    assert [scope["type"] for scope in seen] == ["http", "http", "websocket"]
+    assert (b"content-length", b"3") in seen[1]["headers"]
+
+
+def test_claims_must_say_yes_or_no() -> None:
+    """What is truthy by accident (a coroutine) is an error, as is None where no router can be seen."""
+
+    async def later(scope: Scope) -> bool:
+        return True
+
+    new, old = Starlette(), apps.flask("old", {})
+    with pytest.raises(TypeError, match="coroutine function"):
+        Choice(new, old, later)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="got 3"):
+        Choice(new, old, 3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="got 'yes'"):
+        Choice(new, old, lambda scope: "yes").is_new_for_scope(http_scope())  # type: ignore[arg-type, return-value]
+    with pytest.raises(TypeError, match="returned None"):
+        Choice(CORSMiddleware(new), old, lambda scope: None).is_new_for_scope(http_scope())
+
+
+@pytest.mark.parametrize("length", ["abc", "3, 4"])
+def test_a_length_that_is_none_keeps_nobody_from_choosing(length: str) -> None:
+    """The app that is chosen gets to answer it."""
+    choice = Choice(apps.starlette("new", {"/a": ["GET"]}), apps.flask("old", {"/a": ["POST"]}), None)
+    assert choice.is_new_for_environ(http_environ("GET", "/a", CONTENT_LENGTH=length)) is True
+    headers = [(b"host", b"h"), *((b"content-length", part.encode()) for part in length.split(", "))]
+    assert choice.is_new_for_scope(http_scope("POST", "/a", headers=headers)) is False
+
+
+def test_many_threads_may_ask() -> None:
+    """Each gets the right answer while generations of answers come and go."""
+    new = apps.starlette("new", {"/a/{id:int}": ["GET"]})
+    choice = Choice(new, apps.flask("old", {"/a/<id>": ["POST"]}), None)
+    wrong: list[object] = []
+
+    def ask() -> None:
+        for number in range(2000):
+            name = f"{number % 1500}" if number % 2 else f"x{number % 1500}"
+            if choice.is_new_for_scope(http_scope(path=f"/a/{name}")) is not bool(number % 2):
+                wrong.append(name)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert wrong == []
