@@ -15,7 +15,7 @@ import anyio.lowlevel
 import pytest
 import uvloop
 
-from bridge.runtime import Loop, running_loop
+from bridge.runtime import Loop, LoopClosed, running_loop
 from tests.fakes import eventually
 
 
@@ -36,6 +36,39 @@ def test_a_call_that_a_signal_interrupts_does_not_silence_the_next() -> None:
     loop.call_soon(calls.append, 2)
     woken.pop()()
     assert calls == [1, 2]
+
+
+def test_a_wake_up_that_is_interrupted_reaches_the_loop() -> None:
+    """Another thread may have left its call to it."""
+    woken: list[Callable[[], None]] = []
+    calls: list[int] = []
+
+    def call_soon(function: Callable[[], None]) -> None:
+        woken.append(function)
+        if len(woken) == 1:
+            woken.clear()  # it is interrupted before it does anything
+            loop.call_soon(calls.append, 2)  # as from another thread
+            woken.append(lambda: None)
+            raise ZeroDivisionError
+
+    loop = Loop(object(), anyio.Event, call_soon, lambda: False)
+    with pytest.raises(ZeroDivisionError):
+        loop.call_soon(calls.append, 1)
+    for wake in woken:
+        wake()
+    assert calls == [1, 2]
+
+
+def test_an_error_from_without_does_not_pass_for_the_end_of_the_loop() -> None:
+    """An app's watchdog may throw a RuntimeError into the thread that wakes the loop; that is open all the same."""
+
+    def call_soon(function: Callable[[], None]) -> None:
+        raise RuntimeError("from without")
+
+    loop = Loop(object(), anyio.Event, call_soon, lambda: False)
+    with pytest.raises(RuntimeError, match="from without") as caught:
+        loop.call_soon(print)
+    assert not isinstance(caught.value, LoopClosed)
 
 
 async def test_what_runs_beside_a_block_is_over_with_it() -> None:
@@ -249,7 +282,7 @@ def test_a_call_to_a_loop_that_is_closed_is_an_error(backend: str, pending: bool
 
     options = {"use_uvloop": True} if backend == "uvloop" else {}
     loop = anyio.run(main, backend=backend.replace("uvloop", "asyncio"), backend_options=options)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(LoopClosed):
         loop.call_soon(print)
 
 

@@ -73,6 +73,10 @@ _WOKEN_BY_EVENTFD = ("asyncio.", "uvloop")
 _HAS_EVENTFD = hasattr(os, "eventfd")
 
 
+class LoopClosed(RuntimeError):
+    """The loop that a thread wants to call something on was closed."""
+
+
 class Loop:
     """A running event loop, seen from the threads beside it.
 
@@ -104,29 +108,38 @@ class Loop:
             contextvars.Context().run(self.asyncio_loop.add_reader, self._fd, self._run)
 
     def call_soon(self, function: Callable[..., object], *args: object) -> None:
-        """Have `function` called on the loop; from any thread. Raises RuntimeError once the loop is closed."""
+        """Have `function` called on the loop; from any thread. Raises LoopClosed once the loop is closed."""
         self._calls.append((function, args))
         if not self._told:
-            self._wake()
+            try:
+                self._wake()
+            except RuntimeError:  # so says a loop that is closed, or what an app's watchdog throws in
+                if not self.is_closed():
+                    raise
         if closed := self.is_closed():
             self._calls.clear()  # each refers to its request
         if closed or self._refused:
-            raise RuntimeError("the event loop is closed")
+            raise LoopClosed("the event loop is closed")
 
     def refuse_calls(self) -> None:
         """Be closed from now on, to those who call; what waits is not called."""
         self._refused = True
 
     def _wake(self) -> None:
-        self._told = True
         try:
-            if self._fd >= 0:
-                os.eventfd_write(self._fd, 1)
-            else:
-                self._wake_up(self._run)
-        except BaseException:  # a signal's handler raised: the next call wakes the loop
+            self._told = True
+            self._knock()
+        except BaseException:
+            # A signal's handler raised, or a watchdog threw something in. Another thread may rely on this wake-up.
             self._told = False
+            self._knock()
             raise
+
+    def _knock(self) -> None:
+        if self._fd >= 0:
+            os.eventfd_write(self._fd, 1)
+        else:
+            self._wake_up(self._run)
 
     def _run(self) -> None:
         """Make the calls; on the loop."""

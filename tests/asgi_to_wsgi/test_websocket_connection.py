@@ -15,7 +15,7 @@ from bridge import ClientDisconnected, WebSocketOptions
 from bridge.asgi_to_wsgi.websocket import _give
 from bridge.asgi_to_wsgi.websocket_connection import Change, WebSocketConnection
 from bridge.asgi_to_wsgi.websocket_session import WebSocketSession
-from bridge.runtime import running_loop
+from bridge.runtime import LoopClosed, running_loop
 from tests.frames import BINARY, CLOSE, PING, PONG, TEXT, Frame, client_frame, close_payload, frames
 
 
@@ -276,7 +276,7 @@ def test_a_socket_for_a_loop_that_has_ended_is_closed() -> None:
     """It was taken from the server by then, so that nobody else would."""
 
     def call_soon(function: Any, *args: Any) -> None:
-        raise RuntimeError("the event loop has ended")
+        raise LoopClosed("the event loop has ended")
 
     app: Any = None
     loop_thread: Any = SimpleNamespace(loop=SimpleNamespace(call_soon=call_soon, event=print))

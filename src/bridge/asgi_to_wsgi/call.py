@@ -9,7 +9,7 @@ from bridge.asgi_to_wsgi.body import RequestBody
 from bridge.asgi_to_wsgi.servers import maybe_client_check
 from bridge.asgi_to_wsgi.streams import Blocks, File
 from bridge.errors import ClientDisconnected
-from bridge.runtime import Loop
+from bridge.runtime import Loop, LoopClosed
 from bridge.sansio.response import ResponseFromASGI
 from bridge.types import Environ, Headers, StartResponse
 
@@ -159,5 +159,5 @@ class WSGICall:
     def _call_on_loop(self, function: Callable[..., object], *args: object) -> None:
         try:
             self._exchange.loop.call_soon(function, *args)
-        except RuntimeError:
+        except LoopClosed:
             pass  # the loop has ended, and the exchange was failed with that

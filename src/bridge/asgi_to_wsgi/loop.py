@@ -12,7 +12,7 @@ from bridge.asgi_to_wsgi.lifespan import Lifespan
 from bridge.asgi_to_wsgi.servers import maybe_green_loop_factory
 from bridge.asgi_to_wsgi.tasks import UNWIND_TIMEOUT, AsyncioTasks, Job, TrioTasks, closed_meanwhile
 from bridge.errors import AdapterClosed, BridgeError, StartupFailed
-from bridge.runtime import Event, Loop, binary_semaphore, running_loop, set_async_library
+from bridge.runtime import Event, Loop, LoopClosed, binary_semaphore, running_loop, set_async_library
 from bridge.types import ASGIApp
 
 _logger = logging.getLogger("bridge")
@@ -83,7 +83,7 @@ class LoopThread:
                 if self._startup is not None:
                     self.loop.call_soon(self._startup.cancel)
                 self.loop.call_soon(self._stop.set)
-            except RuntimeError:
+            except LoopClosed:
                 pass  # it has ended by itself
 
     def _end_start(self) -> None:
@@ -104,7 +104,7 @@ class LoopThread:
         self._jobs.append(job)
         try:
             self.loop.call_soon(self._spawn_jobs)
-        except RuntimeError:
+        except LoopClosed:
             self._fail_jobs()
 
     def stop(self, grace: float) -> None:
@@ -113,14 +113,14 @@ class LoopThread:
         assert self._stop is not None  # as it has started
         try:
             self.loop.call_soon(self._stop.set)
-        except RuntimeError:
+        except LoopClosed:
             pass  # it has ended by itself
 
     def say_goodbye(self) -> None:
         """Tell what is in `at_stop`, though the loop goes on. Does not wait."""
         try:
             self.loop.call_soon(self._tell)
-        except RuntimeError:
+        except LoopClosed:
             pass  # it has ended by itself
 
     def join(self) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from bridge.asgi_to_wsgi.http import serve_http
 from bridge.asgi_to_wsgi.loop import LoopThread
 from bridge.asgi_to_wsgi.sockets import Connection, carry, maybe_connection, steal
+from bridge.runtime import LoopClosed
 from bridge.sansio.options import check_count, check_flag, check_seconds
 from bridge.sansio.websocket import Refusal, maybe_refusal
 from bridge.types import ASGIApp, Environ, ExcInfo, Headers, StartResponse
@@ -136,7 +137,7 @@ class WebSockets:
 def _give(session: "WebSocketSession", sock: socket.socket) -> None:
     try:
         session.hand_over(sock)
-    except RuntimeError:
+    except LoopClosed:
         sock.close()  # the loop has ended
 
 

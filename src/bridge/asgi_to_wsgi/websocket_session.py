@@ -18,6 +18,7 @@ from bridge.asgi_to_wsgi.loop import LoopThread
 from bridge.asgi_to_wsgi.websocket import WebSocketOptions
 from bridge.asgi_to_wsgi.websocket_connection import Change, WebSocketConnection
 from bridge.errors import AppProtocolError, ClientDisconnected
+from bridge.runtime import LoopClosed
 from bridge.sansio.messages import DONE, WEBSOCKET, event_from_message, next_state
 from bridge.sansio.websocket import (
     code_and_reason_from_close,
@@ -86,7 +87,7 @@ class WebSocketSession:
         """Tell that there will be no connection: the client has left, or the server failed."""
         try:
             self._loop_thread.loop.call_soon(self._lose)
-        except RuntimeError:
+        except LoopClosed:
             pass  # the loop has ended, and the app with it
 
     # ON THE LOOP

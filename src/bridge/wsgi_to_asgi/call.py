@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Iterable
 from typing import BinaryIO, Final, TypeAlias
 
 from bridge.errors import AppProtocolError, ClientDisconnected, ClientProtocolError
-from bridge.runtime import Loop, binary_semaphore, set_async_library
+from bridge.runtime import Loop, LoopClosed, binary_semaphore, set_async_library
 from bridge.sansio.request import CGI_TEMPLATE, environ_from_scope
 from bridge.sansio.response import ResponseFromWSGI, check_chunk, check_iterable, raw_headers_from_native
 from bridge.types import Environ, ExcInfo, Headers, Message, Scope, Write, WSGIApp
@@ -117,7 +117,7 @@ class Connection(abc.ABC):
         """Wake the loop; note that the client is as good as gone where that was closed."""
         try:
             self.loop.call_soon(self.look)
-        except RuntimeError:
+        except LoopClosed:
             self.gone = True
 
     def sleep_while(self, blocked: Callable[[], bool], timeout: float = math.inf) -> None:

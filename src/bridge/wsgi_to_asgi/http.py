@@ -268,20 +268,30 @@ class HTTPExchange(Connection):
     # IN THE WORKER THREAD
 
     def _run(self) -> None:
-        """Run the app, whatever happens."""
-        context, self._context = self._context, None  # that is not kept: it may come to refer to the environ
-        self.outbox = deque()
+        """Run the app, whatever happens; once, though a call that an exception from without cut short is repeated."""
         try:
-            if context is not None and not self.gone:
-                try:
-                    call = WSGICall(self, self._scope["method"], self._scope.get("extensions") or ())
-                except (LookupError, TypeError) as error:
-                    raise scope_error(self._scope) from error
-                context.run(call.run, self._app, self._make_environ, self._buffer_body)
-        except BaseException as error:
-            self._error = error
+            try:
+                context, self._context = self._context, None  # that is not kept: it may come to refer to the environ
+                if context is not None and not self.gone:
+                    self.outbox = deque()
+                    try:
+                        call = WSGICall(self, self._scope["method"], self._scope.get("extensions") or ())
+                    except (LookupError, TypeError) as error:
+                        raise scope_error(self._scope) from error
+                    context.run(call.run, self._app, self._make_environ, self._buffer_body)
+            except BaseException as error:
+                self._error = error
+            self._finish()
+        except BaseException as late:  # thrown in by an app's watchdog (PyThreadState_SetAsyncExc), behind the app
+            if self._error is None:
+                self._error = late
+            self._finish()
+
+    def _finish(self) -> None:
+        """Tell the loop that the app is done; does no harm twice."""
         if self.finished:
             self._log_error()
+        self.outbox = self.outbox or deque()  # there is none where the app did not run
         self.outbox.append(FINISHED)
         self.tell()
 
@@ -305,9 +315,13 @@ class HTTPExchange(Connection):
             _logger.error("the WSGI app raised after its request was cancelled", exc_info=error)
 
     def tell(self) -> None:
-        if not self._told:
-            self._told = True
-            self.knock()
+        try:
+            if not self._told:
+                self._told = True
+                self.knock()
+        except BaseException:  # thrown in from without: whoever tells next wakes the loop
+            self._told = False
+            raise
 
     def read_on(self) -> None:
         """Have more of the body taken, and the connection watched from now on."""

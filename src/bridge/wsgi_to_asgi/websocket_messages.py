@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 import anyio.lowlevel
 
 from bridge.errors import ClientDisconnected
-from bridge.runtime import Event, Loop, binary_semaphore
+from bridge.runtime import Event, Loop, LoopClosed, binary_semaphore
 
 # How much may be on the way, each way: the high-water mark of asyncio's transports and of uvicorn.
 _LIMIT = 64 * 1024
@@ -117,7 +117,7 @@ class Messages:
             self._call_soon(self._look)
 
     def _call_soon(self, callback: Callable[[], object]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop was closed
+        with contextlib.suppress(LoopClosed):  # the loop was closed
             self._loop.call_soon(callback)
 
     # ON THE LOOP

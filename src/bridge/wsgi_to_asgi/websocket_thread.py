@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from wsproto.utilities import LocalProtocolError
 
 from bridge.errors import AppProtocolError
-from bridge.runtime import Loop
+from bridge.runtime import Loop, LoopClosed
 from bridge.types import Environ, StartResponse, Write, WSGIApp
 from bridge.wsgi_to_asgi.call import FINISHED, Connection, Item, Mark, WSGICall
 from bridge.wsgi_to_asgi.websocket_messages import Messages
@@ -167,7 +167,7 @@ class AppThread(Connection):
 
     def stop(self) -> None:
         """Have the WebSocket end, as the server does."""
-        with contextlib.suppress(RuntimeError):  # the loop was closed
+        with contextlib.suppress(LoopClosed):  # the loop was closed
             self.loop.call_soon(self._session.stop)
 
     def join(self, timeout: float) -> bool:
