@@ -26,6 +26,8 @@ class Found(NamedTuple):
     rule: str = ""
     # Whether the answer depends on the request's type, method, host and path alone, so that it may be kept.
     lasting: bool = True
+    # Whether the framework has made the rule, for its docs pages or static files.
+    generated: bool = False
 
 
 class Rule(NamedTuple):
@@ -35,6 +37,7 @@ class Rule(NamedTuple):
     methods: tuple[str, ...]  # empty: any
     paths: tuple[str, ...]  # samples that the rule matches, none if no value was found for a parameter
     websocket: bool = False
+    host: str = ""  # a sample of it, where the rule has one
 
 
 class Router(Protocol):

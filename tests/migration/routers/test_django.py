@@ -9,6 +9,7 @@ from django.contrib.staticfiles.handlers import (  # type: ignore[import-untyped
 from django.http import HttpRequest, HttpResponse  # type: ignore[import-untyped]
 from django.test import override_settings  # type: ignore[import-untyped]
 from django.urls import include, path, re_path  # type: ignore[import-untyped]
+from django.views import View  # type: ignore[import-untyped]
 from django.views.decorators.common import no_append_slash  # type: ignore[import-untyped]
 
 from bridge.migration.question import Answer, Question
@@ -113,3 +114,19 @@ def test_each_rule_is_found_by_its_samples() -> None:
         for rule, paths in rules.items():
             for sample in paths:
                 assert router.find(Question(environ=http_environ("GET", sample))).rule == rule
+
+
+def test_a_class_of_views_tells_its_methods() -> None:
+    """A function does not."""
+
+    class Page(View):  # type: ignore[misc]  # Django brings no types
+        def get(self, request: HttpRequest) -> HttpResponse:
+            return HttpResponse()
+
+        def post(self, request: HttpRequest) -> HttpResponse:
+            return HttpResponse()
+
+    with apps.django_urls([path("a", Page.as_view()), path("b", view)]):
+        router = maybe_router(apps.django_wsgi())
+        assert router is not None
+        assert [rule.methods for rule in router.rules()] == [("GET", "OPTIONS", "POST"), ()]

@@ -190,6 +190,14 @@ def test_all_rules_are_told() -> None:
     assert rules["/v1/outer/plain/{path:path}"].methods == ()
 
 
+def test_pages_of_the_framework_are_told() -> None:
+    """FastAPI's docs are no route that somebody has written; hosts are told by a sample."""
+    assert find(FastAPI(), "/docs").generated
+    assert not find(apps.fastapi("new", {"/docs": ["GET"]}), "/docs").generated
+    app = Starlette(routes=[Host("{sub}.example.org", INNER), Host("plain.example.org", plain)])
+    assert {rule.host for rule in StarletteRouter(app).rules()} == {"sample.example.org", "plain.example.org"}
+
+
 def test_each_rule_is_found_by_its_samples() -> None:
     """What is made up leads back to the rule."""
     app = apps.starlette("new", {"/a/{id:int}/{name}": ["GET"], "/b/{rest:path}": ["GET"], "/c/{id:uuid}": ["GET"]})

@@ -156,6 +156,23 @@ class Odd(BaseConverter):
     regex = "[A-Z]{40}"
 
 
+def test_rules_tell_their_hosts() -> None:
+    """By `host=`, and by subdomain and SERVER_NAME; static files are the framework's own rule."""
+    app = Flask("app", host_matching=True, static_host="static.example.org")
+    app.add_url_rule("/a", "a", page, host="a.example.org")
+    router = maybe_router(app)
+    assert router is not None
+    assert [rule.host for rule in router.rules()] == ["static.example.org", "a.example.org"]
+    assert router.find(Question(environ=http_environ("GET", "/static/x", HTTP_HOST="static.example.org"))).generated
+    app = Flask("app", subdomain_matching=True, static_folder=None)
+    app.config["SERVER_NAME"] = "example.org"
+    app.add_url_rule("/a", "a", page, subdomain="sub")
+    app.add_url_rule("/b", "b", page)
+    router = maybe_router(app)
+    assert router is not None
+    assert [rule.host for rule in router.rules()] == ["sub.example.org", "example.org"]
+
+
 @pytest.mark.parametrize("make", [Flask, Quart])
 def test_each_rule_is_found_by_its_samples(make: Any) -> None:
     """What is made up leads back to the rule; a rule without a sample is told as well."""

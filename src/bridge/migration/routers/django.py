@@ -48,7 +48,7 @@ class DjangoRouter:
     def rules(self) -> list[Rule]:
         """Return all rules of the URLconf."""
         resolver = get_resolver(settings.ROOT_URLCONF)
-        return [_rule(patterns, resolver) for patterns in _chains(resolver.url_patterns, ())]
+        return [_rule(patterns, view, resolver) for patterns, view in _chains(resolver.url_patterns, ())]
 
     def _path_info(self, question: Question) -> str:
         """Return the path as the handler sees it (django.core.handlers)."""
@@ -79,16 +79,23 @@ def _has_common(middleware: tuple[str, ...]) -> bool:
 # --- All rules ----------------------------------------------------------------------------------
 
 
-def _chains(patterns: Any, before: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
-    """Return each URL pattern behind those that include it."""
+def _chains(patterns: Any, before: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Return each URL pattern behind those that include it, with its view."""
     for pattern in patterns:
         if hasattr(pattern, "url_patterns"):
             yield from _chains(pattern.url_patterns, (*before, pattern.pattern))
         else:
-            yield (*before, pattern.pattern)
+            yield (*before, pattern.pattern), pattern.callback
 
 
-def _rule(patterns: tuple[Any, ...], resolver: Any) -> Rule:
+def _methods_of(view: Any) -> tuple[str, ...]:
+    """Return the methods of a class-based view; none for a function, which tells nothing."""
+    view_class = getattr(view, "view_class", None)
+    names = [] if view_class is None else [name for name in view_class.http_method_names if hasattr(view_class, name)]
+    return tuple(sorted(name.upper() for name in names))
+
+
+def _rule(patterns: tuple[Any, ...], view: Any, resolver: Any) -> Rule:
     """Return the rule that the patterns make one behind the other, with sample paths that lead to it."""
     template, parameters = "/", dict[str, Sequence[str]]()
     for number, pattern in enumerate(patterns):
@@ -100,7 +107,7 @@ def _rule(patterns: tuple[Any, ...], resolver: Any) -> Rule:
         template += part
     written = "/" + str(patterns[0]) + "".join(str(pattern).removeprefix("^") for pattern in patterns[1:])
     paths = paths_of(parameters, lambda values: template % values)
-    return Rule(written, (), tuple(path for path in paths if _resolves(resolver, path)))
+    return Rule(written, _methods_of(view), tuple(path for path in paths if _resolves(resolver, path)))
 
 
 def _part(pattern: Any) -> tuple[str, dict[str, Sequence[str]]]:

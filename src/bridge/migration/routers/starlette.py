@@ -1,5 +1,6 @@
 """Starlette's and FastAPI's routers."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -85,7 +86,8 @@ class _Search:
             route, child_scope = _within(route, scope)
         path = prefix + _path_of(route)
         if not hasattr(route, "routes"):
-            return Found(Answer.REQUEST, path)
+            generated = getattr(route.endpoint, "__module__", "") == "fastapi.applications"  # FastAPI's docs pages
+            return Found(Answer.REQUEST, path, generated=generated)
         mounted = _mounted(route)
         if not _is_router(mounted):
             return Found(Answer.REQUEST, path + _REST)
@@ -138,23 +140,24 @@ def _maybe_with_other_slash(scope: dict[str, Any]) -> dict[str, Any] | None:
 # --- All rules ----------------------------------------------------------------------------------
 
 
-def _rules(app: Any, prefix: str) -> Iterator[Rule]:
+def _rules(app: Any, prefix: str, host: str = "") -> Iterator[Rule]:
     for route in getattr(app, "router", app).routes:
         if _is_included(route):
             for context in route.effective_route_contexts():
-                yield from _rules_of(context.starlette_route or context, prefix)
+                yield from _rules_of(context.starlette_route or context, prefix, host)
         else:
-            yield from _rules_of(route, prefix)
+            yield from _rules_of(route, prefix, host)
 
 
-def _rules_of(route: Any, prefix: str) -> Iterator[Rule]:
+def _rules_of(route: Any, prefix: str, host: str) -> Iterator[Rule]:
     path = prefix + _path_of(route)
     if hasattr(route, "routes"):
         mounted = _mounted(route)
+        host = re.sub(r"\{.*?\}", "sample", getattr(route, "host", host))
         if _is_router(mounted):
-            yield from _rules(mounted, path)
+            yield from _rules(mounted, path, host)
         else:
-            yield Rule(path + _REST, (), (f"{path}/sample",))
+            yield Rule(path + _REST, (), (f"{path}/sample",), host=host)
     elif hasattr(route, "param_convertors"):
         parameters = {name: values_of(convertor.regex) for name, convertor in route.param_convertors.items()}
         template: str = prefix + route.path_format
@@ -166,4 +169,5 @@ def _rules_of(route: Any, prefix: str) -> Iterator[Rule]:
             return path
 
         methods = getattr(route, "methods", None)
-        yield Rule(path, tuple(sorted(methods or ())), paths_of(parameters, fill), not hasattr(route, "methods"))
+        paths = paths_of(parameters, fill)
+        yield Rule(path, tuple(sorted(methods or ())), paths, not hasattr(route, "methods"), host)

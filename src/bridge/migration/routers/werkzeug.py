@@ -48,7 +48,7 @@ class FlaskMap:
 
     def rules(self) -> list[Rule]:
         """Return all rules of the app."""
-        return list(_rules(self._app.url_map))
+        return list(_rules(self._app.url_map, self._app.config["SERVER_NAME"]))
 
 
 class QuartRouter:
@@ -70,7 +70,7 @@ class QuartRouter:
 
     def rules(self) -> list[Rule]:
         """Return all rules of the app."""
-        return list(_rules(self._app.url_map))
+        return list(_rules(self._app.url_map, self._app.config["SERVER_NAME"]))
 
 
 class DispatcherRouter:
@@ -122,7 +122,7 @@ def _find(bind: Callable[[], Any]) -> Found:
         return Found(Answer.PATH if is_for_slashes else Answer.REQUEST)  # else a rule says so (redirect_to=)
     except HTTPException:  # NotFound, WebsocketMismatch, a host that is not trusted
         return Found(Answer.NOTHING)
-    return Found(Answer.REQUEST, rule.rule)
+    return Found(Answer.REQUEST, rule.rule, generated=rule.endpoint == "static")
 
 
 def _without_slashes(path: str) -> list[str]:
@@ -130,12 +130,14 @@ def _without_slashes(path: str) -> list[str]:
     return [segment for segment in path.split("/") if segment]
 
 
-def _rules(url_map: Any) -> Iterator[Rule]:
+def _rules(url_map: Any, server_name: str | None) -> Iterator[Rule]:
     for rule in url_map.iter_rules():
         methods = tuple(sorted(rule.methods or ()))
         converters = getattr(rule, "_converters", {})
         parameters = {name: _values_of(converter) for name, converter in converters.items()}
-        yield Rule(rule.rule, methods, paths_of(parameters, _filler(rule, converters)), bool(rule.websocket))
+        paths = paths_of(parameters, _filler(rule, converters))
+        host = rule.host if url_map.host_matching else f"{rule.subdomain}.{server_name}" if rule.subdomain else None
+        yield Rule(rule.rule, methods, paths, bool(rule.websocket), host or server_name or "")
 
 
 def _filler(rule: Any, converters: dict[str, Any]) -> Callable[[dict[str, str]], str | None]:

@@ -1,0 +1,43 @@
+"""The command line: `bridge`, or `python -m bridge`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from bridge.migration.loading import CannotRun
+from bridge.migration.routes_command import add_routes
+
+# Each adds its command to the parser, and sets `run`, which returns the exit code.
+_COMMANDS = (add_routes,)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command, by default the one of `sys.argv`; return the exit code, 2 if it could not run."""
+    parser = argparse.ArgumentParser(
+        prog="bridge",
+        description="Move a web app from one framework to another, or from one kind of server to the other.",
+        epilog="bridge COMMAND --help tells more, with examples.",
+    )
+    parser.add_argument("--version", action="version", version=f"bridge {version('bridge')}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+    for add_command in _COMMANDS:
+        add_command(commands)
+    arguments = parser.parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+        sys.stdout.flush()
+    except CannotRun as error:
+        print(f"bridge {arguments.command}: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # as in `bridge routes ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit would complain
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bridge.__main__ import main
+
+MODULE = """
+from fastapi import FastAPI
+from flask import Flask
+
+new, old = FastAPI(), Flask("old")
+old.add_url_rule("/a", "a", lambda: "", methods=["GET", "POST"])
+old.add_url_rule("/docs", "docs", lambda: "")
+old.add_url_rule("/b/<id>", "b", lambda id: "")
+
+
+@new.get("/a")
+def a(): ...
+
+
+@new.get("/b/{id:int}")
+def b(id: int): ...
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "shop.py").write_text(MODULE)
+    return tmp_path
+
+
+def bridge(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does."""
+    command = [sys.executable, "-m", "bridge", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=50, check=False)
+
+
+def test_routes_are_listed_for_people(folder: Path) -> None:
+    """Aligned, without colour where there is no terminal, and with what matters at the end."""
+    done = bridge(folder, "routes", "shop:new", "shop:old")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        "old rule                 method  answered by  rule of the new app\n"
+        "/static/<path:filename>  GET     old\n"
+        "/a                       GET     new          /a\n"
+        "/a                       POST    old\n"
+        "/docs                    GET     new          /docs  hides the old one\n"
+        "/b/<id>                  GET     new or old   /b/{id:int}\n"
+        "\n"
+        "2 of 5 answered by the new app\n"
+        "1 by the new app or the old one, as the value of a parameter has it\n"
+        "warning: 1 hidden by a rule of the new app that is no port of the old one\n"
+    )
+
+
+def test_routes_are_listed_for_machines(folder: Path) -> None:
+    """As JSON, and as a table of Markdown."""
+    found = json.loads(bridge(folder, "routes", "shop:new", "shop:old", "--json").stdout)
+    rules = found.pop("rules")
+    assert found == {"total": 5, "new": 2, "old": 2, "both": 1, "unknown": 0, "hidden": 1}
+    assert rules[1] == {"rule": "/a", "method": "GET", "who": "new", "by": "/a", "hidden": False}
+    lines = bridge(folder, "routes", "shop:new", "shop:old", "--markdown").stdout.splitlines()
+    assert lines[:2] == ["| old rule | method | answered by | rule of the new app |", "|---|---|---|---|"]
+    assert "| /a | GET | new | /a |" in lines
+    assert "2 of 5 answered by the new app" in lines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["routes", "shop:new", "shop:nothing"], "bridge routes: shop:nothing: the module 'shop' has no 'nothing'"),
+        (["routes", "wsgiref.simple_server:demo_app", "shop:old"], "bridge routes: the routes of <function demo_app"),
+        (["routes", "shop:new"], "required: OLD"),
+        (["fly"], "invalid choice: 'fly'"),
+        ([], "required: COMMAND"),
+    ],
+)
+def test_what_cannot_run_ends_with_2_and_a_sentence(arguments: list[str], sentence: str, folder: Path) -> None:
+    """There is no traceback."""
+    done = bridge(folder, *arguments)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_reader_that_leaves_is_no_error(folder: Path) -> None:
+    """As `head` does."""
+    command = [sys.executable, "-m", "bridge", "routes", "shop:new", "shop:old"]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    _, errors = process.communicate(timeout=50)
+    assert b"Traceback" not in errors
+    assert b"Exception" not in errors
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["routes", "--help"], ["--version"]])
+def test_help_is_there(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """With examples."""
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 0
+    assert "bridge" in capsys.readouterr().out
