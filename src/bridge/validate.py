@@ -32,6 +32,7 @@ from typing import Any, Final, NamedTuple
 
 from bridge.errors import AppProtocolError, BridgeError, ServerProtocolError
 from bridge.sansio.messages import DONE, LIFESPAN, RESPONSE, WEBSOCKET, Order, event_from_message
+from bridge.sansio.redacted import shown
 from bridge.sansio.shapes import EXTENSION_MESSAGES, MESSAGES, SCOPES, TLS, TOLERATED, Shape, is_plain
 from bridge.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -135,7 +136,7 @@ class _Side:
         for text, value, rules in [*values, (f"{what}, which must be", given, shape.whole)]:
             for rule in rules:
                 if not rule.allows(value):
-                    fault = self.fault(f"{text} {rule.text}, got {value!r:.200}", shape.section, rule.clause)
+                    fault = self.fault(f"{text} {rule.text}, got {shown(value)}", shape.section, rule.clause)
                     if rule.clause not in TOLERATED:
                         raise fault
                     warnings.warn(str(fault), ASGIWarning, stacklevel=2)
@@ -160,7 +161,7 @@ class _Validator:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not _has_type(scope):
             raise ServerProtocolError(
-                f"the server gave no dict with str keys and a str 'type' for a scope, got {scope!r:.200} "
+                f"the server gave no dict with str keys and a str 'type' for a scope, got {shown(scope)} "
                 "(ASGI spec, Applications; ASGI-CORE-015)"
             )
         if scope["type"] not in _PROTOCOLS:
@@ -213,7 +214,7 @@ class _Connection:
         try:
             awaitable: object = app(self.scope, self.receive, self.send)
             if not inspect.isawaitable(awaitable):
-                text = f"must be a coroutine function, and its call gave {awaitable!r:.200}"
+                text = f"must be a coroutine function, and its call gave {shown(awaitable)}"
                 raise self.app.fault(text, "ASGI spec, Applications", "ASGI-CORE-013")
             result = await awaitable
         finally:
@@ -221,7 +222,7 @@ class _Connection:
         if self._fault is not None:
             raise self._fault
         if result is not None:
-            raise self.app.fault(f"returned {result!r:.200}, not None", "ASGI spec, Applications", "ASGI-CORE-005")
+            raise self.app.fault(f"returned {shown(result)}, not None", "ASGI spec, Applications", "ASGI-CORE-005")
         clause = self._protocol.unfinished.get(self.app.state)
         if clause and not self._gone:
             raise self.app.fault(f"returned too early ({self.app.state})", self._protocol.section, clause)
@@ -260,7 +261,7 @@ class _Connection:
 
     def _checked(self, side: _Side, verb: str, message: Message, responded: bool) -> Message:
         if not _has_type(message):
-            text = f"{verb} {message!r:.200}, and not a dict with str keys and a str 'type'"
+            text = f"{verb} {shown(message)}, and not a dict with str keys and a str 'type'"
             raise side.fault(text, "ASGI spec, Events", "ASGI-CORE-011")
         message = _settled(message)
         message_type = message["type"]
@@ -273,7 +274,7 @@ class _Connection:
         side.check(message, shape, what)
         for key in message.keys() - shape.keys.keys():
             if not is_plain(message[key]):
-                text = f"{what} whose {key!r} could not be sent over a network, {message[key]!r:.200}"
+                text = f"{what} whose {key!r} could not be sent over a network, {shown(message[key])}"
                 raise side.fault(text, "ASGI spec, Events", "ASGI-CORE-012")
         if message_type not in side.types:
             return message

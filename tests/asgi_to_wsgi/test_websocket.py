@@ -469,7 +469,7 @@ def test_the_scope_is_a_websockets(adapt: Adapt) -> None:
     assert script.scope["subprotocols"] == ["a", "b"]
     assert script.scope["state"] == {"key": "value"}
     assert script.scope["extensions"] == {"websocket.http.response": {}}
-    assert script.scope["wsgi_environ"] is client.environ
+    assert script.scope["wsgi_environ"] == client.environ
 
 
 def test_close_before_accept_is_403(adapt: Adapt) -> None:

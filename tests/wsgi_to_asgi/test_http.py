@@ -306,7 +306,8 @@ async def test_a_body_that_is_not_bytes_is_a_type_error(result: Any) -> None:
         return result  # type: ignore[no-any-return]
 
     server = ASGIServer(app_of(app))
-    with pytest.raises(TypeError, match=type(result).__name__ if not isinstance(result, list) else "bytes"):
+    expected = "bytes" if isinstance(result, list) else "None" if result is None else type(result).__name__
+    with pytest.raises(TypeError, match=expected):
         await server.run()
     assert server.sent == []
 

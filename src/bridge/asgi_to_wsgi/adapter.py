@@ -51,7 +51,8 @@ class ASGIToWSGI:
     manager too), or at the interpreter's exit. Any thread but the loop's may call the adapter and
     its methods.
 
-    `scope["wsgi_environ"]` is the environ. Raises TypeError if `app` is not callable, is a WSGI app,
+    `scope["wsgi_environ"]` is the environ, as a mapping whose repr shows no values; its `copy()` is
+    the dict that WSGI code asks for. Raises TypeError if `app` is not callable, is a WSGI app,
     or a class or function that makes an app; TypeError or ValueError for an option that makes no
     sense. What the app raises reaches the server; AppProtocolError says that it broke the ASGI spec,
     StartupFailed that its lifespan did not start (the next request tries again).

@@ -20,6 +20,7 @@ from bridge.asgi_to_wsgi.websocket_connection import Change, WebSocketConnection
 from bridge.errors import AppProtocolError, ClientDisconnected
 from bridge.runtime import LoopClosed
 from bridge.sansio.messages import DONE, WEBSOCKET, event_from_message, next_state
+from bridge.sansio.redacted import RedactedMapping
 from bridge.sansio.websocket import (
     code_and_reason_from_close,
     payload_from_send,
@@ -96,7 +97,7 @@ class WebSocketSession:
         """Run the app on a handshake that came as an http request; return when all has ended."""
         self._receive_http, self._send_http = receive, send
         self._scope = websocket_scope_from_http(scope)
-        self._scope["wsgi_environ"] = self._environ
+        self._scope["wsgi_environ"] = RedactedMapping(self._environ, "WSGI environ")
         self._loop_thread.at_stop.add(self.stop)
         error: BaseException | None = None
         try:

@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 
 from bridge.errors import ServerProtocolError
+from bridge.sansio.redacted import shown
 from bridge.types import ASGIApp, Message, Receive, Scope, Send
 
 _logger = logging.getLogger("bridge")
@@ -21,7 +22,7 @@ async def serve_lifespans(apps: Sequence[ASGIApp], states_key: str, scope: Scope
     """
     message = await receive()
     if message["type"] != "lifespan.startup":
-        raise ServerProtocolError(f"expected lifespan.startup, got {message!r:.200} (ASGI lifespan spec)")
+        raise ServerProtocolError(f"expected lifespan.startup, got {shown(message)} (ASGI lifespan spec)")
     lifespans = [_Lifespan(app, scope) for app in apps]
     started: list[_Lifespan] = []
     async with anyio.create_task_group() as tasks:
@@ -45,7 +46,7 @@ async def _serve(started: list["_Lifespan"], receive: Receive, send: Send) -> No
     await send({"type": "lifespan.startup.complete"})
     message = await receive()
     if message["type"] != "lifespan.shutdown":
-        raise ServerProtocolError(f"expected lifespan.shutdown, got {message!r:.200} (ASGI lifespan spec)")
+        raise ServerProtocolError(f"expected lifespan.shutdown, got {shown(message)} (ASGI lifespan spec)")
     failures = await _shut_down(started)
     if failures:
         await send({"type": "lifespan.shutdown.failed", "message": "\n".join(failures)})

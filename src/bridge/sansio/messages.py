@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Final, TypeAlias
 
 from bridge.errors import AppProtocolError, ServerProtocolError
+from bridge.sansio.redacted import shown
 from bridge.types import Message
 
 Order: TypeAlias = Mapping[str, Mapping[str, str]]
@@ -113,7 +114,7 @@ def event_from_message(message: Message) -> str:
         return f"{message_type}+" if more_key and message.get(more_key) else message_type
     except (TypeError, KeyError, AttributeError):
         raise AppProtocolError(
-            f"an ASGI message is a dict with a str 'type', got {message!r:.200} (ASGI spec, Events)"
+            f"an ASGI message is a dict with a str 'type', got {shown(message)} (ASGI spec, Events)"
         ) from None
 
 
@@ -137,5 +138,5 @@ def next_state(order: Order, state: str, event: str) -> str:
     except (KeyError, TypeError):
         legal = " or ".join(dict.fromkeys(repr(legal.rstrip("+")) for legal in order[state])) or "no message"
         raise AppProtocolError(
-            f"ASGI app sent {str(event).rstrip('+')!r} where the spec has {legal} ({state})"
+            f"ASGI app sent {str(event).rstrip('+')!r:.200} where the spec has {legal} ({state})"
         ) from None

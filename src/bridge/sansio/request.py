@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from bridge.errors import ClientProtocolError, ServerProtocolError
+from bridge.sansio.redacted import RedactedMapping
 from bridge.sansio.shapes import SCOPES, TLS
 from bridge.sansio.tls import maybe_tls_from_environ, ssl_variables_from_tls
 from bridge.sansio.websocket import add_upgrade
@@ -277,7 +278,7 @@ def _environ_from_scope(scope: Scope, template: Environ) -> Environ:
     environ["QUERY_STRING"] = query_string
     environ["SERVER_PROTOCOL"] = server_protocol_from_http_version(scope.get("http_version") or "1.1")
     environ["wsgi.url_scheme"] = scheme
-    environ["asgi.scope"] = scope
+    environ["asgi.scope"] = RedactedMapping(scope, "ASGI scope")
     add_headers(environ, scope.get("headers") or [])
     raw_path = scope.get("raw_path")
     if raw_path:
@@ -361,7 +362,7 @@ def _scope_from_environ(environ: Environ) -> dict[str, Any]:
         raise TypeError
     if not (isinstance(client or "", str) and isinstance(server_name or "", str)):
         raise TypeError
-    scope = {
+    scope: dict[str, Any] = {
         "type": "http",
         # 2.4 has `send` raise for a client that left, and so it does. But frameworks that are told so
         # (Starlette) look out for nothing else, and keep a stream that is idle; uvicorn says 2.3 too.
@@ -376,7 +377,7 @@ def _scope_from_environ(environ: Environ) -> dict[str, Any]:
         "client": (client, _maybe_port(environ.get("REMOTE_PORT")) or 0) if client else None,
         "server": (server_name, _maybe_port(environ.get("SERVER_PORT"))) if server_name else None,
         "extensions": {},
-        "wsgi_environ": environ,
+        "wsgi_environ": RedactedMapping(environ, "WSGI environ"),
     }
     if raw_path is not None:
         scope["raw_path"] = raw_path

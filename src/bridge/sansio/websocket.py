@@ -7,6 +7,7 @@ import re
 from typing import Any, NamedTuple
 
 from bridge.errors import AppProtocolError
+from bridge.sansio.redacted import shown
 from bridge.sansio.response import native_from_raw_headers
 from bridge.types import Environ, Headers, Message, Scope
 
@@ -115,8 +116,8 @@ def response_from_accept(message: Message, key: str, subprotocols: list[str], ex
     if subprotocol is not None:
         if subprotocol not in subprotocols:
             raise AppProtocolError(
-                f"the app chose the subprotocol {subprotocol!r:.200}, and the client offered {subprotocols!r:.200} "
-                "(RFC 6455 4.2.2)"
+                f"the app chose a subprotocol, {shown(subprotocol)}, that is none of the {len(subprotocols)} that the "
+                "client offered (RFC 6455 4.2.2)"
             )
         headers.append(("Sec-WebSocket-Protocol", subprotocol))
     if extensions is not None:
@@ -141,7 +142,7 @@ def payload_from_send(message: Message) -> bytes | str:
     if isinstance(payload, (bytearray, memoryview)) and text is None:
         return bytes(payload)
     raise AppProtocolError(
-        f"websocket.send carries either 'bytes' or a str 'text', got {message!r:.200} (ASGI WebSocket spec, Send)"
+        f"websocket.send carries either 'bytes' or a str 'text', got {shown(message)} (ASGI WebSocket spec, Send)"
     )
 
 
@@ -150,10 +151,10 @@ def code_and_reason_from_close(message: Message) -> tuple[int, str]:
     code = message.get("code")
     code = 1000 if code is None else code
     if not isinstance(code, int) or code not in _CLOSE_CODES:
-        raise AppProtocolError(f"a WebSocket is not closed with code {code!r:.200} (RFC 6455 7.4)")
+        raise AppProtocolError(f"a WebSocket is not closed with code {shown(code)} (RFC 6455 7.4)")
     reason = message.get("reason") or ""
     if not isinstance(reason, str):
-        raise AppProtocolError(f"'reason' must be a str, got {reason!r:.200} (ASGI WebSocket spec, Close)")
+        raise AppProtocolError(f"'reason' must be a str, got {shown(reason)} (ASGI WebSocket spec, Close)")
     return int(code), reason
 
 

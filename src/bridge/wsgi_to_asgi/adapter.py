@@ -34,8 +34,9 @@ class WSGIToASGI:
         and with 0 all are. Each has a thread of its own, beside the `workers`. They need `bridge[websocket]`.
 
     The adapter is called on the server's event loop, asyncio or trio, and serves any number of
-    requests and loops at once. `environ["asgi.scope"]` is the scope, and
-    `environ["bridge.disconnected"]` an Event-like object that tells whether the client has left.
+    requests and loops at once. `environ["asgi.scope"]` is the scope, as a mapping whose repr shows
+    no values, and `environ["bridge.disconnected"]` an Event-like object that tells whether the
+    client has left.
 
     Raises TypeError if `app` is not callable, is an ASGI app, or a class or function that makes an
     app; TypeError or ValueError for an option that makes no sense. What the app raises reaches the

@@ -8,6 +8,7 @@ import anyio
 
 from bridge.errors import ClientDisconnected, ServerProtocolError
 from bridge.runtime import Event
+from bridge.sansio.redacted import shown
 from bridge.types import Message
 from bridge.wsgi_to_asgi.streams import Spool
 
@@ -33,7 +34,7 @@ def block_from_message(message: Message) -> bytes:
     """Return the block of body in an `http.request`."""
     block = message.get("body") or b""
     if not isinstance(block, bytes):
-        raise ServerProtocolError(f"the body of http.request must be bytes, got {block!r:.80}")
+        raise ServerProtocolError(f"the body of http.request must be bytes, got {shown(block)}")
     return block
 
 

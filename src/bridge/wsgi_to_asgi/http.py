@@ -16,6 +16,7 @@ from typing import BinaryIO
 from bridge.errors import AppProtocolError, ClientDisconnected, ServerProtocolError
 from bridge.runtime import Event, running_loop
 from bridge.sansio.messages import type_from_message
+from bridge.sansio.redacted import shown
 from bridge.sansio.request import expects_continue, scope_error, with_header_pairs
 from bridge.types import Environ, Message, Receive, Scope, Send, WSGIApp
 from bridge.wsgi_to_asgi.body import RequestBody, block_from_message
@@ -138,7 +139,7 @@ class HTTPExchange(Connection):
             if not self.complete:  # after that it says so of any client
                 self._leave()
         elif message_type != "http.request":
-            raise ServerProtocolError(f"expected http.request or http.disconnect, got {message!r:.200}")
+            raise ServerProtocolError(f"expected http.request or http.disconnect, got {shown(message)}")
         elif self._body is not None:
             self._body.put(message)
             self.wake_sleepers()

@@ -6,6 +6,7 @@ import anyio
 
 from bridge.errors import ServerProtocolError
 from bridge.sansio.messages import type_from_message
+from bridge.sansio.redacted import shown
 from bridge.types import Receive, Send
 from bridge.wsgi_to_asgi.runner import WorkerThreads
 from bridge.wsgi_to_asgi.websocket import OpenWebSockets
@@ -19,11 +20,11 @@ async def serve_lifespan(workers: WorkerThreads, websockets: OpenWebSockets, rec
     """Answer startup at once, and shutdown when the threads have ended."""
     message = await receive()
     if type_from_message(message) != "lifespan.startup":
-        raise ServerProtocolError(f"expected lifespan.startup, got {message!r:.200} (ASGI lifespan spec)")
+        raise ServerProtocolError(f"expected lifespan.startup, got {shown(message)} (ASGI lifespan spec)")
     await send({"type": "lifespan.startup.complete"})
     message = await receive()
     if type_from_message(message) != "lifespan.shutdown":
-        raise ServerProtocolError(f"expected lifespan.shutdown, got {message!r:.200} (ASGI lifespan spec)")
+        raise ServerProtocolError(f"expected lifespan.shutdown, got {shown(message)} (ASGI lifespan spec)")
     await anyio.to_thread.run_sync(_close, workers, websockets, abandon_on_cancel=True)
     await send({"type": "lifespan.shutdown.complete"})
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bridge.errors import ClientProtocolError, ServerProtocolError
 from bridge.sansio.messages import type_from_message
+from bridge.sansio.redacted import shown
 from bridge.sansio.request import environ_from_scope
 from bridge.types import Environ, Receive, Scope, Send, WSGIApp
 
@@ -26,7 +27,7 @@ async def serve_websocket(
     if message_type == "websocket.disconnect":
         return
     if message_type != "websocket.connect":
-        raise ServerProtocolError(f"expected websocket.connect, got {message!r:.200} (ASGI WebSocket spec)")
+        raise ServerProtocolError(f"expected websocket.connect, got {shown(message)} (ASGI WebSocket spec)")
     try:
         from bridge.wsgi_to_asgi.websocket_session import WebSocketSession
     except ModuleNotFoundError as error:

@@ -17,6 +17,7 @@ from wsproto.frame_protocol import LOCAL_ONLY_CLOSE_REASONS, CloseReason
 from bridge.errors import AppProtocolError, ServerProtocolError
 from bridge.runtime import running_loop
 from bridge.sansio.messages import DONE, WEBSOCKET, event_from_message, next_state, type_from_message
+from bridge.sansio.redacted import shown
 from bridge.sansio.websocket import code_and_reason_from_close
 from bridge.types import Environ, Message, Receive, Scope, Send
 from bridge.wsgi_to_asgi.call import END, FINISHED, Mark
@@ -195,7 +196,7 @@ class WebSocketSession:
             if message_type == "websocket.receive":
                 content = message.get("bytes") if message.get("text") is None else message["text"]
                 if not isinstance(content, (str, bytes)):
-                    raise ServerProtocolError(f"websocket.receive has neither text nor bytes: {message!r:.200}")
+                    raise ServerProtocolError(f"websocket.receive has neither text nor bytes: {shown(message)}")
                 if not self.thread.answered:
                     await self._open.wait()
                 if self._messages.accepted:
@@ -208,7 +209,7 @@ class WebSocketSession:
                 return
             else:
                 raise ServerProtocolError(
-                    f"expected websocket.receive or websocket.disconnect, got {message!r:.200} (ASGI WebSocket spec)"
+                    f"expected websocket.receive or websocket.disconnect, got {shown(message)} (ASGI WebSocket spec)"
                 )
 
     async def _receive_no_more(self) -> None:
