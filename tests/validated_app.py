@@ -101,8 +101,10 @@ async def denied(websocket: WebSocket) -> None:
     await websocket.send_denial_response(PlainTextResponse("no", 401))
 
 
-settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY=os.urandom(16).hex())
-django.setup()
+if not settings.configured:  # by other tests in this process
+    settings.configure(ALLOWED_HOSTS=["*"], SECRET_KEY=os.urandom(16).hex())
+    django.setup()
+settings.ROOT_URLCONF = __name__
 fastapi.mount("/django", validator(get_asgi_application()))
 fastapi.mount("/wsgi", validator(WSGIToASGI(wsgi_echo)))
 app = validator(fastapi)
