@@ -74,6 +74,14 @@ def test_a_mount_is_asked(path: str, answer: Answer, rule: str, tmp_path: Path) 
     assert found.lasting
 
 
+def test_a_redirect_that_leads_nowhere_does_not_count() -> None:
+    """A mount's own router may redirect to what is another mount's."""
+    app = Starlette(routes=[Mount("/a/b", routes=[]), Mount("/a", routes=[Route("/b/", page)])])
+    assert find(app, "/a/b").answer is NOTHING
+    app.router.routes.reverse()
+    assert find(app, "/a/b").answer is PATH
+
+
 def test_a_host_is_asked() -> None:
     """By the Host header, and on to its own routes."""
     app = Starlette(routes=[Host("api.example.org", INNER), Host("{sub}.plain.org", plain), Route("/a", page)])

@@ -28,6 +28,9 @@ class StarletteRouter:
         """Return what the app would make of the request."""
         search = _Search()
         found = search.find(self._app, dict(question.scope), "")
+        if search.redirected is not None:  # it counts if it leads to something
+            found = search.find(self._app, {**question.scope, "path": search.redirected}, "")
+            found = found._replace(answer=min(found.answer, Answer.PATH))
         return found._replace(lasting=search.lasting)
 
     def rules(self) -> list[Rule]:
@@ -38,10 +41,12 @@ class StarletteRouter:
 class _Search:
     """One question's way through the routes."""
 
-    # Until a route is met that may look at more than the request's type, method, host and path.
-    lasting = True
+    def __init__(self) -> None:
+        self._redirects = True
+        self.redirected: str | None = None  # the path that a router would redirect to
+        self.lasting = True  # until a route is met that may look at more than type, method, host and path
 
-    def find(self, app: Any, scope: dict[str, Any], prefix: str, redirects: bool = True) -> Found:
+    def find(self, app: Any, scope: dict[str, Any], prefix: str) -> Found:
         """Return what the router of `app` makes of `scope`, which is ours to change; `prefix` is where it is mounted.
 
         The order is that of starlette.routing.Router.app, and of fastapi.routing.APIRouter.app.
@@ -49,14 +54,15 @@ class _Search:
         if getattr(app, "root_path", ""):  # FastAPI(root_path=)
             scope["root_path"] = app.root_path
         router = getattr(app, "router", app)
-        found = self._first(router.routes, scope, prefix, redirects)
+        found = self._first(router.routes, scope, prefix)
         if found is not None:
             return found
-        if redirects and scope["type"] == "http" and router.redirect_slashes:
+        if self._redirects and scope["type"] == "http" and router.redirect_slashes:
             redirected = _maybe_with_other_slash(scope)
-            found = self._first(router.routes, redirected, prefix, redirects=False) if redirected else None
-            if found is not None:
-                return found._replace(answer=min(found.answer, Answer.PATH))
+            if redirected and any(route.matches(redirected)[0] is not Match.NONE for route in router.routes):
+                self._redirects = False  # one is enough
+                self.redirected = redirected["path"]
+                return _NOTHING
         if hasattr(router, "_match_low_priority"):  # FastAPI.frontend()
             match, _, _, _ = router._match_low_priority(scope)
             if match is not Match.NONE:
@@ -65,7 +71,7 @@ class _Search:
             return Found(Answer.REQUEST, prefix + _REST)  # an app of its own for all that has no route
         return _NOTHING
 
-    def _first(self, routes: list[Any], scope: dict[str, Any], prefix: str, redirects: bool) -> Found | None:
+    def _first(self, routes: list[Any], scope: dict[str, Any], prefix: str) -> Found | None:
         """Return what the first route that matches makes of it, or else the first that has the path."""
         partial = None
         for route in routes:
@@ -73,14 +79,12 @@ class _Search:
                 self.lasting = False
             match, child_scope = route.matches(scope)
             if match is Match.FULL:
-                return self._selected(route, scope, child_scope, prefix, redirects)
+                return self._selected(route, scope, child_scope, prefix)
             if match is Match.PARTIAL and partial is None:
                 partial = Found(Answer.PATH, prefix + _path_of(_within(route, scope)[0]))
         return partial
 
-    def _selected(
-        self, route: Any, scope: dict[str, Any], child_scope: dict[str, Any], prefix: str, redirects: bool
-    ) -> Found:
+    def _selected(self, route: Any, scope: dict[str, Any], child_scope: dict[str, Any], prefix: str) -> Found:
         """Return what a route that matches makes of it: a `Mount` does so for all of its prefix."""
         if _is_included(route):
             route, child_scope = _within(route, scope)
@@ -91,7 +95,7 @@ class _Search:
         mounted = _mounted(route)
         if not _is_router(mounted):
             return Found(Answer.REQUEST, path + _REST)
-        return self.find(mounted, {**scope, **child_scope}, path, redirects)
+        return self.find(mounted, {**scope, **child_scope}, path)
 
 
 def _is_router(app: Any) -> bool:
