@@ -1,0 +1,176 @@
+"""A site half moved, on real servers of both kinds."""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+from websockets.sync.client import connect
+
+from tests.migration.conftest import HEADER
+from tests.processes import Server, wait_until
+from tests.servers import asgi_servers, wsgi_servers
+from tests.servers.frameworks import parts
+
+ASGI = ("uvicorn-h11-asyncio", "hypercorn-asyncio", "granian")
+WSGI = ("gunicorn-gthread", "uwsgi-lazy-apps", "waitress")
+MIB = 1024 * 1024
+
+
+class Site(NamedTuple):
+    """A server with the site, and what it can do."""
+
+    kind: Any
+    server: Server
+
+    def send(
+        self, method: str, path: str, headers: dict[str, str] | None = None, **options: Any
+    ) -> tuple[str, httpx.Response]:
+        """Return who answered, and the response."""
+        # uWSGI closes each connection, and does not say so.
+        headers = {**(headers or {}), "Connection": "close"}
+        response = self.server.client.request(method, path, headers=headers, **options)
+        return response.headers[HEADER], response
+
+
+@contextlib.contextmanager
+def serving(name: str, new: str, old: str) -> Iterator[Site]:
+    """Run the site on a server."""
+    env = {"NEW": new, "OLD": old}
+    if name in ASGI:
+        kind: Any = asgi_servers.KINDS[name]
+        with asgi_servers.running(kind, "tests.migration.site:asgi_app", env) as server:
+            yield Site(kind, server)
+    else:
+        kind = wsgi_servers.KINDS[name]
+        with wsgi_servers.running(kind, "tests.migration.site:wsgi_app", env) as server:
+            yield Site(kind, server)
+
+
+@pytest.fixture(scope="module", params=[*ASGI, *WSGI])
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    """FastAPI before Flask, for all tests of the module."""
+    with serving(request.param, "fastapi", "flask") as site:
+        yield site
+
+
+def check_rows(site: Site) -> None:
+    """Each row of the table that real servers can be asked."""
+    preflight = {"Origin": "http://a.example", "Access-Control-Request-Method": "POST"}
+    expected = {
+        ("GET", "/both"): ("new", 200),
+        ("POST", "/both"): ("old", 200),
+        ("DELETE", "/both"): ("old", 405),
+        ("GET", "/fresh/"): ("new", 200),
+        ("GET", "/gone"): ("new", 404),
+        ("POST", "/gone"): ("new", 405),
+        ("GET", "/in/both"): ("new", 200),
+        ("GET", "/in/old"): ("old", 200),
+        ("GET", "/ws/new"): ("old", 404),
+        ("GET", "/nowhere"): ("old", 404),
+        ("GET", "/both?size=1"): ("new", 200),
+    }
+    for _ in range(2):
+        for (method, path), (who, status) in expected.items():
+            answered, response = site.send(method, path)
+            assert (answered, response.status_code) == (who, status), (method, path)
+            assert status != 200 or response.text == f"{who} {method}"
+    who, response = site.send("GET", "/fresh")
+    assert (who, response.status_code in (307, 308)) == ("new", True)
+    assert response.headers["location"].endswith("/fresh/")
+    assert site.send("OPTIONS", "/both", headers=preflight)[0] == "old"
+    assert site.send("GET", "/state")[1].json() == {"started": 1}
+    body = b"x" * 100_000
+    for side in ("new", "old"):
+        who, response = site.send("POST", f"/upload/{side}", content=body)
+        assert (who, response.json()) == (side, parts.digest(body))
+        who, response = site.send("GET", f"/download/{side}?size=100000")
+        assert (who, response.content) == (side, body)
+
+
+def test_each_row_has_its_answer(site: Site) -> None:
+    """The new app, the old app, and their statuses."""
+    check_rows(site)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("old", ["flask", "django"])
+@pytest.mark.parametrize("new", ["fastapi", "starlette", "quart"])
+@pytest.mark.parametrize("name", [*ASGI, *WSGI])
+def test_each_pair_of_frameworks_has_its_answers(name: str, new: str, old: str) -> None:
+    """The same by all pairs, on all servers."""
+    with serving(name, new, old) as site:
+        check_rows(site)
+
+
+def test_websockets_reach_the_new_app(site: Site) -> None:
+    """Under a WSGI server, too."""
+    with connect(f"ws://127.0.0.1:{site.server.port}/ws/new", open_timeout=10) as websocket:
+        websocket.send("hello")
+        assert websocket.recv(10) == "new hello"
+
+
+@pytest.mark.parametrize("side", ["new", "old"])
+def test_100_continue_is_answered_for_either(site: Site, side: str) -> None:
+    """The choice reads nothing, so the body is asked for by the app that reads it."""
+    if not getattr(site.kind, "continues", True):
+        pytest.skip(f"{site.kind.name} does not answer Expect: 100-continue")
+    with site.server.connect() as sock:
+        head = f"POST /upload/{side} HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n"
+        sock.sendall(f"{head}Connection: close\r\n\r\n".encode())
+        assert _until(sock, b"\r\n\r\n").startswith(b"HTTP/1.1 100 ")
+        sock.sendall(b"hello")
+        assert b'"size":5' in _until(sock, b"}").replace(b" ", b"")
+
+
+def _until(sock: socket.socket, end: bytes) -> bytes:
+    received = b""
+    while end not in received:
+        block = sock.recv(1)
+        assert block, received
+        received += block
+    return received
+
+
+@pytest.mark.parametrize("side", ["new", "old"])
+def test_a_client_that_leaves_reaches_the_app_that_serves_it(site: Site, side: str) -> None:
+    """Events come as they are sent, and the stream ends soon after its client."""
+    before = int(site.send("GET", f"/left/{side}")[1].text)
+    with site.server.client.stream("GET", f"/events/{side}", headers={"Connection": "close"}) as response:
+        lines = response.iter_lines()
+        assert [next(lines) for _ in range(3)] == ["data: 0", "", "data: 1"]
+    wait_until(lambda: int(site.send("GET", f"/left/{side}")[1].text) == before + 1, what="the end of the stream")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side", ["new", "old"])
+def test_memory_is_constant_both_ways(site: Site, side: str) -> None:
+    """100 MiB to either app and back."""
+    size = 100 * MIB
+
+    def blocks() -> Iterator[bytes]:
+        for _ in range(size // MIB):
+            yield b"x" * MIB
+
+    check_rows(site)
+    before = _peak(site.server)
+    _, response = site.send("POST", f"/upload/{side}", {"Content-Length": str(size)}, content=blocks())
+    assert response.json()["size"] == size
+    closing = {"Connection": "close"}
+    with site.server.client.stream("GET", f"/download/{side}?size={size}", headers=closing) as download:
+        assert sum(map(len, download.iter_raw())) == size
+    assert _peak(site.server) - before < 30 * MIB
+
+
+def _peak(server: Server) -> int:
+    """Return the most memory that any process of the server has had, in bytes."""
+    peaks = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with contextlib.suppress(OSError):
+            text = status.read_text()
+            if Path(status.parent, "stat").read_text().rpartition(")")[2].split()[2] == str(server.process.pid):
+                peaks.append(int(text.partition("VmHWM:")[2].split()[0]) * 1024)
+    return max(peaks)
