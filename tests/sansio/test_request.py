@@ -2,7 +2,7 @@ import io
 import sys
 import time
 from typing import Any
-from urllib.parse import quote_from_bytes
+from urllib.parse import quote, quote_from_bytes
 from wsgiref.util import request_uri
 from wsgiref.validate import check_environ  # type: ignore[attr-defined]  # public, but not to typeshed
 
@@ -333,6 +333,26 @@ def test_content_lengths_that_differ_are_the_clients_fault(other: bytes, chunked
         environ_from_headers(headers)
 
 
+def test_hosts_that_differ_are_the_clients_fault() -> None:
+    """Who knows which one a proxy went by? (RFC 9112 3.2)."""
+    with pytest.raises(ClientProtocolError, match=r"differing Host headers: a\.example, b\.example"):
+        environ_from_headers([(b"host", b"a.example"), (b"x", b"y"), (b"Host", b"b.example")])
+
+
+@pytest.mark.parametrize("host", ["a.example,b.example", "a.example, b.example", "a.example,", ",a", "a,a,b"])
+def test_hosts_that_a_server_has_joined_are_the_clients_fault(host: str) -> None:
+    """Most WSGI servers join repeated headers, of which Host must not be one (RFC 9112 3.2)."""
+    with pytest.raises(ClientProtocolError, match="differing Host headers: "):
+        scope_from_environ(environ_with(HTTP_HOST=host))
+
+
+def test_hosts_that_are_the_same_are_one() -> None:
+    """A client of HTTP/2 may send Host beside an equal :authority (RFC 9113 8.3.1)."""
+    assert environ_from_headers([(b"host", b"a:80"), (b"host", b"a:80")]) == {"HTTP_HOST": "a:80"}
+    for host in ("a:80,a:80", "a:80, a:80"):
+        assert headers_from_environ({"HTTP_HOST": host, "HTTP_X": "b,c"}) == [(b"host", b"a:80"), (b"x", b"b,c")]
+
+
 def test_answer_to_content_lengths_that_differ_is_short() -> None:
     """What the client sent is told back in part only."""
     headers = [(b"content-length", b"1" * 100_000), (b"content-length", b"2")]
@@ -360,6 +380,14 @@ def test_headers_leave_out_what_is_no_header_of_the_request() -> None:
         "HTTP_X_A": "1",
     }
     assert headers_from_environ(environ) == [(b"x-a", b"1")]
+
+
+@pytest.mark.parametrize("length", [3, 0])
+def test_content_length_may_be_an_int(length: int) -> None:
+    """Some middleware and test clients set an int where PEP 3333 has a str: it is the header, as it is the body's."""
+    assert scope_from_environ(environ_with(CONTENT_LENGTH=length))["headers"] == [(b"content-length", b"%d" % length)]
+    with pytest.raises(ClientProtocolError, match="Content-Length is not a number: '-1'"):
+        scope_from_environ(environ_with(CONTENT_LENGTH=-1))
 
 
 def test_headers_beyond_latin_1_are_utf_8() -> None:
@@ -408,7 +436,7 @@ def test_paths_are_the_same_both_ways(
     assert script_name_and_path_info_from_scope(scope) == (script_name, path_info)
     assert environ_from_scope(scope).get("RAW_URI") == raw_uri
     environ = {"SCRIPT_NAME": script_name, "PATH_INFO": path_info, "RAW_URI": raw_uri}
-    assert paths_from_environ(environ) == paths
+    assert paths_from_environ(environ) == (root_path, path, quote(path).encode() if raw_path is None else raw_path)
 
 
 @PROPERTY
@@ -457,7 +485,16 @@ def test_path_of_any_text_makes_a_sound_split(path: str, root_path: str, raw_pat
         ("", "", ("", "")),
         ("/base", "", ("/base", "")),
         ("", "foo", ("", "/foo")),
-        ("", "http://example.org/x", ("", "/http://example.org/x")),
+        # The absolute form, to which uvicorn's --root-path is put in front as well.
+        ("", "http://example.org/x", ("", "/x")),
+        ("", "HTTP://example.org:81/x/y", ("", "/x/y")),
+        ("", "http://[::1]:81/x", ("", "/x")),
+        ("", "http://example.org", ("", "/")),
+        ("/base", "http://example.org/base/x", ("/base", "/x")),
+        ("/base", "/basehttp://example.org/x", ("/base", "/x")),
+        ("/base/", "/base/http://example.org/x", ("/base", "/http://example.org/x")),
+        ("", "/http://example.org/x", ("", "/http://example.org/x")),
+        ("", "://example.org/x", ("", "/://example.org/x")),
         # A lone surrogate is a byte by Python's surrogateescape, or else no character at all.
         ("", "/\udcff", ("", "/\xff")),
         ("", "/\ud800\xe9", ("", "/?\xc3\xa9")),
@@ -483,6 +520,12 @@ def test_root_path_may_be_left_out() -> None:
         ("/base", "/base/\ufffd", b"/%FF", "/\xff"),
         ("/base", "/\ufffd", b"/base/%FF", "/\xff"),
         ("/base", "/\ufffd", b"/%FF", "/\xff"),
+        # A target without a slash in front, and one in absolute form.
+        ("", "~\ufffdx", b"~%A9x", "/~\xa9x"),
+        ("", "http://h/\ufffd", b"http://h/%FF", "/\xff"),
+        ("", "/\ufffd", b"http://h/%FF", "/\xff"),
+        ("/base", "http://h/base/\ufffd", b"http://h/base/%FF", "/\xff"),
+        ("/base", "/basehttp://h/\ufffd", b"/basehttp://h/%FF", "/\xff"),
         # `raw_path` speaks of something else, as middleware has rewritten `path`: that counts.
         ("", "/\ufffd", b"/other", "/\xef\xbf\xbd"),
         ("", "/\ufffd", b"/x%FF", "/\xef\xbf\xbd"),
@@ -506,22 +549,53 @@ def test_raw_path_gives_bytes_back_only_while_it_agrees(
 @pytest.mark.parametrize(
     ("environ", "paths"),
     [
-        ({}, ("", "/", None)),
-        ({"SCRIPT_NAME": "", "PATH_INFO": ""}, ("", "/", None)),
-        ({"SCRIPT_NAME": None, "PATH_INFO": None}, ("", "/", None)),
-        ({"SCRIPT_NAME": "/"}, ("", "/", None)),
-        ({"SCRIPT_NAME": "/", "PATH_INFO": "/x"}, ("", "/x", None)),
-        ({"SCRIPT_NAME": "/base/", "PATH_INFO": "/x"}, ("/base", "/base/x", None)),
-        ({"PATH_INFO": "*"}, ("", "*", None)),
+        ({}, ("", "/", b"/")),
+        ({"SCRIPT_NAME": "", "PATH_INFO": ""}, ("", "/", b"/")),
+        ({"SCRIPT_NAME": None, "PATH_INFO": None}, ("", "/", b"/")),
+        ({"SCRIPT_NAME": "/"}, ("", "/", b"/")),
+        ({"SCRIPT_NAME": "/", "PATH_INFO": "/x"}, ("", "/x", b"/x")),
+        ({"SCRIPT_NAME": "/base/", "PATH_INFO": "/x"}, ("/base", "/base/x", b"/base/x")),
+        ({"PATH_INFO": "*"}, ("", "*", b"*")),
+        ({"PATH_INFO": "/a b/100%25?#;x=1"}, ("", "/a b/100%25?#;x=1", b"/a%20b/100%2525%3F%23;x=1")),
         # The target: RAW_URI before REQUEST_URI, less its query, if it is of this path.
         ({"PATH_INFO": "/a b", "REQUEST_URI": "/a%20b"}, ("", "/a b", b"/a%20b")),
         ({"PATH_INFO": "/a b", "RAW_URI": "/a%20b", "REQUEST_URI": "/a b"}, ("", "/a b", b"/a%20b")),
         ({"PATH_INFO": "/a b", "RAW_URI": "/a%20b?x=%20?y"}, ("", "/a b", b"/a%20b")),
-        ({"PATH_INFO": "/a", "RAW_URI": "/b"}, ("", "/a", None)),
-        ({"PATH_INFO": "/a", "RAW_URI": "http://example.org/a"}, ("", "/a", None)),
-        ({"PATH_INFO": "*", "RAW_URI": "*"}, ("", "*", None)),
-        ({"PATH_INFO": "/a", "RAW_URI": b"/a"}, ("", "/a", None)),
-        ({"PATH_INFO": "/a", "RAW_URI": None}, ("", "/a", None)),
+        ({"PATH_INFO": "/a b", "RAW_URI": "/b"}, ("", "/a b", b"/a%20b")),
+        ({"PATH_INFO": "/a b", "RAW_URI": b"/a b"}, ("", "/a b", b"/a%20b")),
+        ({"PATH_INFO": "/a b", "RAW_URI": None}, ("", "/a b", b"/a%20b")),
+        ({"PATH_INFO": "/a", "RAW_URI": "/a#b"}, ("", "/a", b"/a")),
+        ({"PATH_INFO": "", "RAW_URI": "?x"}, ("", "/", b"/")),
+        # OPTIONS *, as gunicorn, the other direction and cheroot have it.
+        ({"PATH_INFO": "*", "RAW_URI": "*"}, ("", "*", b"*")),
+        ({"PATH_INFO": "", "RAW_URI": "*"}, ("", "*", b"*")),
+        ({"PATH_INFO": "/*", "REQUEST_URI": "*"}, ("", "*", b"*")),
+        ({"PATH_INFO": "/*", "REQUEST_URI": "/*"}, ("", "/*", b"/*")),
+        ({"SCRIPT_NAME": "/base", "PATH_INFO": "", "RAW_URI": "*"}, ("/base", "/base", b"/base")),
+        ({"PATH_INFO": "/x", "RAW_URI": "*"}, ("", "/x", b"/x")),
+        # The absolute form: in the target alone (gunicorn), in PATH_INFO (gevent, wsgiref), or in both (uWSGI).
+        ({"PATH_INFO": "/a b", "RAW_URI": "http://example.org:81/a%20b?x=1"}, ("", "/a b", b"/a%20b")),
+        ({"PATH_INFO": "http://example.org:81/a b"}, ("", "/a b", b"/a%20b")),
+        ({"PATH_INFO": "HTTP://h/a\xff", "REQUEST_URI": "HTTP://h/a%ff?x"}, ("", "/a\ufffd", b"/a%ff")),
+        ({"PATH_INFO": "", "RAW_URI": "http://example.org?x=1"}, ("", "/", b"/")),
+        ({"PATH_INFO": "http://example.org", "REQUEST_URI": "http://example.org"}, ("", "/", b"/")),
+        ({"SCRIPT_NAME": "/b", "PATH_INFO": "/a", "RAW_URI": "http://h/b/a"}, ("/b", "/b/a", b"/b/a")),
+        # What only looks like it.
+        ({"PATH_INFO": "/http://h/a", "RAW_URI": "/http://h/a?z"}, ("", "/http://h/a", b"/http://h/a")),
+        ({"PATH_INFO": "/a", "RAW_URI": "/a?u=http://h/b"}, ("", "/a", b"/a")),
+        ({"PATH_INFO": "://h/a"}, ("", "://h/a", b"://h/a")),
+        # A target without a slash in front.
+        ({"PATH_INFO": "~\xa9x", "REQUEST_URI": "~%A9x"}, ("", "~\ufffdx", b"~%A9x")),
+        ({"PATH_INFO": "~\xef\xbf\xbdx", "REQUEST_URI": "~%A9x"}, ("", "~\ufffdx", b"~%A9x")),
+        # cheroot and Apache may leave encoded slashes encoded; a percent sign that was encoded is none of them.
+        ({"PATH_INFO": "/a%2Fb c", "REQUEST_URI": "/a%2Fb%20c?x"}, ("", "/a/b c", b"/a%2Fb%20c")),
+        ({"PATH_INFO": "/a%2fb", "REQUEST_URI": "/a%2fb"}, ("", "/a/b", b"/a%2fb")),
+        ({"PATH_INFO": "/a%2Fb%2Fc", "REQUEST_URI": "/a%2Fb%252Fc"}, ("", "/a/b%2Fc", b"/a%2Fb%252Fc")),
+        ({"PATH_INFO": "/a%2Fb", "REQUEST_URI": "/a%252Fb"}, ("", "/a%2Fb", b"/a%252Fb")),
+        ({"PATH_INFO": "/a%2Fb"}, ("", "/a%2Fb", b"/a%252Fb")),
+        ({"PATH_INFO": "/a%2Fb", "REQUEST_URI": "/c%2Fb"}, ("", "/a%2Fb", b"/a%252Fb")),
+        ({"SCRIPT_NAME": "/b", "PATH_INFO": "/c%2Fd", "REQUEST_URI": "/b/c%2Fd"}, ("/b", "/b/c/d", b"/b/c%2Fd")),
+        ({"SCRIPT_NAME": "/b", "PATH_INFO": "/c%2Fd", "REQUEST_URI": "/c%2Fd"}, ("/b", "/b/c/d", b"/b/c%2Fd")),
         # A server that was told its SCRIPT_NAME by configuration leaves it out of the target.
         ({"SCRIPT_NAME": "/my app", "PATH_INFO": "/%", "RAW_URI": "/%25"}, ("/my app", "/my app/%", b"/my%20app/%25")),
         (
@@ -538,16 +612,16 @@ def test_raw_path_gives_bytes_back_only_while_it_agrees(
         # Werkzeug's server puts U+FFFD in PATH_INFO, and the target still has the bytes.
         ({"PATH_INFO": "/\xef\xbf\xbd", "RAW_URI": "/%FF"}, ("", "/\ufffd", b"/%FF")),
         ({"SCRIPT_NAME": "/b", "PATH_INFO": "/\xef\xbf\xbd", "RAW_URI": "/%FF"}, ("/b", "/b/\ufffd", b"/b/%FF")),
-        ({"PATH_INFO": "/\xef\xbf\xbd", "RAW_URI": "/x%FF"}, ("", "/\ufffd", None)),
+        ({"PATH_INFO": "/\xef\xbf\xbd", "RAW_URI": "/x%FF"}, ("", "/\ufffd", b"/%EF%BF%BD")),
         ({"SCRIPT_NAME": "/\xff", "PATH_INFO": "/x"}, ("/\ufffd", "/\ufffd/x", b"/%FF/x")),
         ({"SCRIPT_NAME": "/\xe4", "PATH_INFO": "\xb8\xad"}, ("/\ufffd", "/\ufffd\ufffd\ufffd", b"/%E4%B8%AD")),
         # Text beyond latin-1 is the server's slip: it decoded UTF-8, or CGI's variables, by itself.
-        ({"PATH_INFO": "/\u4e2d"}, ("", "/\u4e2d", None)),
+        ({"PATH_INFO": "/\u4e2d"}, ("", "/\u4e2d", b"/%E4%B8%AD")),
         ({"PATH_INFO": "/\udcff\u4e2d"}, ("", "/\ufffd\u4e2d", b"/%FF%E4%B8%AD")),
-        ({"PATH_INFO": "/\ud800"}, ("", "/?", None)),
+        ({"PATH_INFO": "/\ud800"}, ("", "/?", b"/%3F")),
     ],
 )
-def test_paths_are_read_from_whatever_the_server_gives(environ: Environ, paths: tuple[str, str, bytes | None]) -> None:
+def test_paths_are_read_from_whatever_the_server_gives(environ: Environ, paths: tuple[str, str, bytes]) -> None:
     """Absent and empty mean the same, nothing crashes, and a stale target is ignored (PEP 3333, environ Variables)."""
     assert paths_from_environ(environ) == paths
 
@@ -597,6 +671,7 @@ WHOLE: list[tuple[dict[str, Any], Environ]] = [
             "method": "HEAD",
             "scheme": "https",
             "path": "/",
+            "raw_path": b"/",
             "query_string": b"",
             "root_path": "",
             "headers": [],
@@ -624,8 +699,11 @@ WHOLE: list[tuple[dict[str, Any], Environ]] = [
             "SSL_PROTOCOL": "TLSv1.3",
             "SSL_CIPHER": "TLS_AES_128_GCM_SHA256",
             "SSL_CLIENT_VERIFY": "NONE",
+            "RAW_URI": "/",
+            "REQUEST_URI": "/",
             "SERVER_NAME": "example.org",
             "SERVER_PORT": "443",
+            "REMOTE_ADDR": "",
         },
     ),
 ]
@@ -653,6 +731,7 @@ def test_environ_of_the_least_scope_has_every_variable_that_is_required() -> Non
         "SCRIPT_NAME": "",
         "PATH_INFO": "/",
         "QUERY_STRING": "",
+        "REMOTE_ADDR": "",
         "SERVER_PROTOCOL": "HTTP/1.1",
         "SERVER_NAME": "localhost",
         "SERVER_PORT": "80",
@@ -679,6 +758,7 @@ def test_scope_of_the_least_environ_has_every_key_that_is_required(environ: Envi
         "method": "GET",
         "scheme": "http",
         "path": "/",
+        "raw_path": b"/",
         "query_string": b"",
         "root_path": "",
         "headers": [],
@@ -821,6 +901,7 @@ def test_tls_extension_is_ignored_on_a_plain_connection() -> None:
         (("[::1]", 80), None, "http", ("[::1]", "80")),
         # A Unix socket, or no word of the server: the Host header, if it is fit for it.
         (("/run/x.sock", None), b"example.org:8080", "http", ("example.org", "8080")),
+        (("/run/x.sock", "0"), b"example.org:8080", "http", ("example.org", "8080")),
         (("/run/x.sock", None), None, "http", ("localhost", "80")),
         (("", 80), b"example.org", "http", ("example.org", "80")),
         (None, b"example.org", "http", ("example.org", "80")),
@@ -862,6 +943,10 @@ def test_server_name_from_a_long_host_costs_linear_time() -> None:
         ({"SERVER_NAME": "example.org"}, ("example.org", None)),
         ({"SERVER_NAME": "/run/x.sock", "SERVER_PORT": ""}, ("/run/x.sock", None)),
         ({"SERVER_NAME": "/run/x.sock", "SERVER_PORT": "unix"}, ("/run/x.sock", None)),
+        ({"SERVER_NAME": "/run/x.sock", "SERVER_PORT": "0"}, ("/run/x.sock", None)),
+        ({"SERVER_NAME": "[::1]", "SERVER_PORT": "80"}, ("::1", 80)),
+        ({"SERVER_NAME": "::1", "SERVER_PORT": "80"}, ("::1", 80)),
+        ({"SERVER_NAME": "", "SERVER_PORT": "80"}, None),
         ({"SERVER_NAME": "example.org", "SERVER_PORT": "-1"}, ("example.org", None)),
         ({"SERVER_NAME": "example.org", "SERVER_PORT": "\xb2"}, ("example.org", None)),
         ({"SERVER_NAME": "example.org", "SERVER_PORT": "123456"}, ("example.org", None)),
@@ -880,12 +965,13 @@ def test_server_port_that_is_no_port_is_none(variables: Environ, server: tuple[s
         (["192.0.2.1", 0], {"REMOTE_ADDR": "192.0.2.1", "REMOTE_PORT": "0"}),
         (("::1", 5), {"REMOTE_ADDR": "::1", "REMOTE_PORT": "5"}),
         (("192.0.2.1", None), {"REMOTE_ADDR": "192.0.2.1"}),
-        (("", 0), {}),
-        (None, {}),
+        # A Unix socket, as granian has it, and the others.
+        (("", "0"), {"REMOTE_ADDR": ""}),
+        (None, {"REMOTE_ADDR": ""}),
     ],
 )
 def test_remote_addr_and_port_are_those_of_the_client(client: Any, variables: dict[str, str]) -> None:
-    """Copied as given, as str, and left out when not known (RFC 3875 4.1.8; PEP 3333, environ Variables)."""
+    """Copied as given, as str; REMOTE_ADDR is there though it is not known (RFC 3875 4.1.8; gunicorn)."""
     environ = environ_from_scope(scope_with(client=client))
     assert {key: value for key, value in environ.items() if key.startswith("REMOTE_")} == variables
 
@@ -899,6 +985,7 @@ def test_remote_addr_and_port_are_those_of_the_client(client: Any, variables: di
         ({"REMOTE_ADDR": "192.0.2.1", "REMOTE_PORT": ""}, ("192.0.2.1", 0)),
         ({"REMOTE_ADDR": "192.0.2.1", "REMOTE_PORT": "x"}, ("192.0.2.1", 0)),
         ({"REMOTE_PORT": "5"}, None),
+        ({"REMOTE_ADDR": "", "REMOTE_PORT": ""}, None),
     ],
 )
 def test_client_is_there_though_its_port_is_not(variables: Environ, client: tuple[str, int] | None) -> None:
@@ -917,13 +1004,17 @@ def test_query_string_beyond_latin_1_is_utf_8() -> None:
         ({"raw_path": b"/a%20b"}, "/a%20b"),
         ({"raw_path": b"/a%20b", "query_string": b"x=\xe9"}, "/a%20b?x=\xe9"),
         ({"raw_path": b"*"}, "*"),
+        ({"raw_path": b"~%A9x"}, "~%A9x"),
+        ({"raw_path": b"http://example.org:81/a%20b", "query_string": b"x=1"}, "/a%20b?x=1"),
+        ({"raw_path": b"http://example.org", "query_string": b"x=1"}, "/?x=1"),
+        ({"raw_path": b"/http://example.org/"}, "/http://example.org/"),
         ({"raw_path": b""}, None),
         ({"raw_path": None}, None),
         ({"query_string": b"x=1"}, None),
     ],
 )
 def test_raw_uri_is_the_target_where_it_is_known(keys: dict[str, Any], raw_uri: str | None) -> None:
-    """RAW_URI (gunicorn) and REQUEST_URI (uWSGI, mod_wsgi) hold the target as sent, or are not there."""
+    """RAW_URI (gunicorn) and REQUEST_URI (uWSGI, mod_wsgi) hold the target, less an authority, or are not there."""
     environ = environ_from_scope(scope_with(**keys))
     assert (environ.get("RAW_URI"), environ.get("REQUEST_URI")) == (raw_uri, raw_uri)
 
@@ -1000,10 +1091,10 @@ def test_environ_and_scope_are_new_for_each_request() -> None:
 
 def test_environ_begins_as_a_copy_of_its_template() -> None:
     """What an adapter has in every environ costs no request but the copy, and stays as it is."""
-    template = {"PATH_INFO": None, "wsgi.version": (1, 0)}
+    template = {"PATH_INFO": None, "REMOTE_ADDR": "", "wsgi.version": (1, 0)}
     environ = environ_from_scope(scope_with(path="/a"), template)
     assert environ == {**environ_from_scope(scope_with(path="/a")), "wsgi.version": (1, 0)}
-    assert template == {"PATH_INFO": None, "wsgi.version": (1, 0)}
+    assert template == {"PATH_INFO": None, "REMOTE_ADDR": "", "wsgi.version": (1, 0)}
 
 
 # --- WebSockets -----------------------------------------------------------------------------------

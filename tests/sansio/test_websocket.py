@@ -75,7 +75,7 @@ def test_a_bad_handshake_is_refused(keys: dict[str, Any], status: int, header: t
     assert refusal.headers == ([header] if header else [])
 
 
-@pytest.mark.parametrize("keys", [{}, {"CONTENT_LENGTH": "0"}, {"CONTENT_LENGTH": ""}])
+@pytest.mark.parametrize("keys", [{}, {"CONTENT_LENGTH": "0"}, {"CONTENT_LENGTH": 0}, {"CONTENT_LENGTH": ""}])
 def test_a_good_handshake_is_not_refused(keys: dict[str, Any]) -> None:
     """Servers may say that there is no body in each of these ways."""
     assert maybe_refusal(handshake(**keys)) is None

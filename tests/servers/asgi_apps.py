@@ -88,8 +88,9 @@ async def tasks(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def describe(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with the scope, bytes shown as latin-1."""
+    """Answer with the scope, bytes shown as latin-1, and the names of the environ's variables."""
     shown = {key: value for key, value in scope.items() if key not in ("wsgi_environ", "state")}
+    shown["variables"] = list(scope["wsgi_environ"])
     await answer(send, json.dumps(shown, default=lambda value: value.decode("latin-1")).encode())
 
 

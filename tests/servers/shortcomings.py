@@ -63,7 +63,6 @@ SHORTCOMINGS = (
         ("gevent-pywsgi", "wsgiref"),
         ANSWER_HEAD,
     ),
-    Shortcoming("slash_in_path", "cheroot leaves %2F encoded in PATH_INFO.", ("cheroot",)),
 )
 
 

@@ -234,6 +234,23 @@ def test_environ_of_a_request(server: Server) -> None:
     assert environ["SCRIPT_NAME"] == ""
 
 
+def test_target_may_be_a_url(server: Server) -> None:
+    """RFC 9112 3.2.2 has servers accept that; some cut the path out of it, and some leave that to the app."""
+    with Client(server) as client:
+        client.get("http://example.org:81/variables/%FF/a%2Fb?a=%FF")
+        environ = client.json()
+    assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("", "/variables/\xff/a/b")
+    assert environ["REQUEST_URI"] == environ["RAW_URI"] == "/variables/%FF/a%2Fb?a=%FF"
+    assert environ["QUERY_STRING"] == "a=%FF"
+
+
+def test_hosts_that_differ_are_refused(server: Server) -> None:
+    """By the server or by the adapter (RFC 9112 3.2)."""
+    with Client(server) as client:
+        client.get("/variables/x", "Host: example.org")
+        assert client.answer().status == 400
+
+
 def test_body_waits_for_100_continue(server: Server) -> None:
     """A client that expects 100 Continue gets it, and then sends its body."""
     with Client(server) as client:
@@ -698,7 +715,7 @@ def test_root_path_is_the_script_name(name: str) -> None:
 
 
 def test_unix_socket(tmp_path: Path) -> None:
-    """Behind a Unix socket the Host header names the server, and there is no client address."""
+    """Behind a Unix socket the Host header names the server, and the client's address is empty."""
     path = tmp_path / "socket"
     # `serving` waits for its port, on which nobody need answer.
     code = "import socket, uvicorn; s = socket.create_server(('127.0.0.1', {port})); "
@@ -709,7 +726,7 @@ def test_unix_socket(tmp_path: Path) -> None:
             environ = client.get("/variables/x").json()
             assert (environ["SERVER_NAME"], environ["SERVER_PORT"]) == ("example.org", "81")
             assert environ["PATH_INFO"] == "/variables/x"
-            assert not environ.get("REMOTE_ADDR")
+            assert environ["REMOTE_ADDR"] == ""
             assert client.post("/body", content=b"x" * 100_000).json() == ["x" * 100_000]
 
 

@@ -478,7 +478,7 @@ def test_any_bytes_in_path_and_query(server: Server) -> None:
     """A path is decoded as UTF-8, and raw_path and query_string are as the client sent them."""
     scope = server.client.get("/describe/%C3%A9/a%20b?q=%FF&%C3%A9=1").json()
     assert scope["path"] == "/describe/\u00e9/a b"
-    assert scope.get("raw_path", "/describe/%C3%A9/a%20b") == "/describe/%C3%A9/a%20b"
+    assert scope["raw_path"] == "/describe/%C3%A9/a%20b"
     assert scope["query_string"] == "q=%FF&%C3%A9=1"
     assert scope["server"][1] == server.port
     assert scope["root_path"] == ""
@@ -496,7 +496,36 @@ def test_mounted_app(server: Server) -> None:
     scope = server.client.get("/mounted/describe/a%20b").json()
     assert scope["root_path"] == "/mounted"
     assert scope["path"] == "/mounted/describe/a b"
-    assert scope.get("raw_path", "/mounted/describe/a%20b") == "/mounted/describe/a%20b"
+    assert scope["raw_path"] == "/mounted/describe/a%20b"
+
+
+def test_encoded_slash(server: Server) -> None:
+    """A slash is decoded in the path; raw_path is what the client sent where the server has kept that."""
+    scope = server.client.get("/describe/a%2Fb").json()
+    assert scope["path"] == "/describe/a/b"
+    keeps_target = "RAW_URI" in scope["variables"] or "REQUEST_URI" in scope["variables"]
+    assert scope["raw_path"] == ("/describe/a%2Fb" if keeps_target else "/describe/a/b")
+
+
+def test_target_may_be_a_url(kind: Kind, server: Server) -> None:
+    """RFC 9112 3.2.2 has servers accept that; some cut the path out of it, and some leave that to the app."""
+    with server.connect() as connection:
+        connection.sendall(request_head("http://example.org:81/describe/%C3%A9/a%20b?q=1", "Connection: close"))
+        head, _, body = read_all(connection).partition(b"\r\n\r\n")
+    if kind.name == "cheroot":
+        assert head.startswith(b"HTTP/1.1 400 ")  # for any app
+        return
+    scope = json.loads(body)
+    assert (scope["root_path"], scope["path"], scope["query_string"]) == ("", "/describe/\u00e9/a b", "q=1")
+    assert scope["raw_path"] == "/describe/%C3%A9/a%20b"
+
+
+def test_hosts_that_differ_are_refused(kind: Kind, server: Server) -> None:
+    """By the server or by the adapter (RFC 9112 3.2), except that cheroot forgets the first one."""
+    with server.connect() as connection:
+        connection.sendall(request_head("/hello", "Host: example.org", "Connection: close"))
+        status = read_all(connection).split(b" ", 2)[1]
+    assert status == (b"200" if kind.name == "cheroot" else b"400")
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

@@ -26,8 +26,9 @@ class RequestBody:
         self._block_size = _BLOCK_SIZE
         self._environ = environ
         self._input: Any = environ.get("wsgi.input")
-        if environ.get("CONTENT_LENGTH"):
-            self.remaining = int(environ["CONTENT_LENGTH"])
+        length = environ.get("CONTENT_LENGTH")
+        if length not in (None, ""):
+            self.remaining = int(length)
         elif not environ.get("wsgi.input_terminated"):
             self.remaining = 0
 

@@ -6,6 +6,7 @@ Types"; ASGI HTTP spec, "WSGI Compatibility").
 
 import functools
 import re
+import string
 from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -20,6 +21,9 @@ from bridge.types import Environ, RawHeaders, Scope
 _DIGITS = re.compile("[0-9]{1,1000}")
 # RFC 3986 3.3: what may stand in a path as itself; all else is percent-encoded.
 _PATH_SAFE = "/:@!$&'()*+,;=-._~"
+_PLAIN = (_PATH_SAFE + string.ascii_letters + string.digits).encode()
+# cheroot leaves encoded slashes encoded, and so does Apache where it is told to.
+_ENCODED_SLASH = re.compile(rb"%(2[Ff])")
 
 
 # --- Protocol -----------------------------------------------------------------------------------
@@ -91,8 +95,9 @@ def add_headers(environ: Environ, headers: RawHeaders) -> None:
             environ[key] = value.decode("latin-1")
     for key, values in repeated.items():
         if key == "CONTENT_LENGTH":
-            if len(set(values)) > 1:  # RFC 9112 6.3: differing lengths are how requests are smuggled
-                raise ClientProtocolError(f"differing Content-Length headers: {', '.join(values)[:64]}")
+            _check_same("Content-Length", values)  # RFC 9112 6.3: differing lengths are how requests are smuggled
+        elif key == "HTTP_HOST":
+            _check_same("Host", values)  # RFC 9112 3.2; over HTTP/2 there may be one beside an equal :authority
         elif key != "CONTENT_TYPE":  # joining would not mean the same; the first one counts
             # RFC 9113 8.2.3: HTTP/2 may split the Cookie header, and "; " is its separator.
             environ[key] = ("; " if key == "HTTP_COOKIE" else ",").join(values)
@@ -103,14 +108,30 @@ def add_headers(environ: Environ, headers: RawHeaders) -> None:
             del environ["CONTENT_LENGTH"]
 
 
+def _check_same(name: str, values: list[str]) -> None:
+    if len(set(values)) > 1:
+        raise ClientProtocolError(f"differing {name} headers: {', '.join(values)[:64]}")
+
+
 def headers_from_environ(environ: Environ) -> RawHeaders:
-    """Return the request headers of an environ, in its order."""
+    """Return the request headers of an environ, in its order.
+
+    Raises ClientProtocolError where Host holds two that differ.
+    """
     headers: RawHeaders = []
     for key, value in environ.items():
-        if key.startswith(("HTTP_", "CONTENT_")) and isinstance(value, str):
+        if key.startswith(("HTTP_", "CONTENT_")):
+            if not isinstance(value, str):
+                if key != "CONTENT_LENGTH" or not isinstance(value, int):
+                    continue
+                value = str(value)  # Django's test client and some middleware set an int
             name = maybe_header_from_cgi_name(key)
             # An empty CONTENT_TYPE or CONTENT_LENGTH means the same as none (PEP 3333, environ).
             if name is not None and (value or key.startswith("HTTP_")):
+                if key == "HTTP_HOST" and "," in value:  # most servers join headers that repeat, Host among them
+                    hosts = [host.strip() for host in value.split(",")]
+                    _check_same("Host", hosts)
+                    value = hosts[0]
                 headers.append((name, _bytes_from_native(value)))
     return headers
 
@@ -147,6 +168,24 @@ def expects_continue(scope: Scope) -> bool:
 # --- Path ---------------------------------------------------------------------------------------
 
 
+# RFC 9112 3.2.2: a target may be a whole URL, which most servers pass on as it is.
+_SCHEME_AND_AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
+
+
+def _without_authority(target: str, root_path: str = "") -> str:
+    """Return a target, or its path, without the scheme and authority of the absolute form.
+
+    uvicorn puts its --root-path in front of that, too.
+    """
+    rest = target.removeprefix(root_path.rstrip("/"))
+    match = _SCHEME_AND_AUTHORITY.match(rest)
+    if match is None:
+        return target
+    origin = rest[match.end() :]
+    # RFC 9110 4.2.3: an empty path is the same as "/".
+    return target[: len(target) - len(rest)] + (origin if origin.startswith("/") else f"/{origin}")
+
+
 def script_name_and_path_info_from_scope(scope: Scope) -> tuple[str, str]:
     """Split `path` behind `root_path`, once and at a segment boundary.
 
@@ -154,6 +193,8 @@ def script_name_and_path_info_from_scope(scope: Scope) -> tuple[str, str]:
     servers leave it out: then `path` is PATH_INFO as it stands.
     """
     path, root_path = scope["path"], scope.get("root_path") or ""
+    if "://" in path:
+        path = _without_authority(path, root_path)
     if not path.startswith("/"):  # "*" of OPTIONS *, for which CGI has no word
         path = f"/{path}" if path not in ("", "*") else ""
     if root_path:
@@ -162,49 +203,75 @@ def script_name_and_path_info_from_scope(scope: Scope) -> tuple[str, str]:
         if path == root_path or path.startswith(f"{root_path}/"):
             path = path[len(root_path) :]
     path_info = _native_from_text(path)
-    if not path.isascii() and scope.get("raw_path"):
-        path_info = _maybe_path_info_from_raw_path(scope["raw_path"], root_path, path) or path_info
+    if not path.isascii() and (target := _maybe_target_path(scope)):
+        path_info = _maybe_path_info_from_target(target, root_path, path) or path_info
     return _native_from_text(root_path), path_info
 
 
-def _maybe_path_info_from_raw_path(raw_path: bytes, root_path: str, path: str) -> str | None:
+def _maybe_target_path(scope: Scope) -> str | None:
+    """Return `raw_path` as a WSGI string, without an authority."""
+    raw_path = scope.get("raw_path")
+    if not raw_path:
+        return None
+    target: str = raw_path.decode("latin-1")
+    return _without_authority(target, scope.get("root_path") or "") if "://" in target else target
+
+
+def _maybe_path_info_from_target(target: str, root_path: str, path: str) -> str | None:
     """Recover the path's bytes, if `raw_path` still speaks of the same path.
 
     Servers decode what is not UTF-8 to U+FFFD. Middleware may have rewritten `path` since, and
     then `path` counts.
     """
-    raw = unquote_to_bytes(raw_path)
+    raw = unquote_to_bytes(target.encode("latin-1"))
+    if not raw.startswith(b"/"):
+        raw = b"/" + raw  # as `path` got one
     for prefix in (root_path.encode("utf-8", "replace"), b""):
         if raw.startswith(prefix) and raw[len(prefix) :].decode("utf-8", "replace") == path:
             return raw[len(prefix) :].decode("latin-1")
     return None
 
 
-def paths_from_environ(environ: Environ) -> tuple[str, str, bytes | None]:
+def paths_from_environ(environ: Environ) -> tuple[str, str, bytes]:
     """Return the scope's `root_path`, `path` (which begins with it) and `raw_path`.
 
     `raw_path` is the request target that the server kept as RAW_URI or REQUEST_URI, if that still
-    is SCRIPT_NAME + PATH_INFO. Without one it is None, save for a path that is not UTF-8: there
-    it is the only place that can hold the path's bytes.
+    is SCRIPT_NAME + PATH_INFO; else it is these, quoted.
     """
     script_name = _bytes_from_native(environ.get("SCRIPT_NAME") or "").rstrip(b"/")
-    path_info = _bytes_from_native(environ.get("PATH_INFO") or "")
-    path = script_name + path_info or b"/"
-    raw_path: bytes | None = None
+    native = environ.get("PATH_INFO") or ""
+    path_info = _bytes_from_native(_without_authority(native) if "://" in native else native)
+    raw_path = b""
     target = environ.get("RAW_URI") or environ.get("REQUEST_URI")
-    if isinstance(target, str) and target.startswith("/"):
-        candidate = _bytes_from_native(target).partition(b"?")[0]
+    if target and isinstance(target, str):
+        candidate = _bytes_from_native(_without_authority(target) if "://" in target else target).partition(b"?")[0]
         unquoted = unquote_to_bytes(candidate) if b"%" in candidate else candidate
-        if _same_text(unquoted, path):
-            raw_path = candidate
-        elif _same_text(unquoted, path_info):  # a server that was told its SCRIPT_NAME by configuration
-            raw_path = quote_from_bytes(script_name, _PATH_SAFE).encode() + candidate
-    try:
-        root_path, rest = script_name.decode("utf-8"), path_info.decode("utf-8")
-    except UnicodeDecodeError:
-        root_path, rest = script_name.decode("utf-8", "replace"), path_info.decode("utf-8", "replace")
-        raw_path = raw_path or quote_from_bytes(path, _PATH_SAFE).encode()
-    return root_path, root_path + rest or "/", raw_path
+        raw_path = _raw_path_from_target(candidate, unquoted, script_name, path_info)
+        if not raw_path:
+            if candidate == b"*" and not script_name and path_info in (b"", b"/*"):
+                path_info = raw_path = b"*"  # our other direction, and cheroot
+            elif b"%2" in path_info:
+                slashes_kept = unquote_to_bytes(_ENCODED_SLASH.sub(rb"%25\1", candidate))
+                raw_path = _raw_path_from_target(candidate, slashes_kept, script_name, path_info)
+                if raw_path:
+                    path_info = unquoted[len(script_name) :] if raw_path == candidate else unquoted
+    if not raw_path:
+        raw_path = _quoted(script_name + path_info or b"/")
+    root_path = script_name.decode("utf-8", "replace")
+    return root_path, root_path + path_info.decode("utf-8", "replace") or "/", raw_path
+
+
+def _quoted(path: bytes) -> bytes:
+    return quote_from_bytes(path, _PATH_SAFE).encode() if path.translate(None, _PLAIN) else path
+
+
+def _raw_path_from_target(target: bytes, decoded: bytes, script_name: bytes, path_info: bytes) -> bytes:
+    """Return a target, which is `decoded` when decoded, as the `raw_path`; b"" if it is not of the request's path."""
+    if _same_text(decoded, script_name + path_info or b"/"):
+        return target
+    if _same_text(decoded, path_info):  # a server that was told its SCRIPT_NAME by configuration
+        return _quoted(script_name) + target
+    return b""
 
 
 def _same_text(target: bytes, path: bytes) -> bool:
@@ -236,8 +303,9 @@ def _bytes_from_native(native: str) -> bytes:
 # What is in every environ: to copy it, and then fill it in, is the fast way to a dict of this size.
 CGI_TEMPLATE: Environ = dict.fromkeys(
     ["REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL"]
-    + ["wsgi.url_scheme", "asgi.scope"]
+    + ["REMOTE_ADDR", "wsgi.url_scheme", "asgi.scope"]
 )
+CGI_TEMPLATE["REMOTE_ADDR"] = ""  # as under gunicorn on a Unix socket: frameworks take it that there is one
 
 
 def environ_from_scope(scope: Scope, template: Environ = CGI_TEMPLATE) -> Environ:
@@ -280,9 +348,8 @@ def _environ_from_scope(scope: Scope, template: Environ) -> Environ:
     environ["wsgi.url_scheme"] = scheme
     environ["asgi.scope"] = RedactedMapping(scope, "ASGI scope")
     add_headers(environ, scope.get("headers") or [])
-    raw_path = scope.get("raw_path")
-    if raw_path:
-        target = raw_path.decode("latin-1")
+    target = _maybe_target_path(scope)
+    if target:
         environ["RAW_URI"] = environ["REQUEST_URI"] = f"{target}?{query_string}" if query_string else target
     environ["SERVER_NAME"], environ["SERVER_PORT"] = _server_from_scope(scope, environ, scheme)
     client = scope.get("client")
@@ -312,7 +379,7 @@ def _server_from_scope(scope: Scope, environ: Environ, scheme: str) -> tuple[str
     """Return SERVER_NAME and SERVER_PORT, which PEP 3333 wants non-empty, always."""
     name, port = scope.get("server") or (None, None)
     default_port = "443" if scheme == "https" else "80"
-    if name and port is not None:
+    if name and port is not None and not name.startswith("/"):  # granian has a port 0 beside a Unix socket's path
         name = _native_from_text(name)
         _check_port(port)
         # RFC 3875 4.1.14: an IPv6 address stands in brackets.
@@ -328,8 +395,8 @@ def _server_from_scope(scope: Scope, environ: Environ, scheme: str) -> tuple[str
 def scope_from_environ(environ: Environ) -> dict[str, Any]:
     """Return the http scope of a request; `state` and `extensions` are the adapter's to add.
 
-    Raises ClientProtocolError for a CONTENT_LENGTH that is no number, ServerProtocolError for an
-    environ without REQUEST_METHOD, or with anything but str for a variable of CGI.
+    Raises ClientProtocolError for a CONTENT_LENGTH that is no number and for two hosts in HTTP_HOST,
+    ServerProtocolError for an environ without REQUEST_METHOD, or with anything but str for a variable of CGI.
     """
     try:
         return _scope_from_environ(environ)
@@ -338,7 +405,7 @@ def scope_from_environ(environ: Environ) -> dict[str, Any]:
 
 
 # What is read of an environ besides the request's headers; one of them that is no str is passed over.
-_READ = [*CGI_TEMPLATE.keys() - {"asgi.scope", "SERVER_PORT", "SERVER_PROTOCOL"}, "REMOTE_ADDR"]
+_READ = CGI_TEMPLATE.keys() - {"asgi.scope", "SERVER_PORT", "SERVER_PROTOCOL"}
 
 
 def _environ_error(environ: Environ) -> ServerProtocolError:
@@ -356,11 +423,9 @@ def _scope_from_environ(environ: Environ) -> dict[str, Any]:
     root_path, path, raw_path = paths_from_environ(environ)
     if environ.get("CONTENT_LENGTH"):
         content_length_from_header(str(environ["CONTENT_LENGTH"]))
-    client, server_name = environ.get("REMOTE_ADDR"), environ.get("SERVER_NAME")
+    client = environ.get("REMOTE_ADDR")
     scheme = environ.get("wsgi.url_scheme") or "http"
-    if not (isinstance(method, str) and isinstance(scheme, str)):
-        raise TypeError
-    if not (isinstance(client or "", str) and isinstance(server_name or "", str)):
+    if not (isinstance(method, str) and isinstance(scheme, str) and isinstance(client or "", str)):
         raise TypeError
     scope: dict[str, Any] = {
         "type": "http",
@@ -371,20 +436,28 @@ def _scope_from_environ(environ: Environ) -> dict[str, Any]:
         "method": method.upper(),
         "scheme": scheme,
         "path": path,
+        "raw_path": raw_path,
         "query_string": _bytes_from_native(environ.get("QUERY_STRING") or ""),
         "root_path": root_path,
         "headers": headers_from_environ(environ),
         "client": (client, _maybe_port(environ.get("REMOTE_PORT")) or 0) if client else None,
-        "server": (server_name, _maybe_port(environ.get("SERVER_PORT"))) if server_name else None,
+        "server": _maybe_server_from_environ(environ),
         "extensions": {},
         "wsgi_environ": RedactedMapping(environ, "WSGI environ"),
     }
-    if raw_path is not None:
-        scope["raw_path"] = raw_path
     tls = maybe_tls_from_environ(environ)
     if tls is not None:
         scope["extensions"] = {"tls": tls}
     return scope
+
+
+def _maybe_server_from_environ(environ: Environ) -> tuple[str, int | None] | None:
+    name: str = environ.get("SERVER_NAME") or ""
+    if not name:
+        return None
+    if name.startswith("["):  # RFC 3875 4.1.14 has brackets about an IPv6 address, and ASGI has not
+        name = name[1:].removesuffix("]")
+    return name, None if name.startswith("/") else _maybe_port(environ.get("SERVER_PORT"))
 
 
 def _maybe_port(port: object) -> int | None:

@@ -76,7 +76,7 @@ def maybe_refusal(environ: Environ) -> Refusal | None:
         key = b""
     if len(key) != 16:
         return Refusal("400 Bad Request", "Sec-WebSocket-Key must be 16 bytes in base64.")
-    if environ.get("CONTENT_LENGTH") not in (None, "", "0") or "HTTP_TRANSFER_ENCODING" in environ:
+    if environ.get("CONTENT_LENGTH") not in (None, "", "0", 0) or "HTTP_TRANSFER_ENCODING" in environ:
         # Its bytes would be taken for frames.
         return Refusal("400 Bad Request", "A WebSocket handshake has no body.")
     return None

@@ -127,7 +127,14 @@ def test_server_is_a_host_and_a_port(adapt: ToWSGI, serve: WSGIServer, name: str
 
 
 @clause("ASGI-HTTP-030")
-@pytest.mark.parametrize("port", [None, ""])
+def test_server_has_no_brackets(adapt: ToWSGI, serve: WSGIServer) -> None:
+    """CGI writes an IPv6 address in brackets, and ASGI as it is."""
+    server = scope_of(adapt, serve, http_environ(SERVER_NAME="[::1]", SERVER_PORT="8080"))["server"]
+    assert list(server) == ["::1", 8080]
+
+
+@clause("ASGI-HTTP-030")
+@pytest.mark.parametrize("port", [None, "", "0"])
 def test_server_on_a_unix_socket_has_no_port(adapt: ToWSGI, serve: WSGIServer, port: str | None) -> None:
     """A path without a port is [path, None], or no server at all."""
     server = scope_of(adapt, serve, http_environ(SERVER_NAME="/run/app.sock", SERVER_PORT=port)).get("server")

@@ -119,6 +119,30 @@ def test_content_length_and_type_are_there_once(adapt: ToWSGI, serve: WSGIServer
     assert content == [(b"content-length", b"3"), (b"content-type", b"a/b")]
 
 
+@clause("RFC9112-005")
+@pytest.mark.parametrize("target", ["http://example.org/a%20b?x=1", "HTTP://example.org:81/a%20b?x=1"])
+@pytest.mark.parametrize("name", ["RAW_URI", "REQUEST_URI", None])
+@pytest.mark.parametrize("cut", [True, False], ids=["path", "url"])
+def test_a_target_may_be_a_url(adapt: ToWSGI, serve: WSGIServer, target: str, name: str | None, cut: bool) -> None:
+    """gunicorn and waitress cut the path out of it, uWSGI, gevent and wsgiref do not; the target stays what it was."""
+    path_info = "/a b" if cut else target.partition("?")[0].replace("%20", " ")
+    kept = {name: target} if name else {}
+    scope = scope_of(adapt, serve, http_environ("GET", path_info, QUERY_STRING="x=1", **kept))
+    assert scope["path"] == "/a b"
+    assert scope.get("raw_path") in (None, b"/a%20b")
+    assert scope["query_string"] == b"x=1"
+
+
+@clause("RFC9112-006")
+@pytest.mark.parametrize("host", ["a.example,b.example", "a.example, b.example"])
+def test_hosts_that_differ_are_refused(adapt: ToWSGI, serve: WSGIServer, host: str) -> None:
+    """Most servers join headers that repeat, and Host must not be one of them."""
+    app = Recording()
+    request = serve(adapt(app), http_environ(HTTP_HOST=host)).until_ended()
+    assert isinstance(request.error, Exception) or request.status.startswith("400 ")
+    assert app.scopes == []
+
+
 @clause("RFC9112-002")
 @pytest.mark.parametrize(
     ("method", "path", "paths"),

@@ -78,8 +78,9 @@ def test_a_path_that_is_no_text_does_not_fail(adapt: ToASGI, serve: ASGIServer, 
         ("/new\ufffd", b"/old%FF", ["/new\xef\xbf\xbd"]),
         ("/new", b"/%FF", ["/new"]),
         ("/\xe9", b"/%FF", ["/\xc3\xa9"]),
+        ("~\ufffdx", b"~%A9x", ["/~\xa9x", "/~\xef\xbf\xbdx", "~\xa9x", "~\xef\xbf\xbdx"]),
     ],
-    ids=["bytes", "bytes-and-text", "rewritten", "rewritten-as-ascii", "rewritten-as-text"],
+    ids=["bytes", "bytes-and-text", "rewritten", "rewritten-as-ascii", "rewritten-as-text", "no-slash"],
 )
 def test_the_bytes_of_a_path_may_come_from_raw_path(
     environ_for: Callable[..., Environ], path: str, raw_path: bytes, native: list[str]

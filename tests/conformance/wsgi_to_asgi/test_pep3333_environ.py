@@ -172,10 +172,17 @@ def test_tls_is_told_in_apaches_variables(environ_for: Callable[..., Environ]) -
 
 @clause("P3333-057")
 def test_a_variable_without_a_value_is_left_out(environ_for: Callable[..., Environ]) -> None:
-    """A client that is not known has no REMOTE_ADDR, no REMOTE_USER, and nothing that says None."""
+    """A client that is not known has no REMOTE_HOST, no REMOTE_USER, and nothing that says None."""
     environ = environ_for(**BARE)
-    assert {"REMOTE_ADDR", "REMOTE_HOST", "REMOTE_PORT", "REMOTE_USER", "AUTH_TYPE"}.isdisjoint(environ)
+    assert {"REMOTE_HOST", "REMOTE_PORT", "REMOTE_USER", "AUTH_TYPE"}.isdisjoint(environ)
     assert [key for key, value in environ.items() if value is None or value == "None"] == []
+
+
+@clause("CONV-021")
+@pytest.mark.parametrize("client", [None, ("", 0)], ids=repr)
+def test_remote_addr_is_there_on_a_unix_socket(environ_for: Callable[..., Environ], client: Any) -> None:
+    """Django's META["REMOTE_ADDR"] is asked for by many; gunicorn has it empty."""
+    assert environ_for(client=client)["REMOTE_ADDR"] == ""
 
 
 @clause("P3333-059")

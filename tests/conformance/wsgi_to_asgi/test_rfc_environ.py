@@ -202,6 +202,22 @@ def test_authorization_gets_through(environ_for: Callable[..., Environ]) -> None
     assert environ.get("HTTP_CONNECTION", "keep-alive") == "keep-alive"
 
 
+@clause("RFC9112-006")
+def test_hosts_that_differ_are_refused(adapt: ToASGI, serve: ASGIServer) -> None:
+    """Nobody can tell which one the proxy in front went by."""
+    hosts: list[str] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        hosts.append(environ["HTTP_HOST"])
+        start_response("200 OK", [])
+        return []
+
+    headers = [(b"host", b"a.example"), (b"Host", b"b.example")]
+    connection = serve(adapt(app), http_scope(headers=headers)).until_ended()
+    assert connection.error is not None or connection.status == 400
+    assert hosts == []
+
+
 @clause("CONV-003")
 @pytest.mark.parametrize("name", ["RAW_URI", "REQUEST_URI"])
 def test_the_target_is_given_as_it_was(environ_for: Callable[..., Environ], name: str) -> None:
@@ -274,6 +290,15 @@ def test_environ_passes_wsgirefs_checks(adapt: ToASGI, serve: ASGIServer, keys: 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert serve(adapt(app), http_scope(**keys)).finish().body == b"one"
+
+
+@clause("RFC9112-005")
+@pytest.mark.parametrize("url", ["http://example.org", "HTTP://example.org:81", "http://[::1]:81"])
+@pytest.mark.parametrize("raw_path", [None, b"/a%20b", b"%s/a%%20b"], ids=["no-raw-path", "path", "url"])
+def test_a_target_may_be_a_url(environ_for: Callable[..., Environ], url: str, raw_path: bytes | None) -> None:
+    """Most servers do not cut the path out of it."""
+    raw = raw_path and raw_path.replace(b"%s", url.encode()).replace(b"%%", b"%")
+    assert environ_for(path=f"{url}/a b", raw_path=raw)["PATH_INFO"] == "/a b"
 
 
 @clause("RFC9112-001")

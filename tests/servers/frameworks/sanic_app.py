@@ -3,13 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from sanic import HTTPResponse, Request, Sanic, Websocket, empty, redirect
 from sanic.response import json
 
 from bridge import ASGIToWSGI
-from bridge.types import Receive, Scope, Send
 from tests.servers.frameworks import parts
 
 App = Sanic[Any, Any]
@@ -150,11 +149,4 @@ async def echo(request: AnyRequest, websocket: Websocket) -> None:
         await websocket.send(message)
 
 
-async def with_raw_path(scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve Sanic, which takes `raw_path` for granted: ASGI does not, and some WSGI servers keep no request target."""
-    if scope["type"] != "lifespan":
-        scope.setdefault("raw_path", quote(scope["path"]).encode())
-    await app(scope, receive, send)
-
-
-adapted = ASGIToWSGI(with_raw_path)
+adapted = ASGIToWSGI(app)
