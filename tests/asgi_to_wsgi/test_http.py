@@ -717,7 +717,10 @@ def reads(results: list[Any], seen: list[Scope] | None = None) -> ASGIApp:
 
 @pytest.mark.parametrize("size", [0, 1, 1000, 64 * 1024, 64 * 1024 + 1, 300_000, 2_000_000])
 def test_a_body_is_read_to_its_length_and_not_beyond(adapt: Adapt, size: int) -> None:
-    """The messages make up the body, the last one and no other says so, and each is bounded."""
+    """The messages make up the body, the last one and no other says so, and each is bounded.
+
+    One message is all of a small body; else the last one is empty, which Sanic waits for.
+    """
     results: list[Any] = []
     stream = Input(bytes(size), strict=True)
     environ = http_environ("POST", CONTENT_LENGTH=str(size), **{"wsgi.input": stream})
@@ -725,7 +728,27 @@ def test_a_body_is_read_to_its_length_and_not_beyond(adapt: Adapt, size: int) ->
     assert server.body == b"%d" % size
     assert [message["more_body"] for message in results] == [True] * (len(results) - 1) + [False]
     assert max(len(message["body"]) for message in results) <= 512 * 1024
+    assert len(results) == 1 if size <= 64 * 1024 else results[-1]["body"] == b""
     assert stream.threads <= server.threads
+
+
+@pytest.mark.parametrize(("sizes", "expected"), [([3], [3]), ([1, 2], [1, 2, 0])])
+def test_a_body_that_is_asked_for_is_one_message_or_ends_with_an_empty_one(
+    adapt: Adapt, sizes: list[int], expected: list[int]
+) -> None:
+    """A body that comes at once is one message, though the client has waited for the app to ask."""
+
+    class InPackets(Input):
+        def read(self, size: int) -> bytes:
+            return super().read(min(size, packets.pop(0)))
+
+    packets = list(sizes)
+    results: list[Any] = []
+    stream = InPackets(b"abc", strict=True)
+    environ = http_environ("POST", HTTP_EXPECT="100-continue", CONTENT_LENGTH="3", **{"wsgi.input": stream})
+    assert respond(adapt(reads(results)), environ).body == b"3"
+    assert [len(message["body"]) for message in results] == expected
+    assert [message["more_body"] for message in results] == [True] * (len(expected) - 1) + [False]
 
 
 def test_blocks_grow_while_they_come_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -272,6 +272,11 @@ class HTTPExchange:
     def accept(self, block: bytes, more_body: bool) -> None:
         """Take a block of the request body; before the app runs, from the WSGI thread."""
         self._body_ended = not more_body
+        if block and not more_body and self._delivered > 1:
+            # A body of several messages ends with an empty one: behind a last block that says more_body False, Sanic's
+            # request.stream.read() waits for ever.
+            self._inbox.append((block, True))
+            block = b""
         self._inbox.append((block, more_body))
 
     def make_room(self) -> None:
