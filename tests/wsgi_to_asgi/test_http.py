@@ -112,8 +112,8 @@ async def test_a_response_of_one_block_is_two_messages() -> None:
 
 
 async def test_a_body_that_fills_its_content_length_ends_at_once() -> None:
-    """A generator's block that completes the Content-Length is the last one, and is not asked for another."""
-    blocks = Blocks([b"hello", b"surplus"])
+    """The block that completes the Content-Length is the last one that is sent, and no more than one other is made."""
+    blocks = Blocks([b"hello", b"surplus", b"never"])
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         start_response(OK, [("Content-Length", "5")])
@@ -121,7 +121,52 @@ async def test_a_body_that_fills_its_content_length_ends_at_once() -> None:
 
     server = await request(app_of(app))
     assert types(server) == ["start", "body"]
-    assert (blocks.taken, blocks.closed) == (1, 1)
+    assert (server.body, blocks.taken, blocks.closed) == (b"hello", 2, 1)
+
+
+@pytest.mark.parametrize("by_write", [False, True])
+async def test_code_behind_the_last_block_of_a_generator_runs(by_write: bool) -> None:
+    """It has given its whole Content-Length, and may yet have a file to delete; the client does not wait for that."""
+    seen = threading.Event()
+    ran: list[str] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        write = start_response(OK, [("Content-Length", "5")])
+        if by_write:
+            write(b"hello")
+
+        def blocks() -> Iterator[bytes]:
+            try:
+                if not by_write:
+                    yield b"hello"
+                assert seen.wait(5)
+                ran.append("behind the last block")
+                yield b"surplus"
+                ran.append("behind the surplus")
+            finally:
+                ran.append("finally")
+
+        return blocks()
+
+    server = ASGIServer(app_of(app))
+    async with server.running():
+        await eventually(lambda: server.complete)
+        seen.set()
+    assert server.body == b"hello"
+    assert ran == ["behind the last block", "finally"]
+
+
+async def test_an_error_behind_the_last_block_of_a_generator_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """As one in close() is: the client has its response."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response(OK, [("Content-Length", "5")])
+        yield b"hello"
+        raise ZeroDivisionError("behind the end")
+
+    server = await request(app_of(app))
+    assert (server.body, server.complete) == (b"hello", True)
+    assert "ZeroDivisionError: behind the end" in caplog.text
 
 
 @pytest.mark.parametrize("blocks", [[], [b""], [b"", b""]])
@@ -332,15 +377,15 @@ async def test_start_response_may_come_with_the_first_block() -> None:
 
 
 async def test_surplus_beyond_content_length_is_dropped_and_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """Bytes beyond Content-Length are dropped, iteration stops, and the log says so."""
-    blocks = Blocks([b"ab", b"cdef", b"never"])
+    """Bytes beyond Content-Length are dropped, iteration stops a block later, and the log says so."""
+    blocks = Blocks([b"ab", b"cdef", b"surplus", b"never"])
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         start_response(OK, [("content-LENGTH", "3")])
         return blocks
 
     server = await request(app_of(app))
-    assert (server.body, server.complete, blocks.taken, blocks.closed) == (b"abc", True, 2, 1)
+    assert (server.body, server.complete, blocks.taken, blocks.closed) == (b"abc", True, 3, 1)
     assert "longer than its Content-Length of 3" in caplog.text
 
 

@@ -217,14 +217,21 @@ class WSGICall:
             check_iterable(iterable)
             if self._pathsend and type(iterable) is FileWrapper and self._send_path(iterable):
                 return
+        iterator = iter(iterable)
         if not self._ended:  # it may be, by write()
-            for chunk in iterable:
+            for chunk in iterator:
                 self._put(chunk)
                 if self._ended or self._connection.gone:
-                    return
+                    break
                 if not at_hand:
                     self._connection.tell()
-            self._end()
+            else:
+                self._end()
+                return
+        if not (at_hand or self._connection.gone or self._response.length.bodiless):
+            # A generator may have something to do behind its last block, and does it under servers that ask on.
+            self._connection.tell()  # the client does not wait for that
+            next(iterator, None)
 
     def _send_path(self, wrapper: FileWrapper) -> bool:
         """Have the server send the file by itself, if it can and the file is fit for it."""
