@@ -10,6 +10,7 @@ from bridge.errors import (
     ClientProtocolError,
     ServerProtocolError,
     StartupFailed,
+    WouldBlockLoop,
 )
 from bridge.wsgi_to_asgi.adapter import WSGIToASGI
 
@@ -24,4 +25,5 @@ __all__ = [
     "StartupFailed",
     "WSGIToASGI",
     "WebSocketOptions",
+    "WouldBlockLoop",
 ]

@@ -6,7 +6,8 @@
     ├── ClientProtocolError   the client's request cannot be translated; it is answered 400
     ├── ClientDisconnected    the client left (also a ConnectionError, so an OSError)
     ├── StartupFailed         the ASGI app's lifespan startup failed or took too long
-    └── AdapterClosed         a request came after `ASGIToWSGI.close()`
+    ├── AdapterClosed         a request came after `ASGIToWSGI.close()`
+    └── WouldBlockLoop        a call on a loop's thread would have waited for that loop (also a RuntimeError)
 
 A message says what was expected, what came, and where the rule stands.
 """
@@ -50,3 +51,11 @@ class StartupFailed(BridgeError):
 
 class AdapterClosed(BridgeError):
     """Raised for a request that comes after `close()`; `start()` opens the adapter again."""
+
+
+class WouldBlockLoop(BridgeError, RuntimeError):
+    """Raised on an event loop's own thread where a call would sleep until that loop does something.
+
+    It would sleep for ever, and every other request with it. Make such a call in a worker thread: asgiref's
+    `sync_to_async` and `anyio.to_thread.run_sync` do that.
+    """

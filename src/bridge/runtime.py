@@ -16,6 +16,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import anyio
 
+from bridge.errors import WouldBlockLoop
+
 T = TypeVar("T")
 
 
@@ -98,6 +100,7 @@ class Loop:
         self._wake_up = wake
         self.is_closed = is_closed
         self._refused = False
+        self._thread = threading.get_ident()
         self._calls: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
         # Set by a thread that wakes the loop, cleared on the loop before it looks:
         self._told = False
@@ -124,6 +127,20 @@ class Loop:
     def refuse_calls(self) -> None:
         """Be closed from now on, to those who call; what waits is not called."""
         self._refused = True
+
+    def runs_here(self) -> bool:
+        """Return whether the calling thread is the loop's own, at work on it; from any thread."""
+        if threading.get_ident() != self._thread:  # another thread may get that number, once the loop's has ended
+            return False
+        return asyncio._get_running_loop() is self.asyncio_loop if self.asyncio_loop else not self.is_closed()
+
+    def refuse_to_sleep(self, what: str) -> None:
+        """Raise WouldBlockLoop on the loop's own thread; for whoever is about to sleep until the loop wakes them."""
+        if self.runs_here():
+            raise WouldBlockLoop(
+                f"{what} would stop the server's event loop for ever, as it waits for that loop on its own thread: "
+                "call it in a worker thread, as asgiref's sync_to_async does, or leave WSGIToASGI(lend_loop=) at False"
+            )
 
     def _wake(self) -> None:
         try:

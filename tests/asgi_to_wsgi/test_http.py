@@ -600,7 +600,7 @@ def test_a_client_is_looked_for_by_a_thread_that_waits_for_long(monkeypatch: pyt
             timeouts.append(timeout)
             return next(acquired)
 
-    exchange: Any = types.SimpleNamespace(lock=Lock())
+    exchange: Any = types.SimpleNamespace(lock=Lock(), loop=types.SimpleNamespace(runs_here=bool))
     environ = http_environ()
     call = call_module.WSGICall(exchange, environ, body_module.RequestBody(environ))
     call._sleep()

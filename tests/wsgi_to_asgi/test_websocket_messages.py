@@ -7,7 +7,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from bridge.errors import ClientDisconnected
+from bridge.errors import ClientDisconnected, WouldBlockLoop
 from bridge.runtime import running_loop
 from bridge.wsgi_to_asgi.websocket_messages import Accept, Close, Item, Messages
 from tests.fakes import eventually
@@ -197,3 +197,42 @@ def test_a_closed_loop_is_no_error_of_the_app() -> None:
     anyio.run(make)
     loops[0].send("into nothing")
     loops[0].hang_up()
+
+
+async def test_what_would_sleep_on_the_loop_raises() -> None:
+    """There the app may take what is here, and send what there is room for; all else would stop the loop."""
+    messages = Messages(running_loop())
+    messages.accept()
+    arrival = messages.arrival()
+    for timeout in (None, 5.0):
+        with pytest.raises(WouldBlockLoop, match="lend_loop"):
+            messages.receive(timeout)
+        with pytest.raises(WouldBlockLoop):
+            arrival.wait(timeout)
+    assert not arrival.wait(0)
+    with pytest.raises(queue.Empty):
+        messages.receive(0)
+    await messages.put("here")
+    assert arrival.wait()
+    assert messages.receive() == "here"
+    messages.send("x" * 60_000)
+    with pytest.raises(WouldBlockLoop):
+        messages.send("x" * 60_000)
+    messages.hang_up()
+    assert await messages.take() == [Accept(), "x" * 60_000]  # what was refused is not sent
+    messages.finish(1000, None)
+    assert messages.receive() is None
+
+
+async def test_a_send_behind_one_that_waits_raises_on_the_loop() -> None:
+    """Another thread sends, and waits for the loop: to wait for that thread is to wait for the loop."""
+    messages = Messages(running_loop())
+    thread = started(send_all, messages, ["x" * 100_000])
+    await eventually(messages._sending.locked)
+    with pytest.raises(WouldBlockLoop):
+        messages.send("y")
+    with pytest.raises(WouldBlockLoop):
+        messages.accept()
+    assert await take(messages, 1) == ["x" * 100_000]
+    await until_ended(thread)
+    messages.send("y")

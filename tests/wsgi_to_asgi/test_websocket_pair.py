@@ -8,17 +8,20 @@ import anyio.lowlevel
 import pytest
 from wsproto.frame_protocol import FrameProtocol
 
-from bridge.runtime import running_loop
+from bridge.errors import WouldBlockLoop
+from bridge.runtime import Loop, running_loop
 from bridge.wsgi_to_asgi.websocket_pair import AppSocket, BridgeSocket, client_frame
 from tests.fakes import eventually
 
 MIB = 1024 * 1024
+# A loop that runs in no thread.
+ELSEWHERE = Loop(object(), anyio.Event, lambda function: None, lambda: True)
 
 
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, AppSocket]]:
     ours, theirs = socket.socketpair()
-    with ours, AppSocket(theirs.detach()) as app_socket:
+    with ours, AppSocket(theirs.detach(), ELSEWHERE) as app_socket:
         yield ours, app_socket
 
 
@@ -46,7 +49,7 @@ def test_a_socket_that_nobody_has_is_closed() -> None:
     """And nothing complains that nobody has closed it."""
     ours, theirs = socket.socketpair()
     with ours:
-        app_socket = AppSocket(theirs.detach())
+        app_socket = AppSocket(theirs.detach(), ELSEWHERE)
         del app_socket
         gc.collect()
         assert ours.recv(1) == b""
@@ -130,3 +133,44 @@ async def test_writing_ends_when_the_app_has_closed_its_end(pair: tuple[socket.s
     await bridge_socket.write(b"more")
     assert await bridge_socket.read() == b""
     bridge_socket.close(b"last")
+
+
+async def test_what_would_sleep_on_the_loop_raises() -> None:
+    """A library that uses its socket there gets what is here, and an error where it would stop the loop."""
+    ours, theirs = socket.socketpair()
+    with ours, AppSocket(theirs.detach(), running_loop()) as app_socket:
+        for timeout in (None, 5.0):
+            app_socket.settimeout(timeout)
+            with pytest.raises(WouldBlockLoop, match="lend_loop"):
+                app_socket.recv(10)
+            with pytest.raises(WouldBlockLoop):
+                app_socket.recv_into(bytearray(10))
+            with pytest.raises(WouldBlockLoop):
+                app_socket.makefile("rb").read(1)
+            ours.sendall(b"ab")
+            assert (app_socket.recv(1), app_socket.recv_into(bytearray(10))) == (b"a", 1)
+            assert app_socket.send(b"small") == 5
+            assert ours.recv(10) == b"small"
+        app_socket.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            app_socket.recv(1)
+        app_socket.settimeout(None)
+        with pytest.raises(WouldBlockLoop):
+            app_socket.sendall(bytes(10 * MIB))
+
+
+async def test_a_send_behind_one_that_waits_raises_on_the_loop() -> None:
+    """Another thread's message must come to its end first, and the loop is to read that."""
+    ours, theirs = socket.socketpair()
+    with ours, AppSocket(theirs.detach(), running_loop()) as app_socket:
+        thread = threading.Thread(target=app_socket.sendall, args=[bytes(10 * MIB)])
+        thread.start()
+        await eventually(app_socket._sending.locked)
+        with pytest.raises(WouldBlockLoop):
+            app_socket.send(b"x")
+        left = 10 * MIB
+        while left:
+            left -= len(ours.recv(MIB))
+        await anyio.to_thread.run_sync(thread.join, 5)
+        app_socket.send(b"x")
+        assert ours.recv(10) == b"x"

@@ -117,7 +117,7 @@ class ASGIToWSGI:
         """Let what runs end, shut the app down, and end the loop; wait for it. Idempotent.
 
         Takes up to twice `shutdown_timeout` and a second or two. Later requests get AdapterClosed.
-        Raises BridgeError when the app calls it on its event loop.
+        Raises WouldBlockLoop when the app calls it on its event loop.
         """
         self._private_loop.get().close(self._shutdown_timeout)
 

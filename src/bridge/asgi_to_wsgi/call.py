@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias
 from bridge.asgi_to_wsgi.body import RequestBody
 from bridge.asgi_to_wsgi.servers import maybe_client_check
 from bridge.asgi_to_wsgi.streams import Blocks, File
-from bridge.errors import ClientDisconnected
+from bridge.errors import ClientDisconnected, WouldBlockLoop
 from bridge.runtime import Loop, LoopClosed
 from bridge.sansio.response import ResponseFromASGI
 from bridge.types import Environ, Headers, StartResponse
@@ -148,6 +148,11 @@ class WSGICall:
 
     def _sleep(self) -> None:
         """Sleep until the loop has something to tell; where the client is in sight, until it leaves."""
+        if self._exchange.loop.runs_here():
+            raise WouldBlockLoop(
+                "the response of an ASGI app was iterated on the app's own event loop, which would wait for itself: "
+                "iterate it in a worker thread (anyio.to_thread.run_sync)"
+            )
         while not self._exchange.lock.acquire(timeout=_CLIENT_CHECK if self._in_sight else -1):
             if self._client_has_left is None:  # not before, as most apps answer sooner than that
                 self._client_has_left = maybe_client_check(self._environ)

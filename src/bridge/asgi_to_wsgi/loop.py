@@ -11,7 +11,7 @@ import anyio
 from bridge.asgi_to_wsgi.lifespan import Lifespan
 from bridge.asgi_to_wsgi.servers import maybe_green_loop_factory
 from bridge.asgi_to_wsgi.tasks import UNWIND_TIMEOUT, AsyncioTasks, Job, TrioTasks, closed_meanwhile
-from bridge.errors import AdapterClosed, BridgeError, StartupFailed
+from bridge.errors import AdapterClosed, StartupFailed, WouldBlockLoop
 from bridge.runtime import Event, Loop, LoopClosed, binary_semaphore, running_loop, set_async_library
 from bridge.types import ASGIApp
 
@@ -94,9 +94,12 @@ class LoopThread:
             pass  # the other was faster
 
     def check_thread(self) -> None:
-        """Raise BridgeError on the loop's own thread, which is not to wait for itself."""
+        """Raise WouldBlockLoop on the loop's own thread, which is not to wait for itself."""
         if threading.get_ident() == self._thread.ident and not self.ended:  # a number that another thread may get then
-            raise BridgeError("the ASGI app called its own adapter on its event loop, which would wait for itself")
+            raise WouldBlockLoop(
+                "the ASGI app called its own adapter on its event loop, which would wait for itself: make that call in "
+                "a worker thread (anyio.to_thread.run_sync)"
+            )
 
     def submit(self, job: Job) -> None:
         """Have `job` run on the loop; if that has ended, fail it. Raises as `check_thread`."""

@@ -33,10 +33,11 @@ class PrivateLoop:
         _private_loops.add(self)
 
     def get(self, reopen: bool = False) -> LoopThread:
-        """Return the running loop, starting it if need be. Raises StartupFailed, AdapterClosed."""
+        """Return the running loop, starting it if need be. Raises StartupFailed, AdapterClosed, WouldBlockLoop."""
         current = self._current
         if current is not None and not current.ended:
             return current
+        self._check_thread()
         with self._lock:
             if reopen:
                 self._closed = False
@@ -52,6 +53,12 @@ class PrivateLoop:
                 finally:
                     self._starting = None
             return self._current
+
+    def _check_thread(self) -> None:
+        """Raise WouldBlockLoop on the thread of the loop that runs, or starts and has its starter hold the lock."""
+        for loop_thread in (self._current, self._starting):
+            if loop_thread is not None:
+                loop_thread.check_thread()
 
     def stop(self, grace: float) -> LoopThread | None:
         """Refuse new requests and have the loop end; return what is left to join."""
@@ -77,9 +84,8 @@ class PrivateLoop:
             self.stop(_EXIT_GRACE)
 
     def close(self, grace: float) -> None:
-        """End the loop, and wait for that. Raises BridgeError on the loop's own thread."""
-        if (current := self._current) is not None:
-            current.check_thread()
+        """End the loop, and wait for that. Raises WouldBlockLoop on the loop's own thread."""
+        self._check_thread()
         if (loop_thread := self.stop(grace)) is not None:
             loop_thread.join()
 

@@ -121,7 +121,12 @@ class Connection(abc.ABC):
             self.gone = True
 
     def sleep_while(self, blocked: Callable[[], bool], timeout: float = math.inf) -> None:
-        """Sleep while `blocked`, as far as that is for the loop to change, and for `gone`; up to `timeout` seconds."""
+        """Sleep while `blocked`, as far as that is for the loop to change, and for `gone`; up to `timeout` seconds.
+
+        Raises WouldBlockLoop on the loop's own thread, if there is anything to sleep for.
+        """
+        if self.loop.runs_here() and timeout > 0 and blocked():
+            self.loop.refuse_to_sleep("a read of wsgi.input, write(), or a wait for bridge.disconnected")
         deadline = time.monotonic() + timeout
         lock = binary_semaphore()
         sleepers = vars(self).setdefault("_sleepers", deque())  # at once, as another thread may be about to as well

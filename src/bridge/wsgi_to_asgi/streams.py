@@ -10,8 +10,9 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol, Self
+from typing import Any, BinaryIO, Protocol, Self
 
+from bridge.runtime import Loop
 from bridge.types import Environ
 
 # A block costs a hop, so files go out in large ones, whatever block size the app suggests.
@@ -203,3 +204,18 @@ class Disconnected:
             math.inf if timeout is None else timeout,
         )
         return connection.gone
+
+
+class LoopEvent(threading.Event):
+    """The same of a WebSocket: an Event that `loop` sets, and on whose thread nobody waits for it."""
+
+    def __init__(self, loop: Loop, name: str) -> None:
+        super().__init__()
+        self._loop = loop
+        self._name = name
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait as any Event does. Raises WouldBlockLoop."""
+        if (timeout is None or timeout > 0) and not self.is_set():
+            self._loop.refuse_to_sleep(f"wait() for {self._name}")
+        return super().wait(timeout)

@@ -11,6 +11,7 @@ import anyio.lowlevel
 
 from bridge.errors import ClientDisconnected
 from bridge.runtime import Event, Loop, LoopClosed, binary_semaphore
+from bridge.wsgi_to_asgi.streams import LoopEvent
 
 # How much may be on the way, each way: the high-water mark of asyncio's transports and of uvicorn.
 _LIMIT = 64 * 1024
@@ -64,17 +65,23 @@ class Messages:
 
     def accept(self, subprotocol: str | None = None) -> bool:
         """Accept the WebSocket, and have all be said here; return False if that was so before."""
-        with self._sending:
+        self._take_turn()
+        try:
             if self.accepted:
                 return False
             self._outbox.append(Accept(subprotocol))
             self.accepted = True
             return True
+        finally:
+            self._sending.release()
 
     def receive(self, timeout: float | None = None) -> Content | None:
-        """Wait for the next message; None is the end. Raises queue.Empty after `timeout` seconds."""
-        if self._arrival is not None and self._inbox.empty():
-            self._arrival.clear()
+        """Wait for the next message; None is the end. Raises queue.Empty after `timeout` seconds, WouldBlockLoop."""
+        if self._inbox.empty():
+            if timeout is None or timeout > 0:
+                self._loop.refuse_to_sleep("receive() on a WebSocket")
+            if self._arrival is not None:
+                self._arrival.clear()
         content = self._inbox.get(timeout=timeout)
         if content is None:
             self._inbox.put(None)
@@ -88,23 +95,35 @@ class Messages:
 
     def arrival(self) -> threading.Event:
         """Return what is set when there is something to receive; a `receive` that finds nothing clears it."""
-        self._arrival = event = threading.Event()
+        self._arrival = event = LoopEvent(self._loop, "a WebSocket's event")
         if not self._inbox.empty():
             event.set()
         return event
 
     def send(self, item: Content | Close) -> None:
-        """Send a message, or close; wait while the client is slow. Raises ClientDisconnected."""
+        """Send a message, or close; wait while the client is slow. Raises ClientDisconnected, WouldBlockLoop."""
         if isinstance(item, str) and not item.isascii():
             item.encode()  # what is not UTF-8 is an error of the app, here
-        with self._sending:
+        size = _size(item)
+        self._take_turn()
+        try:
             if self.end is not None or self._hung_up:
                 raise ClientDisconnected("the WebSocket is closed")
-            self._given += _size(item)
+            if self._given + size - self._sent > _LIMIT:
+                self._loop.refuse_to_sleep("send() on a WebSocket")
+            self._given += size
             self._outbox.append(item)
             self._tell()
             while self._given - self._sent > _LIMIT and self.end is None:
                 self._room.acquire()
+        finally:
+            self._sending.release()
+
+    def _take_turn(self) -> None:
+        """Wait for other threads that send; what follows is to release `_sending`."""
+        if not self._sending.acquire(blocking=False):
+            self._loop.refuse_to_sleep("send() on a WebSocket")
+            self._sending.acquire()
 
     def hang_up(self) -> None:
         """Say no more."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import selectors
 import socket
 import struct
 import threading
@@ -22,6 +23,7 @@ from bridge.runtime import Loop
 
 # How much is read at once. Two such blocks wait to be taken, and about 200 KiB in the kernel's buffers.
 _BLOCK_SIZE = 64 * 1024
+_AT_ONCE: int = getattr(socket, "MSG_DONTWAIT", 0)  # which Windows has not
 _TEN_YEARS = 10 * 365 * 86400.0
 
 
@@ -33,17 +35,48 @@ class AppSocket(socket.socket):
     thread may be about to read, and the number of a closed file is soon another's.
     """
 
-    def __init__(self, fileno: int) -> None:
+    def __init__(self, fileno: int, loop: Loop) -> None:
         super().__init__(fileno=fileno)
+        self._loop = loop
         self._sending = threading.Lock()
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        self._refuse_to_sleep("recv", selectors.EVENT_READ)
+        return super().recv(size, flags)
+
+    def recv_into(self, buffer: Any, size: int = 0, flags: int = 0) -> int:
+        self._refuse_to_sleep("recv_into", selectors.EVENT_READ)
+        return super().recv_into(buffer, size, flags)
 
     def send(self, block: Any, flags: int = 0, /) -> int:
         self.sendall(block, flags)
         return memoryview(block).nbytes
 
     def sendall(self, block: Any, flags: int = 0, /) -> None:
-        with self._sending:
-            super().sendall(block, flags)
+        if not self._sending.acquire(blocking=False):
+            self._loop.refuse_to_sleep("sendall() on a WebSocket's socket")
+            self._sending.acquire()
+        try:
+            if self._loop.runs_here():
+                self._send_or_refuse(block, flags)
+            else:
+                super().sendall(block, flags)
+        finally:
+            self._sending.release()
+
+    def _send_or_refuse(self, block: Any, flags: int) -> None:
+        rest = memoryview(block).cast("B")
+        while rest:
+            self._refuse_to_sleep("sendall", selectors.EVENT_WRITE)
+            rest = rest[super().send(rest, flags | _AT_ONCE) :]
+
+    def _refuse_to_sleep(self, method: str, event: int) -> None:
+        """Raise WouldBlockLoop where the call would sleep on the loop's own thread."""
+        if self._loop.runs_here() and self.gettimeout() != 0:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self, event)
+                if not selector.select(0):
+                    self._loop.refuse_to_sleep(f"{method}() on a WebSocket's socket")
 
     def __del__(self) -> None:
         self.close()

@@ -59,7 +59,7 @@ class WebSocketSession:
         self._end: tuple[int, str] | None = None  # code and reason, by whoever was first to end it
         self._failure: Exception | None = None
         ours, theirs = socket.socketpair()
-        app_socket = AppSocket(fileno=theirs.detach())
+        app_socket = AppSocket(theirs.detach(), self._loop)
         self._socket = BridgeSocket(ours, self._loop)
         self._messages = Messages(self._loop)
         self.thread = AppThread(self, self._loop, app_socket, self._messages)

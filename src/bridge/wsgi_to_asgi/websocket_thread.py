@@ -17,6 +17,7 @@ from bridge.errors import AppProtocolError
 from bridge.runtime import Loop, LoopClosed
 from bridge.types import Environ, StartResponse, Write, WSGIApp
 from bridge.wsgi_to_asgi.call import FINISHED, Connection, Item, Mark, WSGICall
+from bridge.wsgi_to_asgi.streams import LoopEvent
 from bridge.wsgi_to_asgi.websocket_messages import Messages
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class AppThread(Connection):
         self.answered = False  # on its socket the app has accepted, or refused
         self.gone = False  # the app's response is not wanted, or not any more
         self.over = False  # so is the session
-        self.disconnected = threading.Event()
+        self.disconnected = LoopEvent(loop, "bridge.disconnected")
         self._event = loop.event()  # something is in the outbox, or the app is done
         self._session = session
         self._socket: socket.socket | None = sock
