@@ -601,6 +601,45 @@ async def test_a_block_that_comes_while_the_loop_looks_is_no_end() -> None:
     assert (message["more_body"], list(exchange.outbox)) == (True, [b"two"])
 
 
+async def test_a_thread_that_tells_while_the_loop_looks_is_heard() -> None:
+    """The loop has found nothing in the outbox, and does not sleep yet: what comes then wakes it."""
+    proceed = threading.Event()
+    exchanges: list[HTTPExchange] = []
+    looks = 0
+
+    class Outbox(deque[Any]):
+        def __bool__(self) -> bool:
+            nonlocal looks
+            some = len(self) > 0
+            if not some and threading.get_ident() == here:
+                looks += 1
+                if looks == 2:  # the last one before it sleeps
+                    proceed.set()
+                    while not len(self):  # the app's end comes now
+                        time.sleep(0.001)
+                    while not exchanges[0]._told:
+                        time.sleep(0.001)
+            return some
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        exchange: HTTPExchange = environ["bridge.disconnected"]._connection
+        exchanges.append(exchange)
+        outbox = Outbox()
+        exchange.outbox = outbox
+        call = start_response.__self__  # type: ignore[attr-defined]
+        call._outbox = outbox
+        exchange.tell()
+        assert proceed.wait(5)
+        start_response(OK, [])
+        return []
+
+    here = threading.get_ident()
+    with anyio.fail_after(5):
+        server = ASGIServer(app_of(app))
+        await server.run()
+    assert (looks, server.complete) == (2, True)
+
+
 @pytest.mark.parametrize("asks", [True, False])
 async def test_a_stream_that_is_always_ahead_is_watched(asks: bool) -> None:
     """Though the next block waits whenever send() returns; and at once, for an app that asks `bridge.disconnected`."""
@@ -1245,6 +1284,190 @@ async def test_a_body_left_unread_for_long_goes_to_disk(monkeypatch: pytest.Monk
     assert results == [False, 4_000_000, True]
 
 
+def cut_when_told(told: threading.Event) -> tuple[WSGIToASGI, list[Any]]:
+    """Return an app that reads all that there is of its body once `told`, and the list that gets how much, and how."""
+    results: list[Any] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        stream = environ["wsgi.input"]
+        results.append(len(stream.read(1)))
+        environ["bridge.disconnected"].is_set()  # which has the connection watched
+        assert told.wait(5)
+        for _ in range(2):
+            try:
+                while block := stream.read(10_000):
+                    results[0] += len(block)
+                results.append("end")
+            except ClientDisconnected:
+                results.append("cut")
+        return []
+
+    return app_of(app, workers=1), results
+
+
+async def test_a_body_on_disk_is_cut_with_its_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest of a body has come, was spooled, and is dropped as the request is cancelled: that is not its end."""
+    monkeypatch.setattr(bridge.wsgi_to_asgi.body, "_PATIENCE", 0.05)
+    cancelled = threading.Event()
+    app, results = cut_when_told(cancelled)
+    server = ASGIServer(app, chunked(), blocks=[bytes(100_000)] * 40)
+    async with server.running_cancellable() as cancel:
+        await eventually(lambda: server.receive_calls > 40)
+        cancel()
+    cancelled.set()
+    await eventually(lambda: len(results) == 3)
+    assert results[1:] == ["cut", "cut"]
+    assert 0 < results[0] < 4_000_000
+
+
+async def test_a_body_in_memory_outlives_its_request() -> None:
+    """Every byte of it is here, so it can be read to its end."""
+    cancelled = threading.Event()
+    app, results = cut_when_told(cancelled)
+    server = ASGIServer(app, chunked(), blocks=[bytes(1000)] * 40)
+    async with server.running_cancellable() as cancel:
+        await eventually(lambda: server.receive_calls > 40)
+        cancel()
+    cancelled.set()
+    await eventually(lambda: len(results) == 3)
+    assert results == [40_000, "end", "end"]
+
+
+class Request:
+    """What a body asks of its request; `read_on` and `sleep_while` are for the test to say."""
+
+    gone = complete = finished = False
+
+    def read_on(self) -> None:
+        raise AssertionError("asked for more")
+
+    def sleep_while(self, blocked: Callable[[], bool]) -> None:
+        raise AssertionError("slept")
+
+
+@pytest.mark.parametrize("end", ["gone", "complete", "finished"])
+def test_what_came_before_the_end_is_read_before_it(end: str) -> None:
+    """The last block, and then the end, come while the reader looks: it looks for the end first."""
+    body, connection = RequestBody(lambda: anyio.Event()), Request()
+
+    class Blocks(deque[bytes]):
+        def __bool__(self) -> bool:
+            empty = not len(self)
+            if empty and not body.ended:
+                body.put({"body": b"last"})
+                setattr(connection, end, True)
+            return not empty
+
+    body._blocks = Blocks()
+    connection.sleep_while = lambda blocked: None  # type: ignore[method-assign]
+    connection.read_on = lambda: None  # type: ignore[method-assign]
+    assert [body.next_block(connection), body.next_block(connection)] == [b"last", b""]
+
+
+async def test_no_more_than_a_limit_goes_to_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind that the client waits; when the app has read it all, the disk is free, and blocks wait in memory again."""
+    monkeypatch.setattr(bridge.wsgi_to_asgi.body, "_PATIENCE", 0.05)
+    monkeypatch.setattr(bridge.wsgi_to_asgi.body, "_DISK_LIMIT", 1_000_000)
+    spools: list[Spool] = []
+
+    class Noted(Spool):
+        def __init__(self) -> None:
+            super().__init__()
+            spools.append(self)
+
+    monkeypatch.setattr(bridge.wsgi_to_asgi.body, "Spool", Noted)
+    proceed = threading.Semaphore(0)
+    read: list[int] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response(OK, [])
+        yield b"one"
+        for size in (2_100_000, 100_000, -1):
+            assert proceed.acquire(timeout=5)
+            read.append(len(environ["wsgi.input"].read(size)))
+
+    server = ASGIServer(app_of(app), chunked(), blocks=[])
+    for _ in range(60):
+        server.feed(bytes(100_000), more_body=True)
+    with anyio.fail_after(20):
+        async with server.running():
+            # 11 in memory, 10 on disk, and no more, however long that takes.
+            await eventually(lambda: server.receive_calls == 21)
+            await anyio.sleep(0.2)
+            assert (server.receive_calls, spools[0].size) == (21, 1_000_000)
+            proceed.release()
+            await eventually(lambda: read == [2_100_000])
+            assert spools[0].closed
+            proceed.release()
+            # Memory has its limit, and the time that the app gets for it, as before.
+            await eventually(lambda: len(spools) == 2)
+            await eventually(lambda: server.receive_calls == 21 + 1 + 11 + 10)
+            server.feed(b"")
+            proceed.release()
+    assert read == [2_100_000, 100_000, 3_800_000]
+    assert server.complete
+    assert all(spool.closed for spool in spools)
+
+
+async def test_a_reader_that_keeps_up_has_no_body_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After one pause, and once it has read what was spooled, there is backpressure as before the pause."""
+    monkeypatch.setattr(bridge.wsgi_to_asgi.body, "_PATIENCE", 0.05)
+    body = RequestBody(running_loop().event)
+    connection = Request()
+    for _ in range(11):
+        body.put({"body": bytes(100_000), "more_body": True})
+    full = [body.full]
+    await body.wait_for_room(lambda: True)
+    body.put({"body": b"on disk", "more_body": True})
+    full.append(body.full)
+    assert [len(body.next_block(connection)) for _ in range(12)] == [100_000] * 11 + [7]
+    for _ in range(11):
+        full.append(body.full)
+        body.put({"body": bytes(100_000), "more_body": True})
+    assert [*full, body.full] == [True, *[False] * 12, True]
+    assert body._spool is None
+
+
+async def test_nothing_is_spooled_for_a_request_that_has_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its client waits for a worker anyway; its leaving is seen while no more than 1 MiB is unread."""
+    monkeypatch.setattr(bridge.wsgi_to_asgi.body, "_PATIENCE", 0.02)
+    spools: list[Spool] = []
+
+    class Noted(Spool):
+        def __init__(self) -> None:
+            super().__init__()
+            spools.append(self)
+
+    monkeypatch.setattr(bridge.wsgi_to_asgi.body, "Spool", Noted)
+    entered, proceed, reading = threading.Event(), threading.Event(), threading.Event()
+    results: list[Any] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/held":
+            entered.set()
+            assert proceed.wait(5)
+        else:
+            assert reading.wait(5)
+            results.append(len(environ["wsgi.input"].read()))
+        start_response(OK, [])
+        return []
+
+    adapter = app_of(app, workers=1)
+    server = ASGIServer(adapter, chunked(), blocks=[bytes(100_000)] * 30)
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ASGIServer(adapter, http_scope(path="/held")).run)
+            assert await anyio.to_thread.run_sync(entered.wait, 5)
+            tasks.start_soon(server.run)
+            await eventually(lambda: server.receive_calls == 11)
+            await anyio.sleep(0.2)
+            assert (server.receive_calls, spools) == (11, [])
+            proceed.set()
+            await eventually(lambda: spools)  # now it has one, and does not read
+            reading.set()
+    assert results == [3_000_000]
+
+
 @pytest.mark.parametrize("at", ["put", "__init__"])
 async def test_a_disk_that_is_full_is_no_client_that_left(monkeypatch: pytest.MonkeyPatch, at: str) -> None:
     """An OSError of our own, from where unread bodies go, reaches the server."""
@@ -1252,7 +1475,7 @@ async def test_a_disk_that_is_full_is_no_client_that_left(monkeypatch: pytest.Mo
     class FullDisk(Spool):
         pass
 
-    def fail(*args: object) -> None:
+    def fail(*args: object) -> bool:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     setattr(FullDisk, at, fail)

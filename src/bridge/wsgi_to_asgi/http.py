@@ -120,7 +120,7 @@ class HTTPExchange(Connection):
         """Take one message from the server, once there is room: a block of the body, or that the client has left."""
         try:
             if self._body is not None and self._body.full:
-                await self._body.wait_for_room()
+                await self._body.wait_for_room(lambda: self._context is None)
             if self.gone or self.complete:
                 return
             try:
@@ -244,8 +244,8 @@ class HTTPExchange(Connection):
     async def _watch(self) -> None:
         """Receive beside the response: the request's body, and `http.disconnect`, which is all that some servers say.
 
-        What the app leaves unread is taken up to a limit, behind which a client that leaves would
-        go unnoticed. So after a while the rest goes to disk.
+        What the app leaves unread is taken up to a limit, behind which a client that leaves goes
+        unnoticed. So after a while more of it goes to disk.
         """
         ended = False
         while not (ended or self.gone or self.complete):

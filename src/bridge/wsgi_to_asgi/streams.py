@@ -120,18 +120,26 @@ class FileWrapper:
 
 
 class Spool:
-    """A queue of bytes on disk, for one thread that puts and one that takes."""
+    """A queue of bytes on disk, for one thread that puts and one that takes; it closes once all of it was taken."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  # close() is below
         self._lock = threading.Lock()
-        self._put = 0
         self._taken = 0
+        self.size = 0  # of the file, with what was taken
 
-    def put(self, block: bytes) -> None:
+    @property
+    def closed(self) -> bool:
+        return self._file.closed
+
+    def put(self, block: bytes) -> bool:
+        """Add a block; return False if it is closed."""
         with self._lock:
-            self._file.seek(self._put)
-            self._put += self._file.write(block)
+            if self._file.closed:
+                return False
+            self._file.seek(self.size)
+            self.size += self._file.write(block)
+            return True
 
     def take(self) -> bytes:
         """Return what there is, up to 64 KiB; b"" if that is nothing."""
@@ -141,6 +149,8 @@ class Spool:
             self._file.seek(self._taken)
             block = self._file.read(_BLOCK_SIZE)
             self._taken += len(block)
+            if block and self._taken == self.size:
+                self._file.close()  # which gives the disk space back
             return block
 
     def close(self) -> None:
