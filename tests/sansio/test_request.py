@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from bridge.errors import ClientProtocolError, ServerProtocolError
 from bridge.sansio.request import (
     add_headers,
+    announcement_from_scope,
     content_length_from_header,
     environ_from_scope,
-    expects_continue,
     headers_from_environ,
     http_version_from_server_protocol,
     maybe_cgi_name_from_header,
@@ -805,7 +805,7 @@ def test_a_scope_that_cannot_be_read_is_the_servers_error(key: str, value: Any) 
     """It names the key, what it must be and what it is, and not its value, which may be a secret."""
 
     def read(scope: Any) -> None:
-        expects_continue(scope)
+        announcement_from_scope(scope)
         environ_from_scope(with_header_pairs(scope))
 
     with pytest.raises(ServerProtocolError, match=f"'{key}' must be .*, got {type(value).__name__} ") as caught:
@@ -1155,20 +1155,29 @@ def test_websocket_begins_with_a_get_that_has_no_body(header: tuple[bytes, bytes
 @pytest.mark.parametrize(
     ("headers", "expected"),
     [
-        ([], False),
-        ([(b"expect", b"100-continue")], True),
-        ([(b"host", b"a"), (b"expect", b"100-Continue"), (b"x", b"y")], True),  # RFC 9110 10.1.1: in any case
-        ([[b"Expect", b"100-continue"]], True),
-        ([(b"expect", b"200-ok")], False),
-        ([(b"x-expect", b"100-continue"), (b"host", b"100-continue")], False),
+        ([], "NONE"),
+        ([(b"expect", b"100-continue")], "CONTINUE"),
+        ([(b"host", b"a"), (b"expect", b"100-Continue"), (b"x", b"y")], "CONTINUE"),  # RFC 9110 10.1.1: in any case
+        ([[b"Expect", b"100-continue"]], "CONTINUE"),
+        ([(b"content-length", b"3"), (b"expect", b"100-continue")], "CONTINUE"),
+        ([(b"expect", b"200-ok")], "NONE"),
+        ([(b"x-expect", b"100-continue"), (b"host", b"100-continue")], "NONE"),
+        ([(b"content-length", b"3")], "BODY"),
+        ([[b"Content-Length", b"10"], [b"Expect", b"200-ok"]], "BODY"),
+        ([(b"content-length", b"0")], "NONE"),
+        ([(b"content-length", b"0, 0")], "NONE"),
+        ([(b"content-length", b"0"), (b"content-length", b"5")], "BODY"),
+        ([(b"content-length", b"bogus")], "BODY"),
+        ([(b"transfer-encoding", b"chunked")], "BODY"),
+        ([(b"x-content-lengt", b"3"), (b"transfer-encodinq", b"chunked")], "NONE"),
     ],
 )
-def test_a_client_that_expects_continue_is_known(headers: RawHeaders, expected: bool) -> None:
-    assert expects_continue(scope_with(headers=headers)) is expected
+def test_what_announces_a_body_is_known(headers: RawHeaders, expected: str) -> None:
+    assert announcement_from_scope(scope_with(headers=headers)).name == expected
 
 
-def test_a_scope_without_headers_expects_nothing() -> None:
-    assert expects_continue(scope_with()) is False
+def test_a_scope_without_headers_announces_nothing() -> None:
+    assert announcement_from_scope(scope_with()).name == "NONE"
 
 
 @pytest.mark.parametrize("headers", [[], [(b"a", b"b")], [[b"a", b"b"]], ((b"a", b"b"),)])

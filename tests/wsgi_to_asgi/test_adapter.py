@@ -1,19 +1,21 @@
 import asyncio
 import contextlib
+import os
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeAlias
 
 import anyio
 import anyio.lowlevel
 import pytest
 
 import bridge.wsgi_to_asgi.call
-from bridge import WSGIToASGI
+from bridge import WouldBlockLoop, WSGIToASGI
+from bridge.runtime import running_loop
 from bridge.types import Environ, Message, StartResponse
-from tests.fakes import ASGIServer, http_scope, request
+from tests.fakes import ASGIServer, eventually, http_scope, request
 from tests.processes import ROOT
 
 
@@ -83,26 +85,158 @@ async def test_the_scope_is_left_as_it_was() -> None:
     assert scope == before
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # asgiref knows no other
-async def test_async_views_run_on_the_servers_loop() -> None:
-    """asgiref's async_to_sync, which Flask and Django use, runs a coroutine on the loop of the server."""
+AsyncView: TypeAlias = Callable[[Environ, StartResponse], Awaitable[bytes]]
+
+
+def with_async_view(view: AsyncView, **options: Any) -> WSGIToASGI:
+    """Return an app that answers what `view` returns, and calls it as Flask and Django do: by asgiref."""
     from asgiref.sync import async_to_sync
 
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        return [async_to_sync(view)(environ, start_response)]
+
+    return WSGIToASGI(app, **options)
+
+
+async def tell_loop_and_thread(environ: Environ, start_response: StartResponse) -> bytes:
+    await asyncio.sleep(0)
+    start_response("200 OK", [])
+    return f"{id(asyncio.get_running_loop())} {threading.get_ident()}".encode()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # asgiref knows no other
+async def test_async_views_run_on_loops_of_their_own() -> None:
+    """As under any WSGI server: each in a thread, where one that blocks has nobody else wait."""
+    adapter = with_async_view(tell_loop_and_thread, workers=1)
+    here = [str(id(asyncio.get_running_loop())), str(threading.get_ident())]
+    for _ in range(2):
+        loop, thread = (await request(adapter)).body.decode().split()
+        assert loop != here[0]
+        assert thread != here[1]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_async_views_run_on_the_loop_that_is_lent() -> None:
+    """With lend_loop, on that of the server; and another adapter's are not touched by that."""
+    lent = with_async_view(tell_loop_and_thread, workers=1, lend_loop=True)
+    other = with_async_view(tell_loop_and_thread, workers=1)
+    here = f"{id(asyncio.get_running_loop())} {threading.get_ident()}".encode()
+    answers = [(await request(adapter)).body for adapter in (lent, other, lent, other)]
+    assert [answer == here for answer in answers] == [True, False, True, False]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_async_views_find_no_loop_by_accident() -> None:
+    """What asgiref has noted in the worker thread for another call is not taken for the loop of this one."""
+    from asgiref.sync import SyncToAsync
+
+    here = asyncio.get_running_loop()
     loops: list[asyncio.AbstractEventLoop] = []
 
-    @async_to_sync
-    async def view() -> bytes:
+    async def view(environ: Environ, start_response: StartResponse) -> bytes:
         loops.append(asyncio.get_running_loop())
-        await asyncio.sleep(0)
-        return b"hello"
+        start_response("200 OK", [])
+        return b""
+
+    viewing = with_async_view(view).app
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        start_response("200 OK", [])
-        return [view()]
+        answer = viewing(environ, start_response)
+        # As sync_to_async leaves it, for a call from a loop that lives on.
+        SyncToAsync.threadlocal.main_event_loop = here
+        SyncToAsync.threadlocal.main_event_loop_pid = os.getpid()
+        return answer
 
-    adapter = WSGIToASGI(app)
-    assert (await request(adapter)).body == (await request(adapter)).body == b"hello"
-    assert loops == [asyncio.get_running_loop()] * 2
+    adapter = WSGIToASGI(app, workers=1)
+    await request(adapter)
+    await request(adapter)
+    assert here not in loops
+    assert len(loops) == 2
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("lend_loop", [False, True])
+@pytest.mark.parametrize("announced", [b"content-length", b"transfer-encoding", b"expect", b""])
+@pytest.mark.parametrize("size", [10, 200_000, 2_000_000])
+async def test_an_async_view_reads_its_body(size: int, announced: bytes, lend_loop: bool) -> None:
+    """Wherever it runs, and however the body comes; nothing else of the environ changes."""
+
+    async def view(environ: Environ, start_response: StartResponse) -> bytes:
+        body = environ["wsgi.input"].read()
+        start_response("200 OK", [])
+        return f"{len(body)} {environ.get('CONTENT_LENGTH')}".encode()
+
+    value = {b"content-length": b"%d" % size, b"transfer-encoding": b"chunked", b"expect": b"100-continue"}
+    headers = [(announced, value[announced])] if announced else []
+    blocks = [bytes(size // 2)] * 2
+    server = await request(with_async_view(view, lend_loop=lend_loop), http_scope("POST", headers=headers), *blocks)
+    assert server.body == f"{size} {size if announced == b'content-length' else None}".encode()
+
+
+def waits(what: str, environ: Environ, write: Callable[[bytes], object]) -> object:
+    if what == "read":
+        return environ["wsgi.input"].read()
+    if what == "wait":
+        return environ["bridge.disconnected"].wait()
+    return [write(bytes(200_000)) for _ in range(3)]
+
+
+@pytest.mark.parametrize("what", ["read", "wait", "write"])
+async def test_what_would_sleep_on_the_loop_raises(what: str) -> None:
+    """Code of the app's that runs on the server's loop, by whatever way, cannot stop it; elsewhere it waits."""
+    loop = running_loop()
+    done = threading.Event()
+    errors: list[BaseException] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        write = start_response("200 OK", [])
+
+        def on_the_loop() -> None:
+            try:
+                waits(what, environ, write)
+            except BaseException as error:
+                errors.append(error)
+            done.set()
+
+        loop.call_soon(on_the_loop)
+        assert done.wait(5)
+        return []
+
+    server = ASGIServer(WSGIToASGI(app), blocks=[])
+    server.hold_sends()
+    with anyio.fail_after(5):
+        async with server.running():
+            await eventually(done.is_set)
+            server.release_sends()
+    (error,) = errors
+    assert isinstance(error, WouldBlockLoop)
+    assert isinstance(error, RuntimeError)
+    assert "lend_loop" in str(error)
+
+
+async def test_what_need_not_sleep_does_not_raise() -> None:
+    """On the loop an app may ask whether its client has left, wait no time for that, and read what is here."""
+    loop = running_loop()
+    results: list[Any] = []
+    done = threading.Event()
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        disconnected, stream = environ["bridge.disconnected"], environ["wsgi.input"]
+
+        def on_the_loop() -> None:
+            try:
+                results.extend([disconnected.is_set(), disconnected.wait(0), stream.read(), disconnected.wait(-1)])
+            finally:
+                done.set()
+
+        loop.call_soon(on_the_loop)
+        assert done.wait(5)
+        start_response("200 OK", [])
+        return []
+
+    scope = http_scope("POST", headers=[(b"content-length", b"3")])
+    await request(WSGIToASGI(app), scope, b"abc")
+    assert results == [False, False, b"abc", False]
 
 
 async def test_a_worker_thread_is_not_taken_for_the_loop() -> None:

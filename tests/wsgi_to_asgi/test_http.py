@@ -22,9 +22,12 @@ import flask
 import pytest
 
 import bridge.wsgi_to_asgi.body
+import bridge.wsgi_to_asgi.http
 from bridge import AppProtocolError, ClientDisconnected, ServerProtocolError, WSGIToASGI
+from bridge.runtime import running_loop
 from bridge.types import Environ, Message, StartResponse
-from bridge.wsgi_to_asgi.call import environ_template
+from bridge.wsgi_to_asgi.body import RequestBody
+from bridge.wsgi_to_asgi.call import FINISHED, environ_template
 from bridge.wsgi_to_asgi.http import HTTPExchange
 from bridge.wsgi_to_asgi.runner import WorkerThreads
 from bridge.wsgi_to_asgi.streams import Spool
@@ -50,6 +53,11 @@ def answers(*blocks: bytes, status: str = OK, headers: list[tuple[str, str]] | N
 
 def types(server: ASGIServer) -> list[str]:
     return [message["type"].removeprefix("http.response.") for message in server.sent]
+
+
+def chunked() -> dict[str, Any]:
+    """Return the scope of a request that announces a body of unknown length."""
+    return http_scope("POST", headers=[(b"transfer-encoding", b"chunked")])
 
 
 class Blocks:
@@ -593,9 +601,7 @@ async def test_a_block_that_comes_while_the_loop_looks_is_no_end() -> None:
     async def never(*arguments: Any) -> Any:
         raise AssertionError
 
-    exchange = HTTPExchange(
-        answers().app, WorkerThreads(1), environ_template(False, True), False, http_scope(), never, never
-    )
+    exchange = HTTPExchange(answers().app, WorkerThreads(1), environ_template(False, True), http_scope(), never, never)
     exchange.outbox = Outbox()
     message = exchange._body_message(bytes(100_000))
     assert (message["more_body"], list(exchange.outbox)) == (True, [b"two"])
@@ -742,15 +748,80 @@ async def test_what_an_app_raises_beside_a_cancellation_is_logged(
     assert "ZeroDivisionError: unseen" in caplog.text
 
 
+async def test_what_an_app_raises_amid_a_cancellation_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The loop has looked for an error, and there was none yet: from then on the thread logs by itself."""
+    entered, proceed = threading.Event(), threading.Event()
+
+    class Exchange(HTTPExchange):
+        def _log_error(self) -> None:
+            super()._log_error()
+            if threading.get_ident() == here:
+                proceed.set()
+                while FINISHED not in self.outbox:
+                    time.sleep(0.001)
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        entered.set()
+        assert proceed.wait(5)
+        raise ZeroDivisionError("unseen")
+
+    here = threading.get_ident()
+    workers = WorkerThreads(1)
+
+    async def adapter(scope: Any, receive: Any, send: Any) -> None:
+        await Exchange(app, workers, environ_template(True, True), scope, receive, send).serve()
+
+    server = ASGIServer(adapter)
+    async with server.running_cancellable() as cancel:
+        assert await anyio.to_thread.run_sync(entered.wait, 5)
+        cancel()
+    assert caplog.text.count("ZeroDivisionError: unseen") == 1
+
+
+async def test_a_thread_that_sleeps_wakes_to_a_request_that_has_finished() -> None:
+    """Whoever is woken at the end sees that it is the end: the next look would be seconds later."""
+    sleeping, woken = threading.Event(), threading.Event()
+    states: list[bool] = []
+
+    class Exchange(HTTPExchange):
+        def wake_sleepers(self) -> None:
+            super().wake_sleepers()
+            states.append(self.finished)
+            if sleeping.is_set() and not self.finished:  # the sleeper looks, and goes back to sleep
+                time.sleep(0.05)
+
+        def sleep_while(self, blocked: Callable[[], bool], timeout: float = 5) -> None:
+            sleeping.set()
+            super().sleep_while(blocked, timeout)
+            woken.set()
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        threading.Thread(target=environ["bridge.disconnected"].wait, daemon=True).start()
+        assert sleeping.wait(5)
+        raise ZeroDivisionError
+
+    workers = WorkerThreads(1)
+
+    async def adapter(scope: Any, receive: Any, send: Any) -> None:
+        await Exchange(app, workers, environ_template(True, True), scope, receive, send).serve()
+
+    with pytest.raises(ZeroDivisionError):
+        await ASGIServer(adapter).run()
+    assert states[-1] is True
+    assert await anyio.to_thread.run_sync(woken.wait, 3)
+
+
 async def test_a_client_that_leaves_before_the_first_message_costs_no_thread() -> None:
-    """http.disconnect in place of a request: the app does not run."""
+    """http.disconnect in place of a body that was announced: the app does not run."""
     calls: list[Environ] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         calls.append(environ)
         return []
 
-    server = ASGIServer(app_of(app), blocks=[])
+    server = ASGIServer(app_of(app), chunked(), blocks=[])
     server.disconnect()
     await server.run()
     assert calls == []
@@ -859,7 +930,7 @@ async def test_receive_may_say_by_an_error_that_the_client_has_left(at: str) -> 
 
     received: list[bool] = []
     with anyio.fail_after(5):
-        await app_of(app)(http_scope(), receive, send)
+        await app_of(app)(chunked(), receive, send)
     assert called == ([] if at == "first" else [True])
 
 
@@ -976,9 +1047,10 @@ async def test_a_small_response_costs_no_second_task(monkeypatch: pytest.MonkeyP
 
 
 async def test_a_request_that_does_not_ask_is_not_watched() -> None:
-    """A response that ends with its first block has the server asked for one message, and no more."""
-    server = await request(answers(b"hello", headers=[("Content-Length", "5")]))
-    assert server.receive_calls == 1
+    """A response that ends with its first block has the server asked for one message, and for none without a body."""
+    app = answers(b"hello", headers=[("Content-Length", "5")])
+    assert (await request(app)).receive_calls == 0
+    assert (await request(app, chunked(), b"body")).receive_calls == 1
 
 
 async def test_a_server_that_repeats_itself_is_not_asked_for_ever() -> None:
@@ -1062,10 +1134,76 @@ def reads(read: Callable[[Any], Any]) -> tuple[WSGIToASGI, list[Any]]:
 async def test_the_input_reads_as_a_file_however_the_body_is_split(
     blocks: list[bytes], read: Callable[[Any], Any]
 ) -> None:
-    """Each method of wsgi.input gives what io.BytesIO gives for the whole body."""
+    """Each method of wsgi.input gives what io.BytesIO gives for the whole body, announced or not."""
     app, results = reads(read)
-    await request(app, None, *blocks)
-    assert results == [read(io.BytesIO(b"".join(blocks)))]
+    for scope in (http_scope(), chunked()):
+        await request(app, scope, *blocks)
+    assert results == [read(io.BytesIO(b"".join(blocks)))] * 2
+
+
+@pytest.mark.parametrize("length", [None, b"0"])
+@pytest.mark.parametrize("version", ["1.1", "2"])
+async def test_a_request_without_a_body_waits_for_no_message(version: str, length: bytes | None) -> None:
+    """Some servers never answer receive() where there is no body (uvicorn with zttp over HTTP/2); no request hangs."""
+    headers = [(b"host", b"example.org"), *([(b"content-length", length)] if length else [])]
+    scope = http_scope("GET" if length is None else "POST", http_version=version, headers=headers)
+    for app, blocks in ((answers(b"one"), 1), (app_of(Blocks([bytes(300_000)] * 3).app), 3)):
+        server = ASGIServer(app, scope, blocks=[])
+        with anyio.fail_after(5):
+            await server.run()
+        assert server.complete
+        assert len(types(server)) > blocks
+
+
+@pytest.mark.parametrize("after", [0, 1])
+async def test_a_body_that_nothing_announces_arrives(after: int) -> None:
+    """HTTP/2 needs no Content-Length: what the app reads is waited for, and is there to the last byte."""
+    app, results = reads(lambda stream: (stream.readline(), next(stream), list(stream), stream.read()))
+    server = ASGIServer(app, http_scope("POST", http_version="2", headers=[]), blocks=[])
+    blocks = [b"a\n", b"b\nc\n", b"d"]
+    with anyio.fail_after(5):
+        async with server.running():
+            await eventually(lambda: server.receive_calls >= after)
+            for number, block in enumerate(blocks, 1):
+                server.feed(block, more_body=number < len(blocks))
+    assert results == [(b"a\n", b"b\n", [b"c\n", b"d"], b"")]
+
+
+async def test_the_input_where_nothing_announces_a_body_is_a_file() -> None:
+    """It can be wrapped and closed as any other, and threads that use it at once share one stream."""
+
+    def read(stream: Any) -> Any:
+        threads = [threading.Thread(target=stream.readable) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        with stream as same:
+            text = io.TextIOWrapper(stream)
+            lines = text.readlines()
+            text.detach()
+        return lines, same.closed, stream.closed
+
+    app, results = reads(read)
+    await request(app, http_scope(), b"one\nt", b"wo")
+    assert results == [(["one\n", "two"], True, True)]
+
+
+async def test_a_client_that_leaves_before_its_unannounced_body_is_an_error() -> None:
+    """Nothing but the server's word makes it an empty body."""
+
+    def read(stream: Any) -> str:
+        with pytest.raises(ClientDisconnected):
+            stream.read()
+        return "raised"
+
+    app, results = reads(read)
+    server = ASGIServer(app, blocks=[])
+    with anyio.fail_after(5):
+        async with server.running():
+            await eventually(lambda: server.receive_calls)
+            server.disconnect()
+    assert results == ["raised"]
 
 
 async def test_a_body_is_fetched_as_the_app_reads() -> None:
@@ -1091,7 +1229,7 @@ async def test_a_body_is_fetched_as_the_app_reads() -> None:
 
 
 async def test_no_thread_is_taken_before_the_first_message() -> None:
-    """A client that has sent its headers only does not hold a worker thread."""
+    """A client that has announced a body, and sent its headers only, does not hold a worker thread."""
     calls: list[Environ] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -1099,12 +1237,15 @@ async def test_no_thread_is_taken_before_the_first_message() -> None:
         start_response(OK, [])
         return []
 
-    server = ASGIServer(app_of(app), blocks=[])
-    async with server.running():
-        await anyio.wait_all_tasks_blocked()
-        assert calls == []
-        server.feed(b"")
-    assert len(calls) == 1
+    for name, value in ((b"content-length", b"3"), (b"transfer-encoding", b"chunked")):
+        calls.clear()
+        server = ASGIServer(app_of(app), http_scope("POST", headers=[(name, value)]), blocks=[])
+        async with server.running():
+            await eventually(lambda server=server: server.receive_calls)  # type: ignore[misc]
+            await anyio.wait_all_tasks_blocked()
+            assert calls == []
+            server.feed(b"abc")
+        assert len(calls) == 1
 
 
 async def test_the_app_runs_in_the_context_that_receive_has_left() -> None:
@@ -1125,7 +1266,7 @@ async def test_the_app_runs_in_the_context_that_receive_has_left() -> None:
 
         await adapter(scope, set_and_receive, send)
 
-    server = ASGIServer(middleware)
+    server = ASGIServer(middleware, chunked())
     await server.run()
     assert b"".join(message.get("body", b"") for message in server.sent) == b"by receive"
 
@@ -1145,7 +1286,7 @@ async def test_a_body_is_let_go_of_with_the_input() -> None:
         after.append(sys.getrefcount(body))
         yield b"one"
 
-    server = ASGIServer(app_of(app), blocks=[])
+    server = ASGIServer(app_of(app), chunked(), blocks=[])
     server.feed(body)
     await server.run()
     assert after == [before]
@@ -1198,7 +1339,7 @@ async def test_a_body_cut_short_is_an_error_and_no_end_of_file() -> None:
 @pytest.mark.parametrize("message", [{"type": "bogus"}, {}, None, {"type": "http.request", "body": "text"}])
 async def test_a_message_that_is_none_is_the_servers_error(message: Any) -> None:
     """What receive() must not give is raised back to the server."""
-    server = ASGIServer(answers(b"x"), blocks=[])
+    server = ASGIServer(answers(b"x"), chunked(), blocks=[])
     server.feed_message(message)
     with anyio.fail_after(5), pytest.raises(ServerProtocolError):
         await server.run()
@@ -1605,6 +1746,32 @@ async def test_buffer_body_takes_the_transfer_encoding_away() -> None:
         await request(app_of(app, buffer_body=True), scope, *blocks)
     await request(app_of(app), scope, b"abc")
     assert seen == [None, None, "chunked"]
+
+
+@pytest.mark.parametrize("option", ["buffer_body", "lend_loop"])
+async def test_a_body_that_is_to_be_there_first_is_waited_for_and_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    """Where nothing announces a body, the first message may tell that there is one, and a server may never tell."""
+    seen: list[Any] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/reads":
+            seen.append((environ.get("CONTENT_LENGTH"), environ["wsgi.input"].read()))
+        start_response(OK, [])
+        return [b"x"]
+
+    adapter = app_of(app, **{option: True})
+    for blocks in ((b"abc",), (b"a", b"bc"), (b"",)):
+        await request(adapter, http_scope("POST", path="/reads"), *blocks)
+    lengths = ["3", "3", None] if option == "buffer_body" else [None] * 3
+    assert seen == list(zip(lengths, [b"abc", b"abc", b""], strict=True))
+    monkeypatch.setattr(bridge.wsgi_to_asgi.http, "_PATIENCE", 0.05)
+    for method in ("POST", "GET"):
+        server = ASGIServer(adapter, http_scope(method), blocks=[])
+        with anyio.fail_after(5):
+            await server.run()
+        assert (server.body, server.receive_calls) == (b"x", int(method == "POST" or option == "lend_loop"))
 
 
 async def test_buffer_body_leaves_a_known_length_and_an_absent_body_alone() -> None:

@@ -29,6 +29,12 @@ class WSGIToASGI:
         What `wsgi.multiprocess` says: whether the server may run the app in other processes, too.
         ASGI does not tell, so True by default. False is for debug tools that need one process
         (pyramid_debugtoolbar, Paste's), on a server with one worker.
+    lend_loop
+        Whether the app's `async def` views run on the server's loop, so that an `httpx.AsyncClient`
+        made in one request works in the next. The request body is read to its end before the app
+        is called, as with `buffer_body`. A view that blocks has every client wait, and what would
+        wait for the loop raises WouldBlockLoop there. Off by default: asgiref runs each call of
+        such a view on a new loop, as under any WSGI server.
     max_websockets
         The most WebSockets that are open at once, 1000 by default; the next one is refused with 503,
         and with 0 all are. Each has a thread of its own, beside the `workers`. They need `bridge[websocket]`.
@@ -51,16 +57,19 @@ class WSGIToASGI:
         workers: int = 40,
         buffer_body: bool = False,
         multiprocess: bool = True,
+        lend_loop: bool = False,
         max_websockets: int = 1000,
     ) -> None:
         check_wsgi_app(app)
         check_count("workers", workers, 1)
         check_flag("buffer_body", buffer_body)
         check_flag("multiprocess", multiprocess)
+        check_flag("lend_loop", lend_loop)
         check_count("max_websockets", max_websockets, 0)
         self.app = app
         self._template = environ_template(workers > 1, multiprocess)
         self._buffer_body = buffer_body
+        self._lend_loop = lend_loop
         self._workers = PerProcess(lambda: WorkerThreads(workers))
         self._websockets = PerProcess(lambda: OpenWebSockets(max_websockets))
 
@@ -68,11 +77,11 @@ class WSGIToASGI:
         """Serve one connection, on the loop that the server runs on (ASGI spec, Applications)."""
         scope_type = scope.get("type")
         if scope_type == "http":
-            await HTTPExchange(
-                self.app, self._workers.get(), self._template, self._buffer_body, scope, receive, send
-            ).serve()
+            workers, options = self._workers.get(), (self._buffer_body, self._lend_loop)
+            await HTTPExchange(self.app, workers, self._template, scope, receive, send, *options).serve()
         elif scope_type == "websocket":
-            await serve_websocket(self.app, self._websockets.get(), self._template, scope, receive, send)
+            websockets, template = self._websockets.get(), self._template
+            await serve_websocket(self.app, websockets, template, scope, receive, send, self._lend_loop)
         elif scope_type == "lifespan":
             await serve_lifespan(self._workers.get(), self._websockets.get(), receive, send)
         else:

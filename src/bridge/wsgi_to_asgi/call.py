@@ -16,7 +16,7 @@ from bridge.sansio.request import CGI_TEMPLATE, environ_from_scope
 from bridge.sansio.response import ResponseFromWSGI, check_chunk, check_iterable, raw_headers_from_native
 from bridge.types import Environ, ExcInfo, Headers, Message, Scope, Write, WSGIApp
 from bridge.wsgi_to_asgi.runner import lend_loop_to_asgiref
-from bridge.wsgi_to_asgi.streams import Disconnected, ErrorStream, FileWrapper, spooled_input
+from bridge.wsgi_to_asgi.streams import Disconnected, ErrorStream, FileWrapper, LateInput, spooled_input
 
 # How much of a body may be on the way: more wake-ups with less, and no fewer with more.
 _LIMIT = 256 * 1024
@@ -157,7 +157,9 @@ class WSGICall:
         self._ended = False
         self._produced = 0  # bytes of body
 
-    def run(self, app: WSGIApp, make_environ: Callable[[], Environ], buffer_body: bool) -> None:
+    def run(
+        self, app: WSGIApp, make_environ: Callable[[], Environ], buffer_body: bool = False, lend_loop: bool = False
+    ) -> None:
         """Run `app`, in the context that it is to have. Raises what it raises."""
         try:
             environ = make_environ()
@@ -167,9 +169,10 @@ class WSGICall:
         if self._early_hints:
             environ["wsgi.early_hints"] = self._send_early_hints
         set_async_library(None)
-        lend_loop_to_asgiref(self._connection.loop)
-        if buffer_body and "CONTENT_LENGTH" not in environ:
-            with spooled_input(environ):
+        lend_loop_to_asgiref(self._connection.loop if lend_loop else None)
+        wants_length = buffer_body and "CONTENT_LENGTH" not in environ
+        if (wants_length or lend_loop) and type(environ["wsgi.input"]) is not LateInput:
+            with spooled_input(environ, wants_length):
                 self._call_app(app, environ)
         else:
             self._call_app(app, environ)

@@ -11,23 +11,35 @@ import io
 import logging
 from collections import deque
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, cast
+
+import anyio
 
 from bridge.errors import AppProtocolError, ClientDisconnected, ServerProtocolError
 from bridge.runtime import Event, running_loop
 from bridge.sansio.messages import type_from_message
 from bridge.sansio.redacted import shown
-from bridge.sansio.request import expects_continue, scope_error, with_header_pairs
+from bridge.sansio.request import (
+    BODILESS_METHODS,
+    CONTINUE_EXPECTED,
+    NOTHING_ANNOUNCED,
+    announcement_from_scope,
+    scope_error,
+    with_header_pairs,
+)
 from bridge.types import Environ, Message, Receive, Scope, Send, WSGIApp
 from bridge.wsgi_to_asgi.body import RequestBody, block_from_message
 from bridge.wsgi_to_asgi.call import END, FINISHED, WATCH_WANTED, Connection, Mark, WSGICall, environ_for_request
 from bridge.wsgi_to_asgi.runner import WorkerThreads
-from bridge.wsgi_to_asgi.streams import Disconnected, RequestStream
+from bridge.wsgi_to_asgi.streams import Disconnected, LateInput, RequestStream
 
 _logger = logging.getLogger("bridge")
 
 # A block of body below this is worth copying, to save the server a message.
 _SMALL_BLOCK = 16 * 1024
+# How long to wait for a body that nothing announces, if it is to be here before the app runs, in seconds: a server that
+# says nothing in that time never will, where there is none.
+_PATIENCE = 1.0
 
 
 class HTTPExchange(Connection):
@@ -46,8 +58,8 @@ class HTTPExchange(Connection):
 
     # Written on the loop:
     complete = False  # the response has ended
-    _whole_body: bytes | None = None  # where it came in one message; the thread takes it
-    _body: RequestBody | None = None  # where it did not
+    _whole_body: bytes | None = None  # where the first message had all of it; the thread takes it
+    _body: RequestBody | None = None  # where it did not; made in any thread
     _event: Event | None = None  # tells `_work` that something is in the outbox
     _streaming = False  # the response has begun, and its end is not in sight
     _failure: Exception | None = None
@@ -63,16 +75,18 @@ class HTTPExchange(Connection):
         app: WSGIApp,
         workers: WorkerThreads,
         template: Environ,
-        buffer_body: bool,
         scope: Scope,
         receive: Receive,
         send: Send,
+        buffer_body: bool = False,
+        lend_loop: bool = False,
     ) -> None:
         self.loop = running_loop()
         self._app = app
         self._workers = workers
         self._template = template
         self._buffer_body = buffer_body
+        self._lend_loop = lend_loop
         self._scope = with_header_pairs(scope)
         self._receive = receive
         self._send = send
@@ -81,24 +95,25 @@ class HTTPExchange(Connection):
 
     async def serve(self) -> None:
         """Answer the request; return when the app is done with it, `close()` included."""
-        # The first message is what starts a request (ASGI HTTP spec, Request), and to await it here
-        # keeps slow clients out of the threads. A client that expects 100 Continue, though, gets that
-        # when the app reads, and not before (RFC 9110 10.1.1).
-        continues = expects_continue(self._scope)
-        if continues:
+        # To await the first message here keeps slow clients out of the threads. If nothing announces a body there is
+        # most likely none, and some servers never say so: that message is received while the app runs, if it asks. A
+        # client that expects 100 Continue gets that when the app reads, and not before (RFC 9110 10.1.1).
+        announcement = announcement_from_scope(self._scope)
+        if announcement is CONTINUE_EXPECTED:
             self._body = RequestBody(self.loop.event)
-        else:
-            try:
-                self._take(await self._receive())
-            except OSError:
-                return  # that the client has left, too
-            if self.gone:
-                return
+        elif announcement is not NOTHING_ANNOUNCED:
+            await self._take_first()
+        elif self._lend_loop or (self._buffer_body and self._scope.get("method") not in BODILESS_METHODS):
+            # What there is of a body is to be here before the app runs.
+            with anyio.move_on_after(_PATIENCE):
+                await self._take_first()
+        if self.gone:
+            return
         self._context = contextvars.copy_context()
         try:
             # One that waits its turn is watched from the start, as its client may leave before that comes; but not
             # where to receive would be to say 100 Continue.
-            waits = not self._workers.submit(self._run) and not continues
+            waits = not self._workers.submit(self._run) and announcement is not CONTINUE_EXPECTED
             if waits or not await self._work(watched=False):
                 async with self.loop.beside(self._watch):
                     await self._work(watched=True)
@@ -115,6 +130,18 @@ class HTTPExchange(Connection):
             if self._body is not None:
                 self._body.close()
         self._raise_outcome()
+
+    async def _take_first(self) -> None:
+        """Take the message that starts a request (ASGI HTTP spec, Request), and that is all of most bodies."""
+        try:
+            message = await self._receive()
+        except OSError:
+            self._leave()  # ASGI HTTP spec 2.4: that is how a server says that the client left
+            return
+        if type_from_message(message) == "http.request" and not message.get("more_body"):
+            self._whole_body = block_from_message(message)
+        else:
+            self._take(message)
 
     async def _fetch_body(self) -> None:
         """Take one message from the server, once there is room: a block of the body, or that the client has left."""
@@ -140,15 +167,9 @@ class HTTPExchange(Connection):
                 self._leave()
         elif message_type != "http.request":
             raise ServerProtocolError(f"expected http.request or http.disconnect, got {shown(message)}")
-        elif self._body is not None:
-            self._body.put(message)
-            self.wake_sleepers()
         elif self._whole_body is None:
-            if message.get("more_body"):
-                self._body = RequestBody(self.loop.event)
-                self._body.put(message)
-            else:
-                self._whole_body = block_from_message(message)
+            self._make_body().put(message)
+            self.wake_sleepers()
 
     def _raise_outcome(self) -> None:
         """Raise what went wrong, if anything did and the server should know."""
@@ -249,7 +270,8 @@ class HTTPExchange(Connection):
         """
         ended = False
         while not (ended or self.gone or self.complete):
-            ended = self._body is None or self._body.ended  # behind that come a client that left, or a server's slip
+            # Behind that come a client that left, or a server's slip.
+            ended = self._whole_body is not None or (self._body is not None and self._body.ended)
             await self._fetch_body()
 
     def _set_complete(self) -> None:
@@ -279,7 +301,7 @@ class HTTPExchange(Connection):
                         call = WSGICall(self, self._scope["method"], self._scope.get("extensions") or ())
                     except (LookupError, TypeError) as error:
                         raise scope_error(self._scope) from error
-                    context.run(call.run, self._app, self._make_environ, self._buffer_body)
+                    context.run(call.run, self._app, self._make_environ, self._buffer_body, self._lend_loop)
             except BaseException as error:
                 self._error = error
             self._finish()
@@ -301,13 +323,20 @@ class HTTPExchange(Connection):
 
     def _input_stream(self) -> BinaryIO:
         """Return `wsgi.input`: a body that is here, or a stream of what comes."""
-        if self._body is None:
-            assert self._whole_body is not None
+        if self._whole_body is not None:
             body, self._whole_body = self._whole_body, b""  # which goes when the app lets go of it
             return io.BytesIO(body)
-        return io.BufferedReader(RequestStream(functools.partial(self._body.next_block, self)), 64 * 1024)
+        return cast(BinaryIO, LateInput(self._open_body)) if self._body is None else self._open_body()
 
     # IN ANY THREAD
+
+    def _open_body(self) -> BinaryIO:
+        return io.BufferedReader(RequestStream(functools.partial(self._make_body().next_block, self)), 64 * 1024)
+
+    def _make_body(self) -> RequestBody:
+        """Return the body, which the loop and the thread may both be the first to need."""
+        body: RequestBody = self._body or vars(self).setdefault("_body", RequestBody(self.loop.event))  # at once
+        return body
 
     def _log_error(self) -> None:
         """Log what the app has raised, as its request was cancelled and nobody will raise it."""

@@ -5,6 +5,7 @@ import importlib
 import logging
 import os
 import queue
+import sys
 import threading
 import time
 from collections import deque
@@ -135,14 +136,17 @@ def _maybe_asgiref_locals() -> Any:
         return None
 
 
-def lend_loop_to_asgiref(loop: Loop) -> None:
-    """Have `async def` views run on the server's loop, not on a new loop for each request.
+def lend_loop_to_asgiref(loop: Loop | None) -> None:
+    """Have `async def` views run on `loop`; with None, on a new loop for each call, as under a WSGI server.
 
-    Flask and Django run them by asgiref's `async_to_sync`, which looks in its thread's locals for
-    the loop that its `sync_to_async` came from: here the calling thread came from it as well.
-    Called in the worker thread.
+    Flask and Django run them by asgiref's `async_to_sync`, which looks in its thread's locals for the loop that its
+    `sync_to_async` came from. An earlier request may have left one there, so with None it is taken out. Called in the
+    worker thread.
     """
+    if loop is None and "asgiref.sync" not in sys.modules:
+        return
     asgiref_locals = _maybe_asgiref_locals()
-    if asgiref_locals is not None and getattr(asgiref_locals, "main_event_loop", None) is not loop.asyncio_loop:
-        asgiref_locals.main_event_loop = loop.asyncio_loop
+    native = None if loop is None else loop.asyncio_loop
+    if asgiref_locals is not None and getattr(asgiref_locals, "main_event_loop", None) is not native:
+        asgiref_locals.main_event_loop = native
         asgiref_locals.main_event_loop_pid = os.getpid()  # worker threads do not live through a fork

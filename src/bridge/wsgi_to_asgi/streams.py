@@ -49,6 +49,33 @@ class RequestStream(io.RawIOBase):
         return b"".join(blocks)
 
 
+class LateInput:
+    """`wsgi.input` where nothing announces a body: `make` makes the stream when it is first used, as most never are."""
+
+    def __init__(self, make: Callable[[], BinaryIO]) -> None:
+        self._make = make
+
+    def _open(self) -> BinaryIO:
+        stream: BinaryIO | None = vars(self).get("_stream")
+        # At once, as another thread may be about to as well.
+        return vars(self).setdefault("_stream", self._make()) if stream is None else stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._open(), name)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._open())
+
+    def __next__(self) -> bytes:
+        return next(self._open())
+
+    def __enter__(self) -> BinaryIO:
+        return self._open().__enter__()
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self._open().close()
+
+
 class ErrorStream:
     """`wsgi.errors`: sys.stderr, with escapes for what that cannot write (PEP 3333, environ Variables).
 
@@ -159,20 +186,21 @@ class Spool:
 
 
 @contextlib.contextmanager
-def spooled_input(environ: Environ) -> Iterator[None]:
-    """Read a body of unknown length to its end, for a framework that reads by CONTENT_LENGTH only.
+def spooled_input(environ: Environ, wants_length: bool) -> Iterator[None]:
+    """Read the body to its end, in memory up to 1 MiB and on disk beyond.
 
-    A request without a body keeps its environ as it is.
+    With `wants_length` for a framework that reads by CONTENT_LENGTH only, which is set; a request
+    without a body keeps its environ as it is. Else so that nobody who reads it need wait.
     """
     with tempfile.SpooledTemporaryFile(max_size=_SPOOL_LIMIT) as spool:
         shutil.copyfileobj(environ["wsgi.input"], spool, _BLOCK_SIZE)
         length = spool.tell()
         spool.seek(0)
-        if length or "HTTP_TRANSFER_ENCODING" in environ:
+        environ["wsgi.input"] = spool
+        if wants_length and (length or "HTTP_TRANSFER_ENCODING" in environ):
             # What whoever decodes a body does (RFC 9112 7.1.3); Bottle would decode it once more.
             environ.pop("HTTP_TRANSFER_ENCODING", None)
             environ["CONTENT_LENGTH"] = str(length)
-            environ["wsgi.input"] = spool
         yield
 
 

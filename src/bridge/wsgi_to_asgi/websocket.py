@@ -19,7 +19,13 @@ _logger = logging.getLogger("bridge")
 
 
 async def serve_websocket(
-    app: WSGIApp, websockets: "OpenWebSockets", template: Environ, scope: Scope, receive: Receive, send: Send
+    app: WSGIApp,
+    websockets: "OpenWebSockets",
+    template: Environ,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    lend_loop: bool = False,
 ) -> None:
     """Serve one WebSocket with `app`; return when it is over."""
     message = await receive()
@@ -43,7 +49,7 @@ async def serve_websocket(
         return
     session = WebSocketSession(scope, receive, send, environ)
     thread = session.thread
-    if not websockets.start(thread, app, environ):
+    if not websockets.start(thread, app, environ, lend_loop):
         session.let_go()
         await _refuse(scope, send, 503, "Too many WebSockets are open on this server")
         return
@@ -84,12 +90,12 @@ class OpenWebSockets:
         self._lock = threading.Lock()
         self._threads: set[AppThread] = set()
 
-    def start(self, thread: "AppThread", app: WSGIApp, environ: Environ) -> bool:
+    def start(self, thread: "AppThread", app: WSGIApp, environ: Environ, lend_loop: bool) -> bool:
         """Run `app` in one more thread, if there is room for it; return whether it runs."""
         with self._lock:  # so that `join` never meets a thread that has yet to start
             if len(self._threads) >= self._limit:
                 return False
-            if not thread.start(app, environ, lambda: self.discard_if_over(thread)):
+            if not thread.start(app, environ, lend_loop, lambda: self.discard_if_over(thread)):
                 return False
             self._threads.add(thread)
             return True

@@ -52,9 +52,9 @@ class AppThread(Connection):
 
     # ON THE LOOP
 
-    def start(self, app: WSGIApp, environ: Environ, ended: Callable[[], None]) -> bool:
+    def start(self, app: WSGIApp, environ: Environ, lend_loop: bool, ended: Callable[[], None]) -> bool:
         """Run `app`, and call `ended` after that; return whether there can be one more thread."""
-        arguments = (contextvars.copy_context(), app, environ, ended)
+        arguments = (contextvars.copy_context(), app, environ, lend_loop, ended)
         self._thread = threading.Thread(target=self._run, args=arguments, name="WSGIToASGI WebSocket", daemon=True)
         try:
             self._thread.start()
@@ -118,11 +118,19 @@ class AppThread(Connection):
 
     # IN THE THREAD
 
-    def _run(self, context: contextvars.Context, app: WSGIApp, environ: Environ, ended: Callable[[], None]) -> None:
+    def _run(
+        self,
+        context: contextvars.Context,
+        app: WSGIApp,
+        environ: Environ,
+        lend_loop: bool,
+        ended: Callable[[], None],
+    ) -> None:
         """Run `app`, whatever happens; the whole life of the thread."""
         try:
             if not self.gone:
-                context.run(WSGICall(self, "GET").run, functools.partial(self._call_app, app), lambda: environ, False)
+                call = functools.partial(WSGICall(self, "GET").run, lend_loop=lend_loop)
+                context.run(call, functools.partial(self._call_app, app), lambda: environ)
         except BaseException as raised:
             self._error = raised
         self.outbox.append(FINISHED)

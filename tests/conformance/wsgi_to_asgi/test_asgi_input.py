@@ -103,14 +103,15 @@ def test_werkzeug_reads_a_body_without_a_content_length(adapt: ToASGI, serve: AS
 
 @clause("ASGI-HTTP-038")
 def test_the_app_is_called_when_the_request_comes(adapt: ToASGI, serve: ASGIServer) -> None:
-    """Not the connection but its first http.request has the app called."""
+    """Not the connection but its first http.request has the app called, where a body is announced."""
     called = threading.Event()
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         called.set()
         return echo(environ, start_response)
 
-    connection = serve(adapt(app), http_scope("POST"), more_body=True)
+    scope = http_scope("POST", headers=[(b"transfer-encoding", b"chunked")])
+    connection = serve(adapt(app), scope, more_body=True)
     assert not called.wait(0.05)  # the time there is to do it wrong
     connection.feed(b"one")
     assert connection.finish().body == b"one"
