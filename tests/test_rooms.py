@@ -10,7 +10,7 @@ SOURCE = Path(bridge.__file__).parent
 ROOMS = {
     "errors": set[str](),
     "types": set[str](),
-    "runtime": set[str](),
+    "runtime": {"errors"},
     "sansio": {"errors", "types"},
     "validate": {"errors", "types", "sansio"},
     "wsgi_to_asgi": {"errors", "types", "runtime", "sansio"},

@@ -63,7 +63,13 @@ def waits_for_its_event(ws: Any, note: Callable[..., None]) -> None:
 
 def looks_at_what_is_for_the_socket(ws: Any, note: Callable[..., None]) -> None:
     note(lambda: (ws.ping_interval, ws.receive_bytes, ws.max_message_size, ws.is_server, ws.ws.connection is not None))
-    note(lambda: [isinstance(ws.thread, threading.Thread), isinstance(ws.sock, socket.socket), isinstance(ws.event, threading.Event)])
+    note(
+        lambda: [
+            isinstance(ws.thread, threading.Thread),
+            isinstance(ws.sock, socket.socket),
+            isinstance(ws.event, threading.Event),
+        ]
+    )
     note(lambda: [ws.ws.state, ws.ws.client, type(ws.ws), ws.input_buffer, ws.selector_class, ws.pong_received])
     ws.close()
     ws.thread.join(5)
