@@ -136,9 +136,17 @@ def live(ws: Server) -> None:
         ws.receive(timeout=0.5)  # like time.sleep(0.5), but raises what ends the route when the client leaves
 
 
+@app.route("/async", methods=["POST", "PUT"])
+async def async_upload() -> dict[str, object]:
+    """Count and hash a body in an `async def` view: Flask runs each call of one on a loop in a thread of its own."""
+    body = request.get_data()  # so this may wait for the client; with WSGIToASGI(app, lend_loop=True) all of it is here
+    await asyncio.sleep(0)
+    return {"size": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+
+
 @app.get("/async")
 async def concurrent() -> dict[str, object]:
-    """Wait a hundred times at once, on the loop that the server itself runs on."""
+    """Wait a hundred times at once."""
     start = time.perf_counter()
     await asyncio.gather(*(asyncio.sleep(0.1) for _ in range(100)))
     loop, thread = asyncio.get_running_loop(), threading.current_thread()

@@ -621,9 +621,9 @@ def test_reader_ends_with_the_response(kind: Kind, server: Server, request_id: s
         wait_for_note(server, request_id, "reader ended", timeout=AT_ONCE)
 
 
-@pytest.mark.parametrize("framework", ["flask", "django"])
+@pytest.mark.parametrize("framework", ["flask_lent", "django_lent"])
 def test_async_views_run_on_the_loop_of_the_server(kind: Kind, server: Server, framework: str) -> None:
-    """Async views of two requests share a loop, where that is asyncio's; under trio they get one each."""
+    """If it is lent, async views of two requests share it, where that is asyncio's; under trio they get one each."""
     loops = {server.client.get(f"/{framework}/loop").raise_for_status().text for _ in range(5)}
     if kind.name != "hypercorn-trio":
         assert len(loops) == 1

@@ -506,12 +506,19 @@ async def native(scope: Scope, receive: Receive, send: Send) -> None:
     raise ValueError("late error")
 
 
+@functools.cache
+def _lent(adapter: Any) -> ASGIApp:
+    return WSGIToASGI(adapter.app, lend_loop=True)
+
+
 _root = WSGIToASGI(raw)
 _few = WSGIToASGI(raw, workers=4)
 _mounted: dict[str, Callable[[], ASGIApp]] = {
     "few": lambda: _few,
     "flask": flask_app,
     "django": django_app,
+    "flask_lent": lambda: _lent(flask_app()),
+    "django_lent": lambda: _lent(django_app()),
     "native": lambda: native,
 }
 
