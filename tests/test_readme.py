@@ -98,6 +98,37 @@ def test_fastapi_in_flask(adapters: list[ASGIToWSGI]) -> None:
     assert responses[3].json()["servers"] == [{"url": "/api"}]
 
 
+# An address that the client made up, and behind it the one that the proxy saw.
+FORWARDED = {
+    "X-Forwarded-For": "192.0.2.66, 203.0.113.9",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Host": "example.org",
+}
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_proxy_in_front_of_flask() -> None:
+    """The client's address is the one that the proxy saw, and not one that the client made up."""
+    transport = httpx.ASGITransport(run("proxy in front of flask")["asgi_app"], client=("127.0.0.1", 5))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        response = await client.get("/client", headers=FORWARDED)
+        assert response.json() == {"address": "203.0.113.9", "url": "https://example.org/client"}
+        assert (await client.get("/client")).json() == {"address": "127.0.0.1", "url": "http://test/client"}
+
+
+def test_proxy_in_front_of_fastapi(adapters: list[ASGIToWSGI]) -> None:
+    """The client's address is the one that a trusted proxy saw; another's word counts for nothing."""
+    adapters.append(run("proxy in front of fastapi")["wsgi_app"])
+    for peer, expected in (
+        ("127.0.0.1", {"address": "203.0.113.9", "url": "https://test/client"}),
+        ("192.0.2.66", {"address": "192.0.2.66", "url": "http://test/client"}),
+        ("", {"address": None, "url": "http://test/client"}),  # a Unix socket
+    ):
+        transport = httpx.WSGITransport(adapters[0], remote_addr=peer)
+        with httpx.Client(transport=transport, base_url="http://test") as client:
+            assert client.get("/client", headers=FORWARDED).json() == expected
+
+
 def test_gunicorn_hooks() -> None:
     """The hooks start and close the adapter that gunicorn serves."""
     hooks = run("gunicorn hooks")
