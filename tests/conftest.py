@@ -17,7 +17,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--wsgi-to-asgi", default="bridge:WSGIToASGI", metavar="MODULE:CLASS", help="adapter, or none")
     group.addoption("--asgi-to-wsgi", default="bridge:ASGIToWSGI", metavar="MODULE:CLASS", help="adapter, or none")
     group.addoption("--backends", help="loops to run --wsgi-to-asgi on (asyncio,trio for bridge's, else asyncio)")
-    group.addoption("--deadline", type=float, help="seconds after which a wait fails (5 for bridge's, else 2)")
+    group.addoption("--deadline", type=float, default=5.0, help="seconds after which a wait fails (5)")
     group.addoption("--conformance-results", metavar="FILE", help="write what became of each test, as JSON")
 
 

@@ -35,22 +35,27 @@ def maybe_direction(path: Path) -> str | None:
 
 
 def load_adapter(config: pytest.Config, direction: str) -> Any:
-    """Import the adapter of a direction; without it there is nothing to run."""
+    """Import the adapter of a direction. Raises UsageError where its name leads to none."""
     name = adapter_name(config, direction)
+    option = f"--{direction.replace('_', '-')} {name}"
     module, _, attributes = name.partition(":")
+    if not module or not attributes:
+        raise pytest.UsageError(f"{option}: expected MODULE:CLASS, with a colon, or none")
     try:
         adapter: Any = importlib.import_module(module)
         for attribute in attributes.split("."):
             adapter = getattr(adapter, attribute)
     except (ImportError, AttributeError) as error:
-        pytest.exit(f"--{direction.replace('_', '-')} {name}: {error}", pytest.ExitCode.USAGE_ERROR)
+        raise pytest.UsageError(f"{option}: {error}") from error
+    if not callable(adapter):
+        raise pytest.UsageError(f"{option}: expected a class or function, got {type(adapter).__name__}")
     return adapter
 
 
-def deadline_for(config: pytest.Config, direction: str) -> float:
-    """Return how long a wait may take before it is a failure, in seconds."""
-    given: float | None = config.getoption("deadline")
-    return given if given is not None else 5.0 if is_ours(adapter_name(config, direction)) else 2.0
+def deadline_for(config: pytest.Config) -> float:
+    """Return how long a wait may take before it is a failure, in seconds; the same for every adapter."""
+    deadline: float = config.getoption("deadline")
+    return deadline
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +73,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the direction that has no adapter; a warning is a failure of bridge's adapters alone."""
+    """Leave out the direction that has no adapter; a warning is a failure of bridge's adapters alone.
+
+    Raises UsageError where the name of an adapter leads to none.
+    """
     left_out = []
     for item in items:
         direction = maybe_direction(item.path)
@@ -78,6 +86,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 left_out.append(item)
             elif not is_ours(name):
                 item.add_marker(pytest.mark.filterwarnings("default"))
+    for direction in {maybe_direction(item.path) for item in items if item not in left_out} - {None}:
+        load_adapter(config, str(direction))  # here, as behind the first test it is too late to report a wrong name
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
@@ -118,7 +128,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End the process at once where threads of another adapter may be stuck, which the interpreter would wait for."""
     names = [adapter_name(config, direction) for direction in DIRECTIONS.values()]
-    if SESSION in config.stash and not all(is_ours(name) or name == "none" for name in names):
+    if SESSION not in config.stash or config.stash[SESSION].exitstatus == pytest.ExitCode.USAGE_ERROR:
+        return  # no test has run, and pytest has yet to say why
+    if not all(is_ours(name) or name == "none" for name in names):
         config.get_terminal_writer().flush()
         sys.stdout.flush()
         sys.stderr.flush()

@@ -35,7 +35,7 @@ def adapt(pytestconfig: pytest.Config) -> Iterator[ToWSGI]:
     for closable in made:
         if hasattr(closable, "close"):
             try:
-                in_thread(closable.close, deadline_for(pytestconfig, DIRECTION))
+                in_thread(closable.close, deadline_for(pytestconfig))
             except Exception:
                 if ours:
                     raise
@@ -52,7 +52,7 @@ def adapt_for_files(adapt: ToWSGI, pytestconfig: pytest.Config) -> ToWSGI:
 def serve(adapt: ToWSGI, pytestconfig: pytest.Config) -> Iterator[WSGIServer]:
     """A WSGI server; its requests end with the test, and before the adapters are closed."""
     strict = is_ours(adapter_name(pytestconfig, DIRECTION))
-    server = WSGIServer(deadline_for(pytestconfig, DIRECTION), strict)
+    server = WSGIServer(deadline_for(pytestconfig), strict)
     yield server
     server.close()
     if strict:

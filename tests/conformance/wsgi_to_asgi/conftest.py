@@ -28,7 +28,7 @@ def adapt(pytestconfig: pytest.Config) -> ToASGI:
 def serve(adapt: ToASGI, loops: Loops, backend: str, pytestconfig: pytest.Config) -> Iterator[ASGIServer]:
     """An ASGI server, on each backend; its connections end with the test."""
     strict = is_ours(adapter_name(pytestconfig, DIRECTION))
-    server = ASGIServer(loops, backend, deadline_for(pytestconfig, DIRECTION), strict)
+    server = ASGIServer(loops, backend, deadline_for(pytestconfig), strict)
     yield server
     server.close()
     if strict:

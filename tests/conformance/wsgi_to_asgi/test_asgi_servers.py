@@ -25,7 +25,7 @@ BODY = b"0123456789" * 10_000
 @pytest.fixture
 def deadline(pytestconfig: pytest.Config) -> float:
     """How long a server, or a process, may take, which has to start first."""
-    return 4 * deadline_for(pytestconfig, "wsgi_to_asgi")
+    return 4 * deadline_for(pytestconfig)
 
 
 def check(response: Any) -> None:

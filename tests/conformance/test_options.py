@@ -1,0 +1,51 @@
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bridge import WSGIToASGI
+from tests.conformance.conftest import load_adapter
+from tests.processes import ROOT
+
+
+def load(name: str) -> Any:
+    config: Any = SimpleNamespace(getoption={"wsgi_to_asgi": name}.__getitem__)
+    return load_adapter(config, "wsgi_to_asgi")
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("a2wsgi.WSGIMiddleware", "expected MODULE:CLASS, with a colon, or none"),
+        ("bridge", "expected MODULE:CLASS, with a colon, or none"),
+        ("bridge:", "expected MODULE:CLASS, with a colon, or none"),
+        (":WSGIToASGI", "expected MODULE:CLASS, with a colon, or none"),
+        ("no_such_package:WSGIToASGI", "No module named 'no_such_package'"),
+        ("bridge:WSGIToASCII", "module 'bridge' has no attribute 'WSGIToASCII'"),
+        ("bridge:WSGIToASGI.no", "type object 'WSGIToASGI' has no attribute 'no'"),
+        ("bridge:__all__", "expected a class or function, got list"),
+    ],
+)
+def test_a_name_that_leads_to_no_adapter_is_a_usage_error(name: str, why: str) -> None:
+    """The error has the option as it was given, and says what is wrong with it."""
+    with pytest.raises(pytest.UsageError) as caught:
+        load(name)
+    assert str(caught.value) == f"--wsgi-to-asgi {name}: {why}"
+
+
+def test_a_name_that_leads_to_an_adapter_gives_that() -> None:
+    """A module, a colon, and what is in it."""
+    assert load("bridge:WSGIToASGI") is WSGIToASGI
+    assert load("bridge.wsgi_to_asgi.adapter:WSGIToASGI.__init__") is WSGIToASGI.__init__
+
+
+@pytest.mark.parametrize("name", ["a2wsgi.WSGIMiddleware", "no_such_package:Adapter"])
+def test_a_run_with_a_misspelt_adapter_says_so(name: str) -> None:
+    """pytest ends with that error, and its exit status for one, before any test has run."""
+    tests = "tests/conformance/wsgi_to_asgi/test_close.py"
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", tests, "--wsgi-to-asgi", name]
+    result = subprocess.run(command, capture_output=True, timeout=40, cwd=ROOT, text=True, check=False)
+    assert result.returncode == pytest.ExitCode.USAGE_ERROR
+    assert f"ERROR: --wsgi-to-asgi {name}: " in result.stdout + result.stderr
