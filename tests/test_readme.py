@@ -51,6 +51,21 @@ def get_wsgi(app: Any, *paths: str) -> list[httpx.Response]:
         return [client.get(path) for path in paths]
 
 
+def test_frameworks_and_servers_are_counted_as_the_table_has_them() -> None:
+    """A framework counts once, whatever it is mounted in, and a server once, however it is configured."""
+    table = (Path(__file__).parent.parent / "docs" / "compatibility.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")]
+    frameworks = {name.removesuffix(" (ASGI)") for row in rows if row[0] in ("Flask", "FastAPI") for name in row}
+    configurations = [row[0] for row in rows if "✓" in row[1]]
+    servers = {name.partition("-")[0] for name in configurations}
+    mounted = {name for name in frameworks if " mounted in " in name}
+    text = " ".join(README.split())
+    assert (
+        f"{len(frameworks - mounted)} frameworks on {len(servers)} servers in {len(configurations)} configurations"
+        in text
+    )
+
+
 def test_every_python_block_is_named() -> None:
     """A block without a name above it would be run by no test, and so would one that no test asks for."""
     assert len(BLOCKS) == README.count("```python")
