@@ -6,7 +6,6 @@ That is what an app's watchdog does by PyThreadState_SetAsyncExc, but for the ch
 import dis
 import gc
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -18,37 +17,32 @@ SOURCE = Path(bridge.__file__).parent
 
 
 class Interruption:
-    """Throws `error` once, at bytecode `step` of what runs in `files` of `bridge`; `landed` tells whether it has."""
+    """Throws `error` once, at bytecode `step` of what runs in `files` of `bridge`.
+
+    `landed` tells whether it has, and `ended` whether that ended what ran.
+    """
 
     def __init__(self, step: int, error: BaseException, *files: str) -> None:
         self.landed = False
+        self.ended = False
         self._left = step
-        self._error = error
+        self.error = error
         self._files = {str(SOURCE / file) for file in files}
 
     def run(self, function: Callable[[], object]) -> None:
-        """Call `function` in the current thread, and throw on the way."""
+        """Call `function` in the current thread, and throw on the way; it may let the exception through."""
         before = sys.gettrace()
         gc.disable()  # Python 3.11's would free what traces a frame, and crash
         sys.settrace(self._trace)
         try:
             function()
+        except type(self.error) as error:
+            if error is not self.error:
+                raise
+            self.ended = True
         finally:
             sys.settrace(before)
             gc.enable()
-
-    def start(self, function: Callable[[], object]) -> threading.Thread:
-        """Start a thread that runs `function` and, where the exception ends that, runs it again."""
-
-        def run() -> None:
-            try:
-                self.run(function)
-            except type(self._error):
-                function()
-
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-        return thread
 
     def _trace(self, frame: FrameType, _: str, __: object) -> Any:
         if frame.f_code.co_filename not in self._files:
@@ -62,7 +56,7 @@ class Interruption:
             self._left -= 1
             if self._left < 0:
                 self.landed = True
-                raise self._error
+                raise self.error
         return self._trace_opcode
 
 

@@ -1,7 +1,11 @@
 """What an app's watchdog throws into a thread (PyThreadState_SetAsyncExc) may land at any bytecode."""
 
+import functools
+import queue
+import threading
+from collections import deque
 from collections.abc import Callable, Iterable
-from typing import cast
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -9,9 +13,10 @@ import pytest
 from bridge import WSGIToASGI
 from bridge.runtime import PerProcess
 from bridge.types import Environ, StartResponse
-from bridge.wsgi_to_asgi.runner import WorkerThreads
-from tests.fakes import ASGIServer
+from bridge.wsgi_to_asgi.runner import WorkerThreads, _Jobs
+from tests.fakes import ASGIServer, in_thread
 from tests.interruptions import Interruption
+from tests.processes import wait_until
 
 ERRORS = [TimeoutError, RuntimeError, SystemExit]
 
@@ -25,7 +30,13 @@ class InterruptedWorkers:
         self._interruption = interruption
 
     def submit(self, job: Callable[[], None]) -> bool:
-        self._thread = self._interruption.start(job)
+        def run() -> None:
+            self._interruption.run(job)
+            if self._interruption.ended:
+                job()
+
+        self._thread = threading.Thread(target=run, daemon=True)
+        self._thread.start()
         return True
 
     def as_worker_threads(self) -> WorkerThreads:
@@ -62,3 +73,72 @@ async def test_an_exception_from_without_ends_no_request_in_silence(error_class:
         if not interruption.landed:
             return
         step += 1
+
+
+@pytest.mark.parametrize("error_class", ERRORS)
+def test_an_exception_from_without_ends_no_worker_thread(error_class: type[BaseException]) -> None:
+    """Wherever it lands in a thread's life, that does each of its jobs, is idle after that, and ends when it should."""
+    step = 0
+    landed = True
+    while landed:
+        interruption = Interruption(step, error_class("from without"), "wsgi_to_asgi/runner.py")
+        jobs = _Jobs()
+        work = functools.partial(jobs.work, deque())
+        thread = threading.Thread(target=interruption.run, args=(work,), daemon=True)
+        jobs.threads.add(thread)
+        ran: queue.SimpleQueue[int] = queue.SimpleQueue()
+        seen: list[int] = []
+        for number in range(2):
+            jobs.put(functools.partial(ran.put, number))
+        thread.start()
+        for number in range(2, 5):
+            while not set(range(number)).issubset(seen):
+                seen.append(ran.get(timeout=5))
+            wait_until(lambda jobs=jobs: jobs.spare == 1)  # type: ignore[misc]
+            jobs.put(functools.partial(ran.put, number))
+        assert thread in jobs.threads
+        jobs.dismiss()
+        thread.join(5)
+        assert not thread.is_alive()
+        landed = interruption.landed
+        step += 1
+
+
+def test_a_thread_that_ends_makes_room_for_another() -> None:
+    """Two exceptions, one upon the other, may end it: then it is not counted any more, and its wake-up is handed on."""
+
+    class InterruptedJobs(_Jobs):
+        interrupted = False
+
+        def _work(self, *arguments: Any) -> None:
+            if not self.interrupted:
+                self.interrupted = True
+                raise TimeoutError("the first")
+            super()._work(*arguments)
+
+    ended = step = 0
+    landed = True
+    while landed:
+        interruption = Interruption(step, TimeoutError("the second"), "wsgi_to_asgi/runner.py")
+        jobs = InterruptedJobs()
+        done = threading.Event()
+        jobs.put(done.set)
+        jobs._wakes.get()  # by the thread that ends
+
+        def live(jobs: _Jobs = jobs, interruption: Interruption = interruption) -> None:
+            jobs.threads.add(threading.current_thread())
+            jobs.dismiss()
+            interruption.run(functools.partial(jobs.work, deque()))
+
+        in_thread(live)
+        if not done.is_set():
+            assert interruption.ended
+            assert not jobs.threads
+            ended += 1
+            jobs._wakes.get(timeout=5)
+            jobs._wakes.get(timeout=5)
+            jobs.work(deque())
+            assert done.is_set()
+        landed = interruption.landed
+        step += 1
+    assert ended

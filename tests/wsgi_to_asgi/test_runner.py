@@ -2,11 +2,13 @@ import ctypes
 import functools
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
+from bridge import BridgeError
 from bridge.wsgi_to_asgi import runner
 from bridge.wsgi_to_asgi.runner import WorkerThreads, _Jobs
 from tests.processes import wait_until
@@ -54,16 +56,51 @@ def test_an_idle_thread_is_used_again() -> None:
 
 def test_jobs_that_come_together_wake_one_thread_which_wakes_the_next() -> None:
     """Whoever sleeps is woken by who has more to do than it can, and by nobody else."""
-    jobs = _Jobs(threading.Lock())
-    jobs.spare = 3  # so many sleep
+    jobs = _Jobs()
     ran: list[int] = []
     for number in range(5):
         jobs.put(functools.partial(ran.append, number))
     assert jobs._wakes.qsize() == 1
-    jobs.dismiss([threading.current_thread()])
-    jobs.work()
+    jobs._wakes.get()
+    jobs.dismiss()
+    jobs.work(deque())
     assert ran == list(range(5))
     assert jobs._wakes.qsize() == 1  # for one more, and by then there was nothing left for it
+
+
+def test_a_thread_that_looks_at_once_is_woken_by_the_next_job() -> None:
+    """It may have looked for jobs before the one who woke it runs on."""
+    jobs = _Jobs()
+
+    class Wakes:
+        count = 0
+
+        def put(self, _: None) -> None:
+            self.count += 1
+            jobs._woken = False  # as the thread does, before it looks
+
+    jobs._wakes = wakes = Wakes()  # type: ignore[assignment]
+    jobs.put(print)
+    jobs.put(print)
+    assert wakes.count == 2
+
+
+def test_a_wake_up_that_is_interrupted_reaches_a_thread() -> None:
+    """Those who submit next rely on it."""
+    jobs = _Jobs()
+
+    class Wakes:
+        count = -1
+
+        def put(self, _: None) -> None:
+            self.count += 1
+            if self.count == 0:
+                raise KeyboardInterrupt
+
+    jobs._wakes = wakes = Wakes()  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        jobs.put(print)
+    assert wakes.count == 1
 
 
 @pytest.mark.parametrize("last", [False, True])
@@ -83,7 +120,7 @@ def test_idle_threads_run_side_by_side(last: bool) -> None:
         for _ in range(5):
             workers._jobs.put(meet)
         if last:
-            workers._jobs.dismiss(workers._threads)
+            workers._jobs.dismiss()
     barrier.wait(5)
     workers.close(5)
 
@@ -96,11 +133,47 @@ def test_an_exception_from_without_ends_no_idle_thread() -> None:
         workers.submit(done.release)
         assert done.acquire(timeout=5)
         wait_until(lambda: workers._jobs.spare == 1)
-        ident = ctypes.c_ulong(workers._threads[0].ident or 0)
+        ident = ctypes.c_ulong(next(iter(workers._jobs.threads)).ident or 0)
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(TimeoutError))
     workers.submit(done.release)
     assert done.acquire(timeout=5)
     workers.close(5)
+
+
+class NoThread(threading.Thread):
+    """What the system refuses beyond its limits."""
+
+    def start(self) -> None:
+        raise RuntimeError("can't start new thread")
+
+
+def test_jobs_queue_where_no_more_threads_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that run will come to them."""
+    workers = WorkerThreads(2)
+    gate, done = threading.Event(), threading.Semaphore(0)
+    workers.submit(lambda: (gate.wait(5), None)[1])
+    monkeypatch.setattr(threading, "Thread", NoThread)
+    assert not workers.submit(done.release)
+    assert not workers.submit(done.release)
+    gate.set()
+    assert done.acquire(timeout=5)
+    assert done.acquire(timeout=5)
+    workers.close(5)
+
+
+def test_a_job_that_no_thread_can_be_started_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says so, and the job is not kept for later."""
+    workers = WorkerThreads(2)
+    ran = threading.Semaphore(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, "Thread", NoThread)
+        with pytest.raises(BridgeError, match="can't start new thread"):
+            workers.submit(ran.release)
+    done = threading.Event()
+    workers.submit(done.set)
+    assert done.wait(5)
+    workers.close(5)
+    assert not ran.acquire(blocking=False)
 
 
 def test_no_job_is_forgotten() -> None:

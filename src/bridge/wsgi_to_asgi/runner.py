@@ -12,13 +12,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from bridge.errors import BridgeError
 from bridge.runtime import Loop
 
 _logger = logging.getLogger("bridge")
 
 
 class WorkerThreads:
-    """Up to `limit` daemon threads on one queue, started as they are needed.
+    """Up to `limit` threads on one queue, started as they are needed.
 
     Its methods may be called from any thread. A thread that waits for a job costs nothing but its
     stack; one that works does not keep the interpreter from exiting.
@@ -26,24 +27,38 @@ class WorkerThreads:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._lock = threading.Lock()
-        self._jobs = _Jobs(self._lock)
-        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()  # of those who submit; the threads do without
+        self._jobs = _Jobs()
 
     def submit(self, job: Callable[[], None]) -> bool:
-        """Have `job`, which must not raise, run in a worker thread; return whether one is free for it now."""
+        """Have `job` run in a worker thread; return whether one is free for it now.
+
+        It is to catch all exceptions. One from without (PyThreadState_SetAsyncExc) may still end it: then it is called
+        once more, for what is left to do. Raises BridgeError where there is no thread at all and none can be started.
+        """
         with self._lock:
             jobs = self._jobs
-            free = jobs.spare > 0
-            if not free and len(self._threads) < self.limit:
-                name = f"WSGIToASGI worker {len(self._threads) + 1}"
-                thread = threading.Thread(target=jobs.work, name=name, daemon=True)
-                thread.start()
-                self._threads.append(thread)
-                jobs.spare += 1
-                free = True
+            free = jobs.spare > 0 or (len(jobs.threads) < self.limit and self._start_thread())
             jobs.put(job)
             return free
+
+    def _start_thread(self) -> bool:
+        """Start one more thread, for the caller that holds the lock; return whether the system allows it."""
+        jobs = self._jobs
+        name = f"WSGIToASGI worker {len(jobs.threads) + 1}"
+        thread = threading.Thread(target=jobs.work, args=(deque(),), name=name, daemon=True)
+        jobs.threads.add(thread)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            jobs.threads.discard(thread)
+            if jobs.threads:
+                return False  # they will come to it
+            raise BridgeError(
+                f"no worker thread can be started for this request, and there is none yet ({error}): "
+                "raise the limit on processes and threads, or the memory, that this process may use"
+            ) from error
+        return True
 
     def close(self, timeout: float) -> None:
         """Let the threads end when they have done what was submitted; wait for that, up to `timeout` seconds.
@@ -51,9 +66,9 @@ class WorkerThreads:
         A job that comes later starts new threads.
         """
         with self._lock:
-            threads, self._threads = self._threads, []
-            jobs, self._jobs = self._jobs, _Jobs(self._lock)
-        jobs.dismiss(threads)
+            jobs, self._jobs = self._jobs, _Jobs()
+            threads = list(jobs.threads)
+        jobs.dismiss()
         deadline = time.monotonic() + timeout
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -62,7 +77,7 @@ class WorkerThreads:
 
     def __del__(self) -> None:
         # The adapter was dropped, so there will be no more work. No lock: after a fork it may be held for ever.
-        self._jobs.dismiss(self._threads)
+        self._jobs.dismiss()
 
 
 class _Jobs:
@@ -71,61 +86,103 @@ class _Jobs:
     Jobs that come together wake one thread, which wakes the next if there is more than it can take: where one is
     done before the other has woken, it does that one's job too, and many small requests cost few wake-ups. A queue
     that wakes a thread for each job, as SimpleQueue does from Python 3.13 on, makes them twice as dear.
+
+    An app's watchdog may throw an exception into a thread and be late: it lands anywhere. So nothing here is counted or
+    locked: what a thread does may be cut short at any bytecode, and is done again from the start.
     """
 
-    def __init__(self, lock: threading.Lock) -> None:
-        # All under the lock, but for what ends a thread:
-        self.spare = 0  # threads that wait for a job, less jobs that wait for a thread
-        self._woken = False  # a thread is about to look for jobs
+    def __init__(self) -> None:
+        self.threads: set[threading.Thread] = set()
+        self._busy: set[threading.Thread] = set()  # those that have a job, or are about to take one
         self._waiting: deque[Callable[[], None]] = deque()
-        self._wakes: queue.SimpleQueue[bool] = queue.SimpleQueue()  # each ends one thread's sleep; False, its life, too
-        self._lock = lock
+        self._woken = False  # a thread is about to look for jobs; it takes that back before it does
+        self._over = False  # there will be no more jobs
+        self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()  # each ends one thread's sleep
+
+    # WHERE JOBS COME FROM
+
+    @property
+    def spare(self) -> int:
+        """How many threads wait for a job, less the jobs that wait for a thread; a job on its way may count twice."""
+        return -len(self._waiting) - len(self._busy) + len(self.threads)
 
     def put(self, job: Callable[[], None]) -> None:
-        """Have `job` run; the caller holds the lock."""
-        self.spare -= 1
+        """Have `job` run."""
         self._waiting.append(job)
         self._wake()
 
-    def _wake(self) -> None:
-        """Have a thread look for jobs that sleeps, or the first that is about to; the caller holds the lock."""
-        if not self._woken:
-            self._wakes.put(True)
-            self._woken = True
+    def dismiss(self) -> None:
+        """Have all threads end when there is nothing more to do."""
+        self._over = True
+        for _ in range(len(self.threads)):
+            self._wakes.put(None)
 
-    def _maybe_take(self) -> Callable[[], None] | None:
-        """Return a job, if one waits; the caller holds the lock."""
-        if not self._waiting:
-            return None
-        job = self._waiting.popleft()
+    # IN A WORKER THREAD
+
+    def work(self, hand: "deque[Callable[[], None]]") -> None:
+        """Do jobs until there will be no more; the whole life of a thread.
+
+        A job is in `hand`, which is empty at first, from the moment it leaves the queue until it is done.
+        """
+        try:
+            while True:
+                try:
+                    self._work(threading.current_thread(), hand)
+                    return
+                except BaseException:
+                    pass  # from without: what was cut short is done again
+        finally:  # that was cut short, too
+            self._leave(threading.current_thread())
+
+    def _work(self, thread: threading.Thread, hand: "deque[Callable[[], None]]") -> None:
+        while True:
+            self._woken = False
+            self._take(thread, hand)
+            while hand:
+                hand.pop()()
+                hand.clear()
+                self._take(thread, hand)
+            if not self._over:
+                self._wakes.get()
+            elif not self._waiting:
+                return
+
+    def _take(self, thread: threading.Thread, hand: "deque[Callable[[], None]]") -> None:
+        """Take a job in hand, if one waits and there is none."""
+        waiting = self._waiting
+        if waiting and not hand:
+            self._busy.add(thread)  # first, or the job would for a moment count nowhere
+            try:
+                # In one step: an exception that came between two would lose the job.
+                hand.extend(map(deque.popleft, (waiting,)))
+                hand.append(hand[0])  # twice, as a call may be cut short before it does anything
+            except IndexError:
+                pass  # another thread was faster
+        if not hand:
+            self._busy.discard(thread)
+        elif waiting:
+            self._wake()
+
+    def _leave(self, thread: threading.Thread) -> None:
+        """Make room for another thread, and hand on the wake-up that this one may have had."""
+        self.threads.discard(thread)
+        self._busy.discard(thread)
+        self._woken = False
         if self._waiting:
             self._wake()
-        return job
 
-    def dismiss(self, threads: list[threading.Thread]) -> None:
-        """Have each of `threads` end when there is nothing more to do."""
-        for _ in threads:
-            self._wakes.put(False)
+    # IN ANY THREAD
 
-    def work(self) -> None:
-        """Do jobs until there will be no more; the whole life of a thread."""
-        goes_on = True
-        while True:
-            with self._lock:
-                self._woken = False
-                job = self._maybe_take()
-            while job is not None:
-                job()
-                job = None  # or it would keep the request alive until the next one
-                with self._lock:
-                    self.spare += 1
-                    job = self._maybe_take()
-            if not goes_on:
-                return
+    def _wake(self) -> None:
+        """Have a thread look for jobs that sleeps, or the first that is about to."""
+        if not self._woken:
             try:
-                goes_on = self._wakes.get()
-            except BaseException:
-                pass  # an app's watchdog (PyThreadState_SetAsyncExc) was late: the wake-up that we took is to be heeded
+                self._woken = True  # first: the thread may have looked, and taken it back, before we run on
+                self._wakes.put(None)
+            except BaseException:  # a signal's handler raised, or a watchdog threw something in
+                self._woken = False
+                self._wakes.put(None)
+                raise
 
 
 @functools.cache
