@@ -162,14 +162,14 @@ def test_memory_is_constant_both_ways(site: Site, side: str) -> None:
     closing = {"Connection": "close"}
     with site.server.client.stream("GET", f"/download/{side}?size={size}", headers=closing) as download:
         assert sum(map(len, download.iter_raw())) == size
-    assert _peak(site.server) - before < 30 * MIB
+    assert _peak(site.server) - before < 50 * MIB  # waitress has up to 16 MiB of a response in its buffers, and more
 
 
 def _peak(server: Server) -> int:
     """Return the most memory that any process of the server has had, in bytes."""
     peaks = []
     for status in Path("/proc").glob("[0-9]*/status"):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, IndexError):  # it has ended
             text = status.read_text()
             if Path(status.parent, "stat").read_text().rpartition(")")[2].split()[2] == str(server.process.pid):
                 peaks.append(int(text.partition("VmHWM:")[2].split()[0]) * 1024)
