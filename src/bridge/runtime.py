@@ -124,6 +124,10 @@ class Loop:
         if closed or self._refused:
             raise LoopClosed("the event loop is closed")
 
+    def call_next_turn(self, function: Callable[[], None]) -> None:
+        """Have `function`, which is to raise nothing, called after whatever is ready now; on the loop."""
+        self._wake_up(function)
+
     def refuse_calls(self) -> None:
         """Be closed from now on, to those who call; what waits is not called."""
         self._refused = True

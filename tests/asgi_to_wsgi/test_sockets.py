@@ -170,6 +170,15 @@ def test_a_stolen_socket_is_ours_and_the_servers_is_dead(pair: tuple[socket.sock
     assert client.recv(100) == b""
 
 
+def test_a_stolen_tcp_connection_is_looked_after_by_the_system() -> None:
+    """Small frames leave at once, and a client that vanished is noticed though nothing is read."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
+        server, _ = listener.accept()
+        with server, steal(Connection(server, None, True, print)) as ours:
+            assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
 def test_a_stolen_descriptor_is_mute(
     pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,10 +221,13 @@ class Carrier:
     def __init__(self, server: socket.socket) -> None:
         self.alive = True
         self.ended = threading.Event()
+        self.left = threading.Event()
         self.loops, ours = socket.socketpair()
         self.loops.settimeout(5)
         connection = Connection(server, None, False, self.ended.set)
-        self.thread = threading.Thread(target=carry, args=(connection, ours, lambda: self.alive), daemon=True)
+        self.thread = threading.Thread(
+            target=carry, args=(connection, ours, lambda: self.alive, self.left.set), daemon=True
+        )
         self.thread.start()
 
     def join(self, timeout: float = 5) -> None:
@@ -266,6 +278,27 @@ def test_a_client_that_leaves_is_felt_at_the_loops_end(pair: tuple[socket.socket
     pair[1].close()
     assert carrier.loops.recv(100) == b"goodbye"
     assert carrier.loops.recv(100) == b""
+    carrier.join()
+
+
+@pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="only Linux tells of an end behind unread bytes")
+def test_a_client_that_leaves_behind_unread_bytes_is_told_of(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once, and what it said still arrives when the loop's end reads on."""
+    monkeypatch.setattr(sockets, "_LOOK_AROUND", 0.05)
+    carrier = Carrier(pair[0])
+    pair[1].setblocking(False)
+    sent = 0
+    while select.select([], [pair[1]], [], 0.2)[1]:  # until it is full, and stays so
+        sent += pair[1].send(bytes(65_536))
+    assert not carrier.left.is_set()
+    pair[1].close()
+    assert carrier.left.wait(5)
+    received = 0
+    while block := carrier.loops.recv(1 << 20):
+        received += len(block)
+    assert received == sent
     carrier.join()
 
 
@@ -351,7 +384,7 @@ def test_a_carried_descriptor_is_left_alone_but_for_its_end(pair: tuple[socket.s
     ended = threading.Event()
     ours, loops = socket.socketpair()
     connection = Connection(sockets.Descriptor(pair[0].fileno()), None, False, ended.set)
-    thread = threading.Thread(target=carry, args=(connection, ours, lambda: True), daemon=True)
+    thread = threading.Thread(target=carry, args=(connection, ours, lambda: True, print), daemon=True)
     thread.start()
     with loops:
         pair[1].sendall(b"inward")

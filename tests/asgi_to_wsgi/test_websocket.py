@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import select
 import socket
 import ssl
 import threading
@@ -13,7 +14,7 @@ import anyio
 import pytest
 
 from bridge import AppProtocolError, ASGIToWSGI, ClientDisconnected, WebSocketOptions
-from bridge.asgi_to_wsgi import websocket_connection
+from bridge.asgi_to_wsgi import sockets, websocket_connection
 from bridge.types import ASGIApp, Environ, Message, Receive, Scope, Send
 from bridge.validate import validator
 from tests.fakes import WSGIServer, http_environ, in_thread
@@ -771,6 +772,71 @@ def test_a_client_that_floods_waits_for_the_app(adapt: Adapt, way: dict[str, Any
         client.close()
     wait_until(lambda: results)
     assert results == [65_000 * (sent + 1)]
+
+
+@pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="only Linux tells of an end behind unread bytes")
+@ways
+def test_a_client_that_leaves_behind_a_flood_cannot_be_sent_to(
+    adapt: Adapt, way: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its end stands behind messages that the app may receive, or not, and the app is told all the same."""
+    monkeypatch.setattr(websocket_connection, "_LOOK_AROUND", 0.02)
+    monkeypatch.setattr(sockets, "_LOOK_AROUND", 0.02)
+    received: list[Message] = []
+    left, ended = threading.Event(), threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send(accept())
+        try:
+            while True:
+                await send({"type": "websocket.send", "text": "push"})
+                await anyio.sleep(0.01)
+        except ClientDisconnected:
+            left.set()
+        while not received or received[-1]["type"] == "websocket.receive":
+            received.append(await receive())
+        ended.set()
+
+    with connected(adapt, app, way) as client:
+        messages = threading.Thread(target=client.socket.sendall, args=(client_frame(BINARY, bytes(1000)) * 250,))
+        messages.start()
+        messages.join(5)
+        assert not messages.is_alive()
+        client.send(CLOSE, close_payload(4000))
+        client.socket.shutdown(socket.SHUT_WR)
+        assert left.wait(5)
+        assert ended.wait(5)
+    assert received == [{"type": "websocket.receive", "bytes": bytes(1000)}] * 250 + [disconnect(4000)]
+
+
+@pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="only Linux tells of an end behind unread bytes")
+@ways
+def test_a_client_that_leaves_behind_a_flood_does_not_hold_its_connection(
+    adapt: Adapt, way: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the app does not receive, what it has not received is dropped after a while, and the connection is closed."""
+    monkeypatch.setattr(websocket_connection, "_LOOK_AROUND", 0.02)
+    monkeypatch.setattr(sockets, "_LOOK_AROUND", 0.02)
+    options = WebSocketOptions(pong_timeout=0.05)
+    over: list[int] = []
+    run = websocket_connection.WebSocketConnection.run
+
+    async def run_and_note(self: Any, *args: Any) -> None:
+        await run(self, *args)
+        over.append(1)
+
+    monkeypatch.setattr(websocket_connection.WebSocketConnection, "run", run_and_note)
+    app = Script("receive", accept(), anyio.sleep_forever)
+    with connected(adapt, app, way, websocket_options=options, shutdown_timeout=0.1) as client:
+        client.socket.setblocking(False)
+        while select.select([], [client.socket], [], 0.2)[1]:  # until it is full, and stays so
+            client.socket.send(client_frame(BINARY, bytes(1000)))
+        assert not over
+        client.socket.close()
+        wait_until(lambda: over)
+        client.thread.join(5)
+        assert not client.thread.is_alive()
 
 
 def test_a_close_behind_a_flood_is_found(adapt: Adapt) -> None:

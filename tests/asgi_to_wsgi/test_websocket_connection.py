@@ -16,7 +16,7 @@ from bridge.asgi_to_wsgi.websocket import _give
 from bridge.asgi_to_wsgi.websocket_connection import Change, WebSocketConnection
 from bridge.asgi_to_wsgi.websocket_session import WebSocketSession
 from bridge.runtime import LoopClosed, running_loop
-from tests.frames import BINARY, CLOSE, PING, PONG, TEXT, Frame, client_frame, close_payload, frames
+from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, close_payload, frames
 
 
 class NotedTransport:
@@ -106,16 +106,124 @@ async def test_the_last_of_many_pings_is_answered_once_there_is_room() -> None:
     assert transport.frames() == [Frame(CLOSE, b"")]
 
 
-async def test_a_close_frame_ends_it_though_the_inbox_is_full() -> None:
-    """Messages in the same block are delivered, and the transport is left alone after its end."""
+async def test_a_close_frame_behind_a_full_inbox_ends_it_once_there_is_room() -> None:
+    """The messages before it are delivered, and the transport is left alone after its end."""
     connection, transport = opened()
     connection.data_received(client_frame(BINARY, bytes(300_000)) + client_frame(CLOSE, close_payload(1000)))
+    assert not transport.reading
+    assert await connection.receive() == bytes(300_000)
     assert transport.frames() == [Frame(CLOSE, close_payload(1000))]
     assert transport.calls == ["write_eof", "close"]
     connection.data_received(client_frame(TEXT, b"still here"))
-    assert await connection.receive() == bytes(300_000)
     assert await connection.receive() is None
     assert connection.end == (1000, "")
+
+
+@pytest.mark.parametrize("kind", [PING, TEXT, CONTINUATION])
+async def test_tiny_frames_are_parsed_in_turns(kind: int) -> None:
+    """A block of thousands of frames holds nobody up: others have their turn between a few and the next few."""
+    connection, transport = opened()
+    handled = 0
+    handle = connection._handle
+
+    def count(event: Any) -> int:
+        nonlocal handled
+        handled += 1
+        return handle(event)
+
+    connection._handle = count  # type: ignore[method-assign]
+    if kind == CONTINUATION:
+        connection.data_received(client_frame(TEXT, fin=False))
+    data = client_frame(kind, fin=kind != CONTINUATION) * 1000
+    connection.data_received(data)
+    assert not transport.reading
+    most = 0
+    with anyio.fail_after(5):
+        while handled < 1000:
+            before = handled
+            await anyio.lowlevel.checkpoint()
+            most = max(most, handled - before)
+    assert most <= 256  # one turn, or two
+
+
+async def test_a_block_of_messages_does_not_overfill_the_inbox() -> None:
+    """What has no room stays as it came."""
+    connection, transport = opened()
+    connection.data_received(client_frame(TEXT, b"x") * 40_000)
+    with anyio.fail_after(5):
+        while not connection._full:
+            await anyio.lowlevel.checkpoint()
+        assert connection._inbox_size <= 257 * 1024
+        for _ in range(40_000):
+            assert await connection.receive() == "x"
+    assert transport.reading
+
+
+@pytest.mark.parametrize(("opcode", "part"), [(BINARY, b"\r\n"), (TEXT, b"\r\n"), (TEXT, "ä".encode())])
+async def test_a_message_in_many_fragments_takes_no_more_than_its_bytes(opcode: int, part: bytes) -> None:
+    """Two bytes a frame, and no object for each; the whole is as it was."""
+    connection, transport = opened()
+    tracemalloc.start()
+    try:
+        connection.data_received(client_frame(opcode, fin=False))
+        for _ in range(20):
+            connection.data_received(client_frame(CONTINUATION, part, fin=False) * 1000)
+            with anyio.fail_after(5):
+                while not transport.reading:
+                    await anyio.lowlevel.checkpoint()
+        assert tracemalloc.get_traced_memory()[0] < 400_000
+    finally:
+        tracemalloc.stop()
+    connection.data_received(client_frame(CONTINUATION))
+    whole = part * 20_000
+    assert await connection.receive() == (whole if opcode == BINARY else whole.decode())
+
+
+async def test_an_app_that_receives_lets_others_have_their_turn() -> None:
+    """Though it never has to wait for a message."""
+    connection, _ = opened()
+    connection.data_received(client_frame(TEXT, b"x") * 30)
+    turns = []
+
+    async def other() -> None:
+        turns.append(received)
+
+    received = 0
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(other)
+        for _ in range(200):
+            connection.data_received(client_frame(TEXT, b"x"))
+            await connection.receive()
+            received += 1
+    assert turns[0] < 200
+
+
+async def test_what_was_read_before_the_connection_was_lost_is_received() -> None:
+    """To the last message, and to the code of the Close frame behind them; to send is an error at once."""
+    connection, transport = opened()
+    connection.data_received(client_frame(TEXT, b"x") * 2000 + client_frame(CLOSE, close_payload(4000)))
+    connection.connection_lost(None)
+    with pytest.raises(ClientDisconnected):
+        await connection.send("?")
+    with anyio.fail_after(5):
+        for _ in range(2000):
+            assert await connection.receive() == "x"
+        assert await connection.receive() is None
+    assert connection.end == (4000, "")
+    assert transport.written == b""
+    assert transport.calls == []
+
+
+async def test_a_lost_connection_can_be_closed() -> None:
+    """What is not received is dropped, and nothing is written."""
+    connection, transport = opened()
+    connection.data_received(client_frame(TEXT, b"x") * 2000)
+    connection.connection_lost(None)
+    connection.close(1000)
+    with anyio.fail_after(5):
+        assert await connection.receive() is None
+    assert connection.end == (1006, "")
+    assert transport.written == b""
 
 
 async def test_closing_drops_what_is_not_received() -> None:

@@ -29,9 +29,18 @@ def maybe_client_check(environ: Environ) -> Callable[[], bool] | None:
     connection: Any = next((environ[key] for key in _SOCKET_KEYS if environ.get(key) is not None), None)
     if connection is None and "uwsgi.version" in environ and "uwsgi" in sys.modules:  # else it is a recorded one
         connection = sys.modules["uwsgi"].connection_fd()
-    if connection is None or not _POLLRDHUP:
+    return None if connection is None else maybe_hang_up_check(connection)
+
+
+def maybe_hang_up_check(connection: Any) -> Callable[[], bool] | None:
+    """Return what tells whether a socket's peer has hung up, even behind unread bytes; None where no system call does.
+
+    It does not wait, in whatever thread or greenlet it is called.
+    """
+    make_poll = _original_poll()
+    if not _POLLRDHUP or make_poll is None:
         return None
-    poll = _original_poll()()
+    poll = make_poll()
     try:
         poll.register(connection, _POLLRDHUP)  # POLLHUP and POLLERR come unasked
     except (OSError, TypeError, ValueError):
@@ -92,7 +101,7 @@ def _original_poll() -> Any:
         return gevent_monkey.get_original("select", "poll")
     if eventlet_patcher is not None and eventlet_patcher.is_monkey_patched("select"):
         return eventlet_patcher.original("select").poll
-    return select.poll
+    return getattr(select, "poll", None)
 
 
 def _green_selector() -> selectors.BaseSelector:

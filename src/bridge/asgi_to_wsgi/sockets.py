@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from bridge.asgi_to_wsgi.servers import maybe_patched_by
+from bridge.asgi_to_wsgi.servers import maybe_hang_up_check, maybe_patched_by
 from bridge.types import Environ
 
 _BLOCK_SIZE = 64 * 1024
@@ -138,7 +138,7 @@ def steal(connection: Connection) -> socket.socket:
     except BaseException:
         ours.close()
         raise
-    _set_no_delay(ours)
+    _tune(ours)
     return ours
 
 
@@ -157,21 +157,33 @@ def _kill(number: int, mute: bool) -> None:
             os.dup2(dead.fileno(), number, inheritable=False)
 
 
-def _set_no_delay(sock: Any) -> None:
-    """Have small frames leave at once."""
+# A client that vanishes while its messages wait unread cannot be pinged: the system looks after it then, for a minute.
+# While it is read, pings come before that.
+_KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+
+
+def _tune(sock: Any) -> None:
+    """Have small frames leave at once, and a client that has vanished noticed even where nothing is read."""
     if getattr(sock, "family", None) in (socket.AF_INET, socket.AF_INET6):
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, True)
+            for name, value in _KEEP_ALIVE.items():
+                if hasattr(socket, name):
+                    sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         except OSError:
             pass  # the client has left
 
 
-def carry(connection: Connection, ours: socket.socket, alive: Callable[[], bool]) -> None:
+def carry(
+    connection: Connection, ours: socket.socket, alive: Callable[[], bool], client_left: Callable[[], object]
+) -> None:
     """Carry bytes between the server's socket and `ours`; in the WSGI thread, until either has ended.
 
     At most a block waits on each way, so a client that does not read is felt at the other end. Who
     ends each wait: the client; the other end of `ours`, by closing; or `alive`, by saying no, which
-    is asked again and again: then what is on its way to the client gets a moment.
+    is asked again and again: then what is on its way to the client gets a moment. Calls `client_left`
+    if the client hangs up behind bytes that the other end does not read.
     """
     wait = _wait_for(connection.green)
     sock = connection.sock
@@ -180,9 +192,10 @@ def carry(connection: Connection, ours: socket.socket, alive: Callable[[], bool]
     try:
         sock.setblocking(False)  # settimeout(0) is not the same to eventlet's TLS
         ours.setblocking(False)
-        _set_no_delay(sock)
+        _tune(sock)
         inward, outward = _Way(sock, ours), _Way(ours, sock)
         deadline = math.inf
+        has_hung_up, next_look = maybe_hang_up_check(sock), time.monotonic() + _LOOK_AROUND
         while not outward.ended and time.monotonic() < deadline:
             moved = inward.move()
             if not (outward.move() or moved):
@@ -191,6 +204,11 @@ def carry(connection: Connection, ours: socket.socket, alive: Callable[[], bool]
                     [way.awaited for way in (inward, outward) if way.awaited_event == "write"],
                     _LOOK_AROUND,
                 )
+            if inward.awaited_event == "write" and has_hung_up is not None and time.monotonic() >= next_look:
+                next_look = time.monotonic() + _LOOK_AROUND
+                if has_hung_up():
+                    client_left()
+                    has_hung_up = None
             if deadline == math.inf and not alive():
                 deadline = time.monotonic() + _LINGER
         _await_hang_up(sock, wait)

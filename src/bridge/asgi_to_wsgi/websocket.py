@@ -131,7 +131,11 @@ class WebSockets:
             ours, theirs = socket.socketpair()
             with ours:
                 _give(session, theirs)
-                carry(connection, ours, lambda: not (session.over.is_set() or loop_thread.ended))
+
+                def alive() -> bool:
+                    return not (session.over.is_set() or loop_thread.ended)
+
+                carry(connection, ours, alive, session.note_that_client_left)
 
 
 def _give(session: "WebSocketSession", sock: socket.socket) -> None:

@@ -84,6 +84,13 @@ class WebSocketSession:
         """Bring the accepted client's connection. Raises RuntimeError if the loop has ended."""
         self._loop_thread.loop.call_soon(self._take, sock)
 
+    def note_that_client_left(self) -> None:
+        """Tell that the client has hung up, though not all that it said has come to the loop."""
+        try:
+            self._loop_thread.loop.call_soon(self._note_that_client_left)
+        except LoopClosed:
+            pass  # the loop has ended, and the connection with it
+
     def give_up(self) -> None:
         """Tell that there will be no connection: the client has left, or the server failed."""
         try:
@@ -161,7 +168,7 @@ class WebSocketSession:
     async def _send(self, message: Message) -> None:
         event = event_from_message(message)
         connection = self._connection
-        over = self._gone if connection is None else connection.end is not None
+        over = self._gone if connection is None else connection.over
         if event == "websocket.close" and (self._state == DONE or over):
             return  # it is closed
         if over and self._state != DONE:
@@ -260,6 +267,10 @@ class WebSocketSession:
         else:
             self._socket = sock
             self._change.tell()
+
+    def _note_that_client_left(self) -> None:
+        if self._connection is not None:
+            self._connection.note_that_client_left()
 
     def _lose(self) -> None:
         self._gone = True
