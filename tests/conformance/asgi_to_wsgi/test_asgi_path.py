@@ -26,6 +26,15 @@ def test_path_is_decoded_once(adapt: ToWSGI, serve: WSGIServer, path_info: str, 
     assert scope["path"] == path
 
 
+@clause("ASGI-HTTP-013")
+def test_a_slash_that_the_server_left_encoded_is_decoded(adapt: ToWSGI, serve: WSGIServer) -> None:
+    """cheroot leaves %2F in PATH_INFO, and the request's target tells that it was no encoded percent sign."""
+    environ = http_environ("GET", "/a%2Fb c", REQUEST_URI="/a%2Fb%20c")
+    assert scope_of(adapt, serve, environ)["path"] == "/a/b c"
+    environ = http_environ("GET", "/a%2Fb c", REQUEST_URI="/a%252Fb%20c")
+    assert scope_of(adapt, serve, environ)["path"] == "/a%2Fb c"
+
+
 @clause("ASGI-HTTP-014")
 @pytest.mark.parametrize("script_name", ["", "/\xff"])
 def test_a_path_that_is_not_utf_8_is_no_crash(adapt: ToWSGI, serve: WSGIServer, script_name: str) -> None:
