@@ -14,7 +14,8 @@ from bridge import WSGIToASGI
 from bridge.runtime import PerProcess
 from bridge.types import Environ, StartResponse
 from bridge.wsgi_to_asgi.runner import WorkerThreads, _Jobs
-from tests.fakes import ASGIServer, in_thread
+from bridge.wsgi_to_asgi.websocket_thread import AppThread
+from tests.fakes import ASGIServer, ASGIWebSocket, eventually, in_thread
 from tests.interruptions import Interruption
 from tests.processes import wait_until
 
@@ -72,6 +73,36 @@ async def test_an_exception_from_without_ends_no_request_in_silence(error_class:
         assert workers.join()
         if not interruption.landed:
             return
+        step += 1
+
+
+@pytest.mark.parametrize("error_class", ERRORS)
+async def test_an_exception_from_without_ends_no_websocket_in_silence(
+    error_class: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it lands in the thread of a WebSocket, the loop hears that the thread is done, and its place is free."""
+    run = AppThread._run
+    adapter = WSGIToASGI(hello, max_websockets=1)
+    step = 0
+    landed = True
+    while landed:
+        interruption = Interruption(step, error_class("from without"), "wsgi_to_asgi/websocket_thread.py", "runtime.py")
+
+        def interrupted(thread: AppThread, *arguments: Any, interruption: Interruption = interruption) -> None:
+            interruption.run(lambda: run(thread, *arguments))
+
+        monkeypatch.setattr(AppThread, "_run", interrupted)
+        server = ASGIWebSocket(adapter)
+        outcome: Exception | None = None
+        with anyio.fail_after(4):  # before an app is left to itself
+            try:
+                await server.run()
+            except Exception as error:
+                outcome = error
+        refused = any(message["type"] == "websocket.http.response.body" for message in server.sent)
+        assert refused or "from without" in f"{outcome!r} {outcome.__cause__!r}"  # type: ignore[union-attr]
+        await eventually(lambda: not adapter._websockets.get()._threads)
+        landed = interruption.landed
         step += 1
 
 

@@ -128,11 +128,20 @@ class AppThread(Connection):
     ) -> None:
         """Run `app`, whatever happens; the whole life of the thread."""
         try:
-            if not self.gone:
-                call = functools.partial(WSGICall(self, "GET").run, lend_loop=lend_loop)
-                context.run(call, functools.partial(self._call_app, app), lambda: environ)
-        except BaseException as raised:
-            self._error = raised
+            try:
+                if not self.gone:
+                    call = functools.partial(WSGICall(self, "GET").run, lend_loop=lend_loop)
+                    context.run(call, functools.partial(self._call_app, app), lambda: environ)
+            except BaseException as raised:
+                self._error = raised
+            self._finish(ended)
+        except BaseException as late:  # thrown in by an app's watchdog (PyThreadState_SetAsyncExc), behind the app
+            if self._error is None:
+                self._error = late
+            self._finish(ended)
+
+    def _finish(self, ended: Callable[[], None]) -> None:
+        """Tell the loop that the app is done; does no harm twice."""
         self.outbox.append(FINISHED)
         self.tell()
         self._outlived = self.disconnected.is_set()
