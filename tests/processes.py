@@ -32,6 +32,15 @@ def wait_until(condition: Callable[[], object], timeout: float = 10.0, what: str
         time.sleep(0.01)
 
 
+def run_script(script: str, timeout: float = 20) -> str:
+    """Run a Python script in a process of its own, and return what it prints."""
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, timeout=timeout, cwd=ROOT, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
 class Server:
     """A server process that has answered its first connection, and a client for it."""
 

@@ -5,11 +5,14 @@ task waits on, and what runs beside it. Everything else is one code path.
 """
 
 import asyncio
+import atexit
 import contextlib
 import contextvars
+import functools
 import os
 import sys
 import threading
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Generic, Protocol, TypeVar
@@ -160,7 +163,8 @@ class Loop:
         if self._fd >= 0:
             os.eventfd_write(self._fd, 1)
         else:
-            self._wake_up(self._run)
+            # asyncio would make the calls in the context of the request that happens to wake it.
+            contextvars.Context().run(self._wake_up, self._run)
 
     def _run(self) -> None:
         """Make the calls; on the loop."""
@@ -225,6 +229,63 @@ def set_async_library(name: str | None) -> None:
     sniffio = sys.modules.get("sniffio")
     if sniffio is not None and sniffio.current_async_library_cvar.get() != name:
         sniffio.current_async_library_cvar.set(name)
+
+
+class BackgroundThread(threading.Thread):
+    """A thread that keeps nothing of whoever starts it, and does not keep the interpreter from exiting.
+
+    It starts in an empty context. Where threads inherit one (free-threaded Python 3.14, `-X thread_inherit_context=1`),
+    that of a request would live in it for ever.
+
+    Sub-interpreters may forbid daemon threads. There it is none, and `end`, which tells it to end, is called when the
+    interpreter exits and before that waits for it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        target: Callable[..., object],
+        args: tuple[object, ...] = (),
+        end: Callable[[], None] | None = None,
+    ) -> None:
+        try:
+            super().__init__(name=name, target=target, args=args, daemon=True)
+        except RuntimeError:
+            super().__init__(name=name, target=target, args=args, daemon=False)
+            self._end = end
+            _to_end.add(self)
+            _register_end_all()
+
+    def start(self) -> None:
+        contextvars.Context().run(super().start)
+
+    def end(self) -> None:
+        """Tell the thread to end, if it has a way for that."""
+        if self._end is not None:
+            self._end()
+
+
+_to_end: "weakref.WeakSet[BackgroundThread]" = weakref.WeakSet()
+
+
+@functools.cache
+def _register_end_all() -> None:
+    call_at_exit(_end_all)
+
+
+def _end_all() -> None:
+    for thread in list(_to_end):
+        thread.end()
+
+
+def call_at_exit(function: Callable[[], None]) -> None:
+    """Have `function` called at the interpreter's exit, by the hook that concurrent.futures uses.
+
+    It runs before the interpreter waits for threads, some of which wait for us; atexit comes after that.
+    """
+    import concurrent.futures.thread  # noqa: F401  # its hook is to run after ours, or no app could use threads
+
+    getattr(threading, "_register_atexit", atexit.register)(function)
 
 
 class PerProcess(Generic[T]):

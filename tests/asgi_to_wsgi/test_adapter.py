@@ -3,8 +3,6 @@ import contextlib
 import functools
 import gc
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +16,7 @@ from bridge import AdapterClosed, ASGIToWSGI, BridgeError, WouldBlockLoop
 from bridge.asgi_to_wsgi import loop as loop_module
 from bridge.types import Environ, Receive, Scope, Send, StartResponse
 from tests.fakes import WSGIServer, http_environ, in_thread, respond
-from tests.processes import ROOT, wait_until
+from tests.processes import run_script, wait_until
 
 Adapt = Callable[..., ASGIToWSGI]
 
@@ -58,15 +56,6 @@ class Requester:
         """Wait for the outcome, up to five seconds, and return it."""
         self._thread.join(5)
         return self.outcome
-
-
-def run_script(script: str, timeout: float = 20) -> str:
-    """Run a Python script in a process of its own, and return what it prints."""
-    result = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, timeout=timeout, cwd=ROOT, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
 
 
 APPS = """

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bridge import BridgeError
+from bridge.runtime import BackgroundThread
 from bridge.wsgi_to_asgi import runner
 from bridge.wsgi_to_asgi.runner import WorkerThreads, _Jobs
 from tests.processes import wait_until
@@ -140,7 +141,7 @@ def test_an_exception_from_without_ends_no_idle_thread() -> None:
     workers.close(5)
 
 
-class NoThread(threading.Thread):
+class NoThread(BackgroundThread):
     """What the system refuses beyond its limits."""
 
     def start(self) -> None:
@@ -152,7 +153,7 @@ def test_jobs_queue_where_no_more_threads_can_be_started(monkeypatch: pytest.Mon
     workers = WorkerThreads(2)
     gate, done = threading.Event(), threading.Semaphore(0)
     workers.submit(lambda: (gate.wait(5), None)[1])
-    monkeypatch.setattr(threading, "Thread", NoThread)
+    monkeypatch.setattr(runner, "BackgroundThread", NoThread)
     assert not workers.submit(done.release)
     assert not workers.submit(done.release)
     gate.set()
@@ -166,7 +167,7 @@ def test_a_job_that_no_thread_can_be_started_for_is_refused(monkeypatch: pytest.
     workers = WorkerThreads(2)
     ran = threading.Semaphore(0)
     with monkeypatch.context() as patch:
-        patch.setattr(threading, "Thread", NoThread)
+        patch.setattr(runner, "BackgroundThread", NoThread)
         with pytest.raises(BridgeError, match="can't start new thread"):
             workers.submit(ran.release)
     done = threading.Event()

@@ -12,14 +12,14 @@ from bridge.asgi_to_wsgi.lifespan import Lifespan
 from bridge.asgi_to_wsgi.servers import maybe_green_loop_factory
 from bridge.asgi_to_wsgi.tasks import UNWIND_TIMEOUT, AsyncioTasks, Job, TrioTasks, closed_meanwhile
 from bridge.errors import AdapterClosed, StartupFailed, WouldBlockLoop
-from bridge.runtime import Event, Loop, LoopClosed, binary_semaphore, running_loop, set_async_library
+from bridge.runtime import BackgroundThread, Event, Loop, LoopClosed, binary_semaphore, running_loop, set_async_library
 from bridge.types import ASGIApp
 
 _logger = logging.getLogger("bridge")
 
 
 class LoopThread:
-    """One run of an event loop in a daemon thread, inside the app's lifespan.
+    """One run of an event loop in a thread of its own, inside the app's lifespan.
 
     The app's lifespan state is in `state`; it is None where there is no lifespan.
     """
@@ -46,7 +46,7 @@ class LoopThread:
         self._lifespan = lifespan
         self._startup_timeout = startup_timeout
         self._shutdown_timeout = shutdown_timeout
-        self._thread = threading.Thread(target=self._run, name="ASGIToWSGI loop", daemon=True)
+        self._thread = BackgroundThread("ASGIToWSGI loop", self._run)
         self._started = binary_semaphore()
         self._serving = False
         self._stopped = False
@@ -61,8 +61,8 @@ class LoopThread:
 
     def start(self) -> None:
         """Start the loop, and the app on it; return when both have. Raises StartupFailed."""
-        self._thread.start()
         try:
+            self._thread.start()
             # A startup that waits is ended on the loop; one that blocks the loop, only from here.
             if not self._started.acquire(timeout=self._startup_timeout + 1):
                 raise StartupFailed(

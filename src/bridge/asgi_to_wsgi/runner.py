@@ -1,6 +1,5 @@
 """The private loop of each adapter and process, and its end."""
 
-import atexit
 import functools
 import os
 import threading
@@ -9,6 +8,7 @@ from typing import Any
 
 from bridge.asgi_to_wsgi.loop import LoopThread
 from bridge.errors import AdapterClosed
+from bridge.runtime import call_at_exit
 from bridge.types import ASGIApp
 
 # How long the interpreter's exit waits for requests and background work in flight, in seconds.
@@ -95,14 +95,7 @@ _private_loops: "weakref.WeakSet[PrivateLoop]" = weakref.WeakSet()
 
 @functools.cache
 def _register_close_all() -> None:
-    """Have what is open closed at the interpreter's exit.
-
-    By the hook that concurrent.futures uses, as it runs before the interpreter waits for threads,
-    some of which wait for us; atexit comes after that.
-    """
-    import concurrent.futures.thread  # noqa: F401  # its hook is to run after ours, or no app could use threads
-
-    getattr(threading, "_register_atexit", atexit.register)(_close_all)
+    call_at_exit(_close_all)
 
 
 def _close_all() -> None:

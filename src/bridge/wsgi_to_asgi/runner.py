@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bridge.errors import BridgeError
-from bridge.runtime import Loop
+from bridge.runtime import BackgroundThread, Loop
 
 _logger = logging.getLogger("bridge")
 
@@ -45,8 +45,7 @@ class WorkerThreads:
     def _start_thread(self) -> bool:
         """Start one more thread, for the caller that holds the lock; return whether the system allows it."""
         jobs = self._jobs
-        name = f"WSGIToASGI worker {len(jobs.threads) + 1}"
-        thread = threading.Thread(target=jobs.work, args=(deque(),), name=name, daemon=True)
+        thread = BackgroundThread(f"WSGIToASGI worker {len(jobs.threads) + 1}", jobs.work, (deque(),), jobs.dismiss)
         jobs.threads.add(thread)
         try:
             thread.start()

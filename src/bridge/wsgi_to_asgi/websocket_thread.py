@@ -6,7 +6,6 @@ import functools
 import logging
 import socket
 import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from wsproto.utilities import LocalProtocolError
 
 from bridge.errors import AppProtocolError
-from bridge.runtime import Loop, LoopClosed
+from bridge.runtime import BackgroundThread, Loop, LoopClosed
 from bridge.types import Environ, StartResponse, Write, WSGIApp
 from bridge.wsgi_to_asgi.call import FINISHED, Connection, Item, Mark, WSGICall
 from bridge.wsgi_to_asgi.streams import LoopEvent
@@ -55,7 +54,7 @@ class AppThread(Connection):
     def start(self, app: WSGIApp, environ: Environ, lend_loop: bool, ended: Callable[[], None]) -> bool:
         """Run `app`, and call `ended` after that; return whether there can be one more thread."""
         arguments = (contextvars.copy_context(), app, environ, lend_loop, ended)
-        self._thread = threading.Thread(target=self._run, args=arguments, name="WSGIToASGI WebSocket", daemon=True)
+        self._thread = BackgroundThread("WSGIToASGI WebSocket", self._run, arguments, self.stop)
         try:
             self._thread.start()
         except RuntimeError:
