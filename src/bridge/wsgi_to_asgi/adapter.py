@@ -77,8 +77,9 @@ class WSGIToASGI:
         """Serve one connection, on the loop that the server runs on (ASGI spec, Applications)."""
         scope_type = scope.get("type")
         if scope_type == "http":
-            workers, options = self._workers.get(), (self._buffer_body, self._lend_loop)
-            await HTTPExchange(self.app, workers, self._template, scope, receive, send, *options).serve()
+            workers, buffer_body, lend_loop = self._workers.get(), self._buffer_body, self._lend_loop
+            exchange = HTTPExchange(self.app, workers, self._template, scope, receive, send, buffer_body, lend_loop)
+            await exchange.serve()
         elif scope_type == "websocket":
             websockets, template = self._websockets.get(), self._template
             await serve_websocket(self.app, websockets, template, scope, receive, send, self._lend_loop)
