@@ -72,7 +72,10 @@ def test_routes_are_listed_for_machines(folder: Path) -> None:
     ("arguments", "sentence"),
     [
         (["routes", "shop:new", "shop:nothing"], "bridge routes: shop:nothing: the module 'shop' has no 'nothing'"),
-        (["routes", "wsgiref.simple_server:demo_app", "shop:old"], "bridge routes: the routes of <function demo_app"),
+        (
+            ["routes", "wsgiref.simple_server:demo_app", "shop:old"],
+            "bridge routes: the routes of wsgiref.simple_server:demo_app cannot be seen",
+        ),
         (["routes", "shop:new"], "required: OLD"),
         (["fly"], "invalid choice: 'fly'"),
         ([], "required: COMMAND"),
@@ -98,7 +101,20 @@ def test_a_reader_that_leaves_is_no_error(folder: Path) -> None:
     assert b"Exception" not in errors
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["routes", "--help"], ["--version"]])
+def test_it_can_be_called_within_a_process(capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit codes are returned."""
+    apps = ["tests.servers.frameworks.fastapi_app:app", "tests.servers.frameworks.flask_app:app"]
+    for form in ([], ["--markdown"], ["--json"]):
+        assert main(["routes", *apps, *form]) == 0
+    assert "16 of 17 answered by the new app" in capsys.readouterr().out
+    assert main(["routes", *apps[:1], "nowhere:app"]) == 2
+    assert (
+        capsys.readouterr().err
+        == "bridge routes: there is no module 'nowhere' here, nor among the installed packages\n"
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["routes", "--help"]])
 def test_help_is_there(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """With examples."""
     with pytest.raises(SystemExit) as exit_:

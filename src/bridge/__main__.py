@@ -4,7 +4,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 
 from bridge.migration.loading import CannotRun
 from bridge.migration.routes_command import add_routes
@@ -20,7 +19,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Move a web app from one framework to another, or from one kind of server to the other.",
         epilog="bridge COMMAND --help tells more, with examples.",
     )
-    parser.add_argument("--version", action="version", version=f"bridge {version('bridge')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
     for add_command in _COMMANDS:
         add_command(commands)

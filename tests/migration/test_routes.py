@@ -99,14 +99,6 @@ def test_rules_of_hosts_are_asked_with_their_host() -> None:
     ]
 
 
-def test_an_app_that_cannot_be_seen_is_refused() -> None:
-    """There would be nothing to tell."""
-    with pytest.raises(TypeError, match="WSGILess"):
-        compare_routes(Starlette(), WSGILess())
-    with pytest.raises(TypeError, match="WSGILess"):
-        compare_routes(WSGILess(), Flask("old"))
-
-
 @pytest.mark.parametrize(
     ("rules", "expected"),
     [

@@ -174,3 +174,21 @@ def _peak(server: Server) -> int:
             if Path(status.parent, "stat").read_text().rpartition(")")[2].split()[2] == str(server.process.pid):
                 peaks.append(int(text.partition("VmHWM:")[2].split()[0]) * 1024)
     return max(peaks)
+
+
+@pytest.mark.parametrize("name", ["uvicorn-h11-asyncio", "hypercorn-asyncio", "gunicorn-hooks"])
+def test_the_lifespan_lives_as_long_as_the_server(name: str, tmp_path: Path) -> None:
+    """It starts once, and is shut down at the end: by gunicorn's hooks as well."""
+    log = tmp_path / "log"
+    env = {"BRIDGE_SHUTDOWN_LOG": str(log)}
+    if name == "gunicorn-hooks":
+        kind = wsgi_servers.gunicorn("hooks", "-k", "gthread", "--threads", "4", "-c", "python:bridge.gunicorn")
+        running = wsgi_servers.running(kind, "tests.migration.site:wsgi_app", env)
+    else:
+        running = asgi_servers.running(asgi_servers.KINDS[name], "tests.migration.site:asgi_app", env)
+    with running as server:
+        wait_until(lambda: server.client.get("/state").status_code == 200)
+        assert server.client.get("/state", headers={"Connection": "close"}).json() == {"started": 1}
+        server.stop()
+        assert log.read_text().count("shutdown") == 1
+        assert "Traceback" not in server.output()

@@ -6,6 +6,7 @@ from typing import Any
 
 from bridge.migration.loading import CannotRun, load_app
 from bridge.migration.output import aligned, coloured, markdown_table
+from bridge.migration.routers import maybe_router
 from bridge.migration.routes import Row, compare_routes
 
 _EXAMPLES = """\
@@ -34,11 +35,7 @@ def add_routes(commands: Any) -> None:
 
 def run_routes(arguments: argparse.Namespace) -> int:
     """Print who answers what; return 0. Raises CannotRun."""
-    new, old = load_app(arguments.new), load_app(arguments.old)
-    try:
-        rows = compare_routes(new, old)
-    except TypeError as error:
-        raise CannotRun(str(error)) from error
+    rows = compare_routes(_load(arguments.new), _load(arguments.old))
     if arguments.json:
         print(json.dumps(_as_json(rows), indent=2))
     elif arguments.markdown:
@@ -51,6 +48,16 @@ def run_routes(arguments: argparse.Namespace) -> int:
         )
         print("\n".join(["", *_summary(rows)]))
     return 0
+
+
+def _load(name: str) -> Any:
+    app = load_app(name)
+    if maybe_router(app) is None:
+        raise CannotRun(
+            f"the routes of {name} cannot be seen: name the Starlette, FastAPI, Flask, Quart or Django app itself, "
+            "without middleware around it"
+        )
+    return app
 
 
 def _cells(rows: list[Row]) -> list[list[str]]:

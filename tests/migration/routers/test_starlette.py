@@ -4,10 +4,12 @@ from typing import Any
 import pytest
 from fastapi import APIRouter, FastAPI
 from starlette.applications import Starlette
+from starlette.endpoints import HTTPEndpoint
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
-from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
+from starlette.routing import BaseRoute, Host, Match, Mount, Route, Router, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
 from bridge.migration.question import Answer, Found, Question
@@ -80,6 +82,35 @@ def test_a_redirect_that_leads_nowhere_does_not_count() -> None:
     assert find(app, "/a/b").answer is NOTHING
     app.router.routes.reverse()
     assert find(app, "/a/b").answer is PATH
+
+
+def test_an_endpoint_that_is_a_class_has_the_methods_that_it_defines() -> None:
+    """Its route takes any, and the class says 405; one that dispatches by itself is not second-guessed."""
+
+    class Orders(HTTPEndpoint):
+        def get(self, request: Request) -> PlainTextResponse:
+            return page(request)
+
+    class Anything(Orders):
+        async def dispatch(self) -> None:
+            raise AssertionError("not to be called")
+
+    app = Starlette(routes=[Route("/a", Orders), Route("/b", Anything)])
+    answers = {path: [find(app, path, method).answer for method in ("GET", "HEAD", "POST")] for path in ("/a", "/b")}
+    assert answers == {"/a": [REQUEST, REQUEST, PATH], "/b": [REQUEST] * 3}
+
+
+def test_a_route_of_another_kind_is_asked() -> None:
+    """It has `matches`, and perhaps nothing else; what it says is not remembered."""
+
+    class Teapot(BaseRoute):
+        def matches(self, scope: Scope) -> tuple[Match, Scope]:
+            return (Match.FULL if scope["path"] == "/teapot" else Match.NONE), {}
+
+    app = Starlette(routes=[Route("/first", page), Teapot(), Route("/a", page)])
+    assert find(app, "/teapot") == Found(REQUEST, "", lasting=False)
+    assert [find(app, path).lasting for path in ("/first", "/a", "/b")] == [True, False, False]
+    assert [rule.rule for rule in StarletteRouter(app).rules()] == ["/first", "/a"]
 
 
 def test_a_host_is_asked() -> None:

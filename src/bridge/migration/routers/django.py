@@ -89,10 +89,10 @@ def _chains(patterns: Any, before: tuple[Any, ...]) -> Iterator[tuple[tuple[Any,
 
 
 def _methods_of(view: Any) -> tuple[str, ...]:
-    """Return the methods of a class-based view; none for a function, which tells nothing."""
+    """Return the methods of a class-based view; none for a function, or a class that does not tell."""
     view_class = getattr(view, "view_class", None)
     names = [] if view_class is None else [name for name in view_class.http_method_names if hasattr(view_class, name)]
-    return tuple(sorted(name.upper() for name in names))
+    return () if names == ["options"] else tuple(sorted(name.upper() for name in names))  # View has that one itself
 
 
 def _rule(patterns: tuple[Any, ...], view: Any, resolver: Any) -> Rule:

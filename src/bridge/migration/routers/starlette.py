@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.endpoints import HTTPEndpoint
 from starlette.routing import Match, Router
 
 from bridge.migration.question import Answer, Found, Question, Rule
@@ -90,8 +91,10 @@ class _Search:
             route, child_scope = _within(route, scope)
         path = prefix + _path_of(route)
         if not hasattr(route, "routes"):
-            generated = getattr(route.endpoint, "__module__", "") == "fastapi.applications"  # FastAPI's docs pages
-            return Found(Answer.REQUEST, path, generated=generated)
+            endpoint = getattr(route, "endpoint", None)
+            generated = getattr(endpoint, "__module__", "") == "fastapi.applications"  # FastAPI's docs pages
+            answer = Answer.REQUEST if _has_method(endpoint, scope) else Answer.PATH
+            return Found(answer, path, generated=generated)
         mounted = _mounted(route)
         if not _is_router(mounted):
             return Found(Answer.REQUEST, path + _REST)
@@ -111,6 +114,16 @@ def _mounted(route: Any) -> Any:
 def _path_of(route: Any) -> str:
     """Return the path of a route as it was written; nothing for a `Host`."""
     return str(getattr(route, "path", ""))
+
+
+def _has_method(endpoint: Any, scope: dict[str, Any]) -> bool:
+    """Return whether an endpoint answers the method: an `HTTPEndpoint` takes any, and then says 405 by itself."""
+    if scope["type"] != "http" or not (isinstance(endpoint, type) and issubclass(endpoint, HTTPEndpoint)):
+        return True
+    if endpoint.dispatch is not HTTPEndpoint.dispatch:
+        return True  # one that looks for itself
+    method = scope["method"].lower()
+    return hasattr(endpoint, method) or (method == "head" and hasattr(endpoint, "get"))
 
 
 def _is_included(route: Any) -> bool:
