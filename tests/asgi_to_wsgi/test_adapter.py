@@ -1,22 +1,27 @@
 import asyncio
-import contextlib
 import functools
 import gc
 import os
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from bridge import AdapterClosed, ASGIToWSGI, BridgeError, WouldBlockLoop
+from bridge import AdapterClosed, ASGIToWSGI, BridgeError
+from bridge.asgi_to_wsgi import adapter as adapter_module
 from bridge.asgi_to_wsgi import loop as loop_module
+from bridge.asgi_to_wsgi import runner as runner_module
+from bridge.runtime import Loop, running_loop
 from bridge.types import Environ, Receive, Scope, Send, StartResponse
+from tests.asgi_to_wsgi.conftest import BACKENDS
 from tests.fakes import WSGIServer, http_environ, in_thread, respond
-from tests.processes import run_script, wait_until
+from tests.processes import ROOT, wait_until
 
 Adapt = Callable[..., ASGIToWSGI]
 
@@ -56,6 +61,15 @@ class Requester:
         """Wait for the outcome, up to five seconds, and return it."""
         self._thread.join(5)
         return self.outcome
+
+
+def run_script(script: str, timeout: float = 20) -> str:
+    """Run a Python script in a process of its own, and return what it prints."""
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, timeout=timeout, cwd=ROOT, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 APPS = """
@@ -157,6 +171,93 @@ def test_an_adapter_that_is_dropped_ends_its_loop() -> None:
     wait_until(lambda: before.issuperset(threads()))
 
 
+@pytest.mark.parametrize("options", BACKENDS.values(), ids=BACKENDS)
+@pytest.mark.parametrize("media_type", [b"text/plain", b"text/event-stream"])
+def test_a_dropped_adapter_lets_its_response_end(
+    monkeypatch: pytest.MonkeyPatch, media_type: bytes, options: dict[str, Any]
+) -> None:
+    """What a view of an adapter of its own has begun goes on when that is dropped; then the app shuts down."""
+    monkeypatch.setattr(runner_module, "_EXIT_GRACE", 0.0)
+    events: list[str] = []
+    proceed, shut_down = threading.Event(), threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            events.append("shutdown")
+            shut_down.set()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        loops.append(running_loop())
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", media_type)]})
+        await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+        while not proceed.is_set():
+            await anyio.sleep(0.001)
+        await send({"type": "http.response.body", "body": b", done"})
+        await anyio.sleep(0.01)
+        events.append("background work")
+
+    loops: list[Loop] = []
+    server = WSGIServer(lambda *request: ASGIToWSGI(app, **options)(*request))
+    blocks = server.call()
+    assert next(blocks) == b"begun"
+    gc.collect()
+    turned = threading.Event()
+    for _ in range(5):  # turns of the loop, in which it could end what runs
+        turned.clear()
+        loops[0].call_soon(turned.set)
+        assert turned.wait(5)
+    proceed.set()
+    assert b"".join(blocks) == b", done"
+    assert shut_down.wait(5)
+    assert events == ["background work", "shutdown"]
+
+
+def test_the_interpreters_exit_waits_for_a_dropped_adapter() -> None:
+    """Background work of an adapter that is gone ends, and its app shuts down, before the interpreter exits."""
+    output = run_script(
+        APPS.replace("adapter = ASGIToWSGI(app)", "")
+        + """
+async def with_background_work(scope, receive, send):
+    await app(scope, receive, send)
+    if scope["type"] == "http":
+        await anyio.sleep(0.3)
+        print("background work", flush=True)
+
+assert respond(ASGIToWSGI(with_background_work)).body == b"hello"
+"""
+    )
+    assert output.splitlines() == ["startup True", "background work", "shutdown True"]
+
+
+def test_cgi_shuts_an_adapter_down_that_it_has_dropped() -> None:
+    """CGIHandler().run(ASGIToWSGI(app)) keeps no adapter, whose app shuts down all the same, each time."""
+    script = (
+        APPS.replace("adapter = ASGIToWSGI(app)", "")
+        + """
+from wsgiref.handlers import CGIHandler
+os.environ.update(REQUEST_METHOD="GET", SERVER_NAME="x", SERVER_PORT="80", SERVER_PROTOCOL="HTTP/1.1", PATH_INFO="/")
+CGIHandler().run(ASGIToWSGI(app))
+"""
+    )
+    for _ in range(5):
+        assert run_script(script).endswith("shutdown True\n")
+
+
+def test_adapters_are_registered_for_as_long_as_they_live() -> None:
+    """A program that makes an adapter for each request fills no registry."""
+    gc.collect()
+    adapters, loops = len(adapter_module._adapters.items()), len(runner_module._private_loops.items())
+    for _ in range(20):
+        respond(ASGIToWSGI(hello, lifespan="off"))
+    gc.collect()
+    assert len(adapter_module._adapters._references) <= adapters
+    assert len(runner_module._private_loops._references) <= loops
+    wait_until(lambda: not runner_module._dropped.items())
+
+
 def test_a_close_from_its_own_loop_is_refused() -> None:
     """An app that closes its own adapter on the loop would wait for itself; it gets an error, and is served on."""
 
@@ -169,61 +270,6 @@ def test_a_close_from_its_own_loop_is_refused() -> None:
         with pytest.raises(BridgeError, match="its own"):
             respond(adapter, http_environ("GET", "/close"))
         assert respond(adapter).body == b"hello"
-
-
-@pytest.mark.parametrize("call", ["start", "close", "__call__"])
-def test_a_call_from_its_own_loop_that_starts_is_refused(call: str) -> None:
-    """Its lock is held by the thread that waits for the startup: an app that waited for that would never start."""
-    errors: list[BaseException] = []
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            try:
-                getattr(adapter, call)(*([http_environ(), None] if call == "__call__" else []))
-            except BaseException as error:
-                errors.append(error)
-            for phase in ("startup", "shutdown"):
-                await receive()
-                await send({"type": f"lifespan.{phase}.complete"})
-        else:
-            await hello(scope, receive, send)
-
-    adapter = ASGIToWSGI(app, startup_timeout=5)
-    with contextlib.closing(adapter):
-        assert respond(adapter).body == b"hello"
-    (error,) = errors
-    assert isinstance(error, WouldBlockLoop)
-    assert isinstance(error, RuntimeError)
-
-
-def test_a_response_that_is_iterated_on_its_own_loop_is_refused(adapt: Adapt) -> None:
-    """An app that gets hold of its own response, and waits on the loop for its next block, would wait for itself."""
-    responses: list[Iterator[bytes]] = []
-    errors: list[BaseException] = []
-    called, done = threading.Event(), threading.Event()
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200})
-        await send({"type": "http.response.body", "body": b"one", "more_body": True})
-        while not called.is_set():
-            await anyio.sleep(0.001)
-        try:
-            next(responses[0])
-        except BaseException as error:
-            errors.append(error)
-        done.set()
-
-    server = WSGIServer(adapt(app))
-
-    def serve() -> None:
-        responses.append(server.call())
-        assert next(responses[0]) == b"one"
-        called.set()
-        assert done.wait(5)
-        server.close()
-
-    in_thread(serve)
-    assert [type(error) for error in errors] == [WouldBlockLoop]
 
 
 def test_a_call_from_its_own_loop_is_refused(adapt: Adapt) -> None:

@@ -1,15 +1,17 @@
 """`ASGIToWSGI`: an ASGI app as a WSGI app."""
 
+import math
 from collections.abc import Iterable
 from types import NoneType, TracebackType
 from typing import Any, Literal
 
 from bridge.asgi_to_wsgi.http import serve_http
-from bridge.asgi_to_wsgi.runner import PrivateLoop
+from bridge.asgi_to_wsgi.runner import PrivateLoop, WeakRegistry
 from bridge.asgi_to_wsgi.websocket import WebSocketOptions, WebSockets
+from bridge.errors import AdapterClosed
 from bridge.runtime import PerProcess
 from bridge.sansio.callables import check_asgi_app
-from bridge.sansio.options import check_backend, check_count, check_flag, check_seconds, check_word
+from bridge.sansio.options import check_backend, check_count, check_seconds, check_word
 from bridge.sansio.websocket import is_websocket_request
 from bridge.types import ASGIApp, Environ, StartResponse
 
@@ -27,10 +29,6 @@ class ASGIToWSGI:
     lifespan
         "auto" (the default) runs the app's lifespan, and does without if the app raises at it;
         "on" takes that for a failed startup; "off" runs none.
-    pathsend
-        Whether to offer `http.response.pathsend`, by which an app has a file sent by the server's
-        `wsgi.file_wrapper`. Off by default, as not every middleware knows it: turn it on if all of
-        the app's do.
     websocket
         "auto" (the default) takes the client's connection from the server, so that a WebSocket
         needs none of its threads; where that cannot be (TLS in the server, gevent, eventlet), the
@@ -44,18 +42,19 @@ class ASGIToWSGI:
     startup_timeout, shutdown_timeout
         How long the app's startup, and its shutdown, may take, in seconds: 60 and 10. At `close()`
         requests in flight and background work get `shutdown_timeout` as well; at the interpreter's
-        exit they get one second.
+        exit they get one second. Event streams (`text/event-stream`) and WebSockets end at once.
 
     The loop and the lifespan start in each process with its first request, or at `start()`, so an
     adapter may be made before a server forks. They end with `close()` (the adapter is a context
-    manager too), or at the interpreter's exit. Any thread but the loop's may call the adapter and
+    manager too), or at the interpreter's exit; if the adapter is dropped, they end after the requests
+    and the background work that it has begun. Any thread but the loop's may call the adapter and
     its methods.
 
-    `scope["wsgi_environ"]` is the environ, as a mapping whose repr shows no values; its `copy()` is
-    the dict that WSGI code asks for. Raises TypeError if `app` is not callable, is a WSGI app,
+    `scope["wsgi_environ"]` is the environ. Raises TypeError if `app` is not callable, is a WSGI app,
     or a class or function that makes an app; TypeError or ValueError for an option that makes no
     sense. What the app raises reaches the server; AppProtocolError says that it broke the ASGI spec,
-    StartupFailed that its lifespan did not start (the next request tries again).
+    StartupFailed that its lifespan did not start (requests that waited for that start share the
+    failure, and the next one tries again).
     """
 
     def __init__(
@@ -65,7 +64,6 @@ class ASGIToWSGI:
         backend: str = "asyncio",
         backend_options: dict[str, Any] | None = None,
         lifespan: Literal["auto", "on", "off"] = "auto",
-        pathsend: bool = False,
         websocket: Literal["auto", "hold", "off"] = "auto",
         websocket_options: WebSocketOptions | None = None,
         max_websockets: int = 1000,
@@ -75,7 +73,6 @@ class ASGIToWSGI:
         check_asgi_app(app)
         check_backend(backend, backend_options)
         check_word("lifespan", lifespan, ("auto", "on", "off"))
-        check_flag("pathsend", pathsend)
         check_word("websocket", websocket, ("auto", "hold", "off"))
         if not isinstance(websocket_options, (WebSocketOptions, NoneType)):
             raise TypeError(
@@ -86,8 +83,6 @@ class ASGIToWSGI:
         check_seconds("startup_timeout", startup_timeout)
         check_seconds("shutdown_timeout", shutdown_timeout)
         self.app = app
-        self._pathsend = pathsend
-        self._shutdown_timeout = shutdown_timeout
         options = {
             "backend": backend,
             "backend_options": backend_options,
@@ -98,12 +93,13 @@ class ASGIToWSGI:
         self._private_loop = PerProcess(lambda: PrivateLoop(app, options))
         kept = websocket_options or WebSocketOptions()
         self._websockets = PerProcess(lambda: WebSockets(app, websocket, max_websockets, kept))
+        _adapters.add(self)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request (PEP 3333), in the server's thread."""
         if is_websocket_request(environ):
             return self._websockets.get().serve(self._private_loop.get().get(), environ, start_response)
-        return serve_http(self.app, self._private_loop.get().get(), environ, start_response, self._pathsend)
+        return serve_http(self.app, self._private_loop.get().get(), environ, start_response)
 
     def start(self) -> None:
         """Start the loop and the app's lifespan in this process, if they do not run yet.
@@ -111,15 +107,23 @@ class ASGIToWSGI:
         For a server's hook after the fork, so that the first request need not wait. Raises
         StartupFailed. After `close()` it opens the adapter again.
         """
-        self._private_loop.get().get(reopen=True)
+        self._private_loop.get().reopen()
 
-    def close(self) -> None:
+    def close(self, *, wait: bool = True) -> None:
         """Let what runs end, shut the app down, and end the loop; wait for it. Idempotent.
 
-        Takes up to twice `shutdown_timeout` and a second or two. Later requests get AdapterClosed.
-        Raises WouldBlockLoop when the app calls it on its event loop.
+        Event streams and WebSockets end at once; requests and background work get `shutdown_timeout`
+        and are then cancelled. All of it takes up to twice `shutdown_timeout` and a second or two.
+        Later requests get AdapterClosed. Raises BridgeError if the app calls it on its event loop.
+
+        With `wait=False` the call returns at once, and a signal's handler may make it. For a server
+        that waits for its requests before it exits: requests are served for `shutdown_timeout`
+        more, and then the app shuts down.
         """
-        self._private_loop.get().close(self._shutdown_timeout)
+        if wait:
+            self._private_loop.get().close()
+        else:
+            self._private_loop.get().begin_to_stop(math.inf)
 
     def close_websockets(self) -> None:
         """Take leave of the clients of all WebSockets, with code 1012, "service restart"; do not wait.
@@ -139,3 +143,15 @@ class ASGIToWSGI:
         self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+_adapters: WeakRegistry[ASGIToWSGI] = WeakRegistry()
+
+
+def start_all() -> None:
+    """Start every adapter of the process, but for those that the app itself has closed. Raises StartupFailed."""
+    for adapter in _adapters.items():
+        try:
+            adapter._private_loop.get().get()
+        except AdapterClosed:
+            pass

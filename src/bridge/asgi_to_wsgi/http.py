@@ -21,7 +21,7 @@ from bridge.asgi_to_wsgi.loop import LoopThread
 from bridge.asgi_to_wsgi.servers import decode_path
 from bridge.asgi_to_wsgi.streams import File
 from bridge.errors import AppProtocolError, ClientDisconnected, ClientProtocolError
-from bridge.runtime import Event, Loop, binary_semaphore
+from bridge.runtime import Event, binary_semaphore
 from bridge.sansio.messages import DONE, RESPONSE, event_from_message, next_state
 from bridge.sansio.request import scope_from_environ
 from bridge.sansio.response import ResponseFromASGI, native_from_raw_headers
@@ -34,13 +34,9 @@ _SURPLUS_TIME = 1.0
 
 
 def serve_http(
-    app: ASGIApp, loop_thread: LoopThread, environ: Environ, start_response: StartResponse, pathsend: bool = False
+    app: ASGIApp, loop_thread: LoopThread, environ: Environ, start_response: StartResponse
 ) -> Iterable[bytes]:
-    """Answer one request with `app`, as a WSGI app would; in the request's WSGI thread.
-
-    `pathsend` is whether to offer http.response.pathsend. Starlette sends each file by it where it is offered, and
-    middleware that knows only of http.response.body then loses the response, or fails.
-    """
+    """Answer one request with `app`, as a WSGI app would; in the request's WSGI thread."""
     decode_path(environ)
     try:
         scope = scope_from_environ(environ)
@@ -49,13 +45,12 @@ def serve_http(
         headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text)))]
         start_response("400 Bad Request", headers)
         return [text]
-    if pathsend:
-        scope["extensions"]["http.response.pathsend"] = {}
+    scope["extensions"]["http.response.pathsend"] = {}
     if callable(environ.get("wsgi.early_hints")):
         scope["extensions"]["http.response.early_hint"] = {}
     if loop_thread.state is not None:
         scope["state"] = loop_thread.state.copy()
-    exchange = HTTPExchange(app, loop_thread.loop, scope)
+    exchange = HTTPExchange(app, loop_thread, scope)
     body = RequestBody(environ)
     call = WSGICall(exchange, environ, body)
     try:
@@ -96,15 +91,16 @@ class HTTPExchange:
     left = False  # the loop is about to hear that the client has gone
     taken = 0  # bytes of the response body
 
-    def __init__(self, app: ASGIApp, loop: Loop, scope: dict[str, Any]) -> None:
+    def __init__(self, app: ASGIApp, loop_thread: LoopThread, scope: dict[str, Any]) -> None:
         self.context = contextvars.copy_context()
-        self.loop = loop
+        self.loop = loop_thread.loop
         self.lock = binary_semaphore()  # the WSGI thread sleeps on it
         self.outbox: deque[Item] = deque()
         self.response = ResponseFromASGI(scope["method"])
         self._app = app
+        self._loop_thread = loop_thread
         self._scope = scope
-        self._offered = tuple(scope["extensions"])  # now, as the app may change the scope
+        self._hints = "http.response.early_hint" in scope["extensions"]
         self._inbox: deque[tuple[bytes, bool]] = deque()
         self._waiters: list[Event] = []
 
@@ -178,16 +174,11 @@ class HTTPExchange:
             if not self.response.held:
                 items.append(block)
         elif message_type == "http.response.pathsend":
-            self._check_offered(message_type, "ASGIToWSGI(pathsend=True) offers it")
             items.append(self._open(message))
         elif message_type == "http.response.early_hint":
-            self._check_offered(message_type, "the server has no wsgi.early_hints")
-            links = message.get("links") or ()
-            if not isinstance(links, Iterable):
-                raise AppProtocolError(
-                    f"'links' must be an iterable of bytes, got {type(links).__name__} (docs/extensions)"
-                )
-            links = native_from_raw_headers([(b"Link", link) for link in links])
+            if not self._hints:
+                raise AppProtocolError("http.response.early_hint was not offered (docs/extensions, Early Hints)")
+            links = native_from_raw_headers([(b"Link", link) for link in message.get("links") or ()])
             if not state.startswith("streaming"):  # by then the server has sent its headers
                 items.append(links)
         self._state = state
@@ -206,6 +197,8 @@ class HTTPExchange:
             if isinstance(items[0], bytes):
                 self.produced += len(items[0])
                 await self._await_room()
+        elif self._loop_thread.stopping:
+            self.stop()
 
     async def _pass_surplus(self) -> None:
         """Stop an app that goes on beyond what its client can get; one that does so for a moment may."""
@@ -214,10 +207,6 @@ class HTTPExchange:
             self._wake_waiters()
             raise ClientDisconnected("the response has no room for more")
         await anyio.lowlevel.checkpoint()  # or the loop would do nothing else
-
-    def _check_offered(self, extension: str, hint: str) -> None:
-        if extension not in self._offered:
-            raise AppProtocolError(f"{extension} is not in the scope's extensions: {hint} (ASGI spec, Extensions)")
 
     def _open(self, message: Message) -> bytes | File:
         """Open the file of an http.response.pathsend; OSError reaches the app."""
@@ -272,17 +261,20 @@ class HTTPExchange:
     def accept(self, block: bytes, more_body: bool) -> None:
         """Take a block of the request body; before the app runs, from the WSGI thread."""
         self._body_ended = not more_body
-        if block and not more_body and self._delivered > 1:
-            # A body of several messages ends with an empty one: behind a last block that says more_body False, Sanic's
-            # request.stream.read() waits for ever.
-            self._inbox.append((block, True))
-            block = b""
         self._inbox.append((block, more_body))
 
     def make_room(self) -> None:
         """Have a `send` that waits look whether there is room."""
         self.full = False  # here, where all of them are woken
         self._wake_waiters()
+
+    def stop(self) -> None:
+        """End an event stream, as the loop is about to end: to the app its client has left."""
+        if not self._ended and self.response.is_event_stream:
+            self._ended = self._gone = True
+            self._wake_waiters()
+            self.outbox.append(None)
+            self._wake_thread()
 
     def leave(self) -> None:
         """Let the app know that its client has left: `receive` says so, and `send` raises."""

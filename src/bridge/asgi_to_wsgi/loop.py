@@ -1,7 +1,10 @@
 """The private event loop that ASGI apps run on, in a thread of its own."""
 
 import logging
+import math
+import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal
@@ -11,15 +14,15 @@ import anyio
 from bridge.asgi_to_wsgi.lifespan import Lifespan
 from bridge.asgi_to_wsgi.servers import maybe_green_loop_factory
 from bridge.asgi_to_wsgi.tasks import UNWIND_TIMEOUT, AsyncioTasks, Job, TrioTasks, closed_meanwhile
-from bridge.errors import AdapterClosed, StartupFailed, WouldBlockLoop
-from bridge.runtime import BackgroundThread, Event, Loop, LoopClosed, binary_semaphore, running_loop, set_async_library
+from bridge.errors import AdapterClosed, BridgeError, StartupFailed
+from bridge.runtime import Loop, binary_semaphore, running_loop, set_async_library
 from bridge.types import ASGIApp
 
 _logger = logging.getLogger("bridge")
 
 
 class LoopThread:
-    """One run of an event loop in a thread of its own, inside the app's lifespan.
+    """One run of an event loop in a daemon thread, inside the app's lifespan.
 
     The app's lifespan state is in `state`; it is None where there is no lifespan.
     """
@@ -37,23 +40,32 @@ class LoopThread:
         self.loop: Loop
         self.state: dict[str, Any] | None = None
         self.ended = False
+        self.pid = os.getpid()
         # Called on the loop, which alone adds to it, when it is told to stop:
         self.at_stop: set[Callable[[], object]] = set()
-        self.stopping = False
+        self.stopping = False  # it has been told, and so have event streams and WebSockets
         self._app = app
         self._backend = backend
         self._backend_options = backend_options or {}
         self._lifespan = lifespan
         self._startup_timeout = startup_timeout
         self._shutdown_timeout = shutdown_timeout
-        self._thread = BackgroundThread("ASGIToWSGI loop", self._run)
+        self._thread = threading.Thread(target=self._run, name="ASGIToWSGI loop", daemon=True)
         self._started = binary_semaphore()
         self._serving = False
         self._stopped = False
         self._start_error: BaseException | None = None
-        self._startup: anyio.CancelScope | None = None
-        self._stop: Event | None = None
         self._grace = shutdown_timeout
+        # How the loop is to end, by any thread's word, for `_heed` to carry out once there is a loop:
+        self._orders: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._heeds_orders = False
+        # Written on the loop:
+        self._clock_offset = 0.0  # what the loop's clock is ahead of time.monotonic()
+        self._startup: anyio.CancelScope | None = None
+        self._wait: anyio.CancelScope | None = None  # while the app serves
+        self._ends_when_idle = False
+        self._deadline = math.inf  # when jobs are cancelled, by time.monotonic()
+        self._shutdown_deadline = math.inf  # when the app's shutdown has to be over
         self._jobs: deque[Job] = deque()
         self._tasks: AsyncioTasks | TrioTasks
 
@@ -61,8 +73,8 @@ class LoopThread:
 
     def start(self) -> None:
         """Start the loop, and the app on it; return when both have. Raises StartupFailed."""
+        self._thread.start()
         try:
-            self._thread.start()
             # A startup that waits is ended on the loop; one that blocks the loop, only from here.
             if not self._started.acquire(timeout=self._startup_timeout + 1):
                 raise StartupFailed(
@@ -78,13 +90,7 @@ class LoopThread:
         """End a start that is under way: `start` raises `error`, and the loop ends once it gets there."""
         self._start_error = error
         self._end_start()
-        if self._stop is not None:  # else the loop finds the error by itself
-            try:
-                if self._startup is not None:
-                    self.loop.call_soon(self._startup.cancel)
-                self.loop.call_soon(self._stop.set)
-            except LoopClosed:
-                pass  # it has ended by itself
+        self.stop(0)
 
     def _end_start(self) -> None:
         """End the wait of `start`, which the loop and `abort` may both be about to."""
@@ -94,12 +100,9 @@ class LoopThread:
             pass  # the other was faster
 
     def check_thread(self) -> None:
-        """Raise WouldBlockLoop on the loop's own thread, which is not to wait for itself."""
+        """Raise BridgeError on the loop's own thread, which is not to wait for itself."""
         if threading.get_ident() == self._thread.ident and not self.ended:  # a number that another thread may get then
-            raise WouldBlockLoop(
-                "the ASGI app called its own adapter on its event loop, which would wait for itself: make that call in "
-                "a worker thread (anyio.to_thread.run_sync)"
-            )
+            raise BridgeError("the ASGI app called its own adapter on its event loop, which would wait for itself")
 
     def submit(self, job: Job) -> None:
         """Have `job` run on the loop; if that has ended, fail it. Raises as `check_thread`."""
@@ -107,24 +110,43 @@ class LoopThread:
         self._jobs.append(job)
         try:
             self.loop.call_soon(self._spawn_jobs)
-        except LoopClosed:
+        except RuntimeError:
             self._fail_jobs()
 
-    def stop(self, grace: float) -> None:
-        """Have the loop end: once its jobs are done, or `grace` seconds from now. Does not wait."""
-        self._grace = grace
-        assert self._stop is not None  # as it has started
+    def stop(self, grace: float | None = None) -> None:
+        """Have the loop end: once its jobs are done, or in `grace` seconds (`shutdown_timeout`). Does not wait."""
+        self._grace = self._shutdown_timeout if grace is None else grace
+        self._order(self._leave, time.monotonic() + self._grace, math.inf, True)
+
+    def begin_to_stop(self, patience: float) -> None:
+        """End event streams and WebSockets, and within `patience` seconds the loop. Does not wait.
+
+        Until then the loop serves: jobs get `shutdown_timeout`, and then so does the app's shutdown, or
+        half of `patience` each if that is shorter.
+        """
+        now = time.monotonic()
+        grace = min(self._shutdown_timeout, max(0.0, patience - UNWIND_TIMEOUT) / 2)
+        self._order(self._leave, now + grace, now + patience, False)
+
+    def drop(self) -> None:
+        """Have the loop end once its jobs are done, however long that takes: there will be no more of them."""
+        self._order(self._leave_when_idle)
+
+    def _order(self, function: Callable[..., object], *args: Any) -> None:
+        """Have the loop call `function` once it runs. Takes no lock, as a signal's handler may be who calls."""
+        self._orders.append((function, args))
+        if self._heeds_orders:  # else it will look
+            self._call_soon(self._heed)
+
+    def _call_soon(self, function: Callable[[], object]) -> None:
         try:
-            self.loop.call_soon(self._stop.set)
-        except LoopClosed:
+            self.loop.call_soon(function)
+        except RuntimeError:
             pass  # it has ended by itself
 
     def say_goodbye(self) -> None:
         """Tell what is in `at_stop`, though the loop goes on. Does not wait."""
-        try:
-            self.loop.call_soon(self._tell)
-        except LoopClosed:
-            pass  # it has ended by itself
+        self._call_soon(self._tell)
 
     def join(self) -> None:
         """Wait for the end that `stop` asked for; no longer than it may take."""
@@ -159,9 +181,12 @@ class LoopThread:
                 _logger.critical("the ASGI app's event loop died", exc_info=error)
             elif self._start_error is None:
                 self._start_error = error
+                if not isinstance(error, Exception):  # of a task of the app's own; it is not for the server's thread
+                    self._start_error = StartupFailed(f"the ASGI app's startup ended its event loop by {error!r:.200}")
+                    self._start_error.__cause__ = error
         finally:
             self.ended = True
-            if self._stop is not None:  # it has started
+            if self._heeds_orders:  # it has started
                 self.loop.refuse_calls()
             self._fail_jobs()
             if self._serving:
@@ -172,7 +197,9 @@ class LoopThread:
 
     async def _main(self) -> None:
         self.loop = running_loop()
-        self._stop = stop = self.loop.event()
+        self._clock_offset = anyio.current_time() - time.monotonic()
+        self._heeds_orders = True
+        self._heed()
         error: Exception | None = None
         async with anyio.create_task_group() as lifespan_task:
             lifespan = Lifespan(self._app, "on" if self._lifespan == "on" else "auto", self.loop)
@@ -180,35 +207,74 @@ class LoopThread:
                 lifespan_task.start_soon(lifespan.run)
                 try:
                     with anyio.fail_after(self._startup_timeout) as self._startup:
-                        if self._start_error is not None:  # aborted before there was a scope to cancel
-                            self._startup.cancel()
+                        self._look_at_deadline()  # the loop may have been told to end by now
                         await lifespan.startup()
                 except TimeoutError:
-                    error = StartupFailed(f"the ASGI app's startup took longer than {self._startup_timeout:g} seconds")
+                    if self.stopping:
+                        error = AdapterClosed("the adapter was closed while the ASGI app started")
+                    else:
+                        seconds = f"{self._startup_timeout:g} seconds"
+                        error = StartupFailed(f"the ASGI app's startup took longer than {seconds}")
                 except StartupFailed as failed:
                     error = failed
-            if error is None:
-                if self._start_error is None:
-                    self.state = lifespan.state if lifespan.supported else None
-                    await self._serve(stop)
-                with anyio.move_on_after(self._shutdown_timeout) as scope:
-                    await lifespan.shutdown()
-                if scope.cancelled_caught:
-                    _logger.error("the ASGI app's shutdown took longer than %g seconds", self._shutdown_timeout)
+            if error is None and self._start_error is None:
+                self.state = lifespan.state if lifespan.supported else None
+                await self._serve()
+            timeout = min(self._shutdown_timeout, max(UNWIND_TIMEOUT, self._shutdown_deadline - time.monotonic()))
+            with anyio.move_on_after(timeout) as scope:
+                await lifespan.shutdown()  # even where it has started too late
+            if scope.cancelled_caught:
+                _logger.error("the ASGI app's shutdown took longer than %g seconds", timeout)
             lifespan_task.cancel_scope.cancel()
         if error is not None:
             raise error  # here, so that the task group does not make an ExceptionGroup of it
 
-    async def _serve(self, stop: Event) -> None:
+    async def _serve(self) -> None:
         self._tasks = AsyncioTasks() if self.loop.asyncio_loop is not None else TrioTasks()
         async with self._tasks:
             self._serving = True
             self._end_start()
-            await stop.wait()
+            while (left := self._deadline - time.monotonic()) > 0:
+                with anyio.move_on_after(left) as self._wait:
+                    if self._ends_when_idle:
+                        await self._tasks.drain()
+                        break
+                    await anyio.sleep_forever()
+            self._stopped = True
+
+    def _heed(self) -> None:
+        while self._orders:
+            function, args = self._orders.popleft()
+            function(*args)
+
+    def _leave(self, deadline: float, shutdown_deadline: float, when_idle: bool) -> None:
+        """Tell what has no end of its own that it is over, and bound the rest; an earlier bound stands."""
+        self._deadline = min(self._deadline, deadline)
+        self._shutdown_deadline = min(self._shutdown_deadline, shutdown_deadline)
+        self._look_at_deadline()
+        if not self.stopping:
             self.stopping = True
             self._tell()
-            await self._tasks.drain(self._grace)
-            self._stopped = True
+            if self._serving:
+                for job in list(self._tasks.running):
+                    job.stop()
+        if when_idle:
+            self._ends_when_idle = True
+        self._look_up()
+
+    def _leave_when_idle(self) -> None:
+        self._ends_when_idle = True
+        self._look_up()
+
+    def _look_up(self) -> None:
+        """Have `_serve` look at what has been decided."""
+        if self._wait is not None:
+            self._wait.cancel()
+
+    def _look_at_deadline(self) -> None:
+        """Bound a startup that is under way."""
+        if self._startup is not None:
+            self._startup.deadline = min(self._startup.deadline, self._deadline + self._clock_offset)
 
     def _tell(self) -> None:
         for stop in list(self.at_stop):

@@ -20,6 +20,9 @@ class Job(Protocol):
     async def run(self) -> None:
         """Run the app, on the loop; raises nothing but the backend's cancellation."""
 
+    def stop(self) -> None:
+        """The loop is about to end: end an event stream, which has no end of its own. On the loop."""
+
     def fail(self, error: BaseException) -> None:
         """End the WSGI thread's wait with `error`, unless the app has answered. From any thread."""
 
@@ -42,7 +45,8 @@ class AsyncioTasks:
         for job, task in self.running.items():
             job.fail(closed_meanwhile())
             task.cancel()
-        await self.drain(UNWIND_TIMEOUT)
+        with anyio.move_on_after(UNWIND_TIMEOUT):
+            await self.drain()
 
     def spawn(self, job: Job) -> None:
         run = self._run(job)
@@ -60,11 +64,10 @@ class AsyncioTasks:
         finally:
             self.running.pop(job, None)
 
-    async def drain(self, grace: float) -> None:
-        """Wait until no job runs, up to `grace` seconds."""
-        deadline = self._loop.time() + grace
-        while self.running and (left := deadline - self._loop.time()) > 0:
-            await asyncio.wait(self.running.values(), timeout=left)
+    async def drain(self) -> None:
+        """Wait until no job runs."""
+        while self.running:
+            await asyncio.wait(self.running.values())
 
 
 class TrioTasks:
@@ -96,9 +99,8 @@ class TrioTasks:
             self.running.discard(job)
             self._idle.set()
 
-    async def drain(self, grace: float) -> None:
-        """Wait until no job runs, up to `grace` seconds."""
-        with anyio.move_on_after(grace):
-            while self.running:
-                self._idle = anyio.Event()
-                await self._idle.wait()
+    async def drain(self) -> None:
+        """Wait until no job runs."""
+        while self.running:
+            self._idle = anyio.Event()
+            await self._idle.wait()

@@ -1,0 +1,237 @@
+"""What becomes of what runs once the loop is told to end, and while it waits for that."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+import anyio
+import pytest
+
+from bridge import AdapterClosed, ASGIToWSGI, ClientDisconnected
+from bridge.asgi_to_wsgi import loop as loop_module
+from bridge.types import Receive, Scope, Send
+from tests.asgi_to_wsgi.test_adapter import Requester, run_script
+from tests.fakes import http_environ, in_thread, respond
+from tests.processes import wait_until
+
+Adapt = Callable[..., ASGIToWSGI]
+
+EVENT_STREAM = [(b"content-type", b"text/event-stream; charset=utf-8")]
+
+
+class Streams:
+    """An app of streams: /events of server-sent events, any other path of plain text; each has its own kind of end.
+
+    /events/sends sends until that raises; a plain one ends once `proceed` is set. `ended` tells how each has ended,
+    and when the lifespan has.
+    """
+
+    def __init__(self) -> None:
+        self.begun = threading.Semaphore(0)
+        self.proceed = threading.Event()
+        self.ended: list[str] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            self.ended.append("lifespan")
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        path = scope["path"]
+        headers = EVENT_STREAM if path.startswith("/events") else []
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        if path != "/events/mute":
+            await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+        self.begun.release()
+        try:
+            if path == "/events/sends":
+                while True:
+                    await send({"type": "http.response.body", "body": b".", "more_body": True})
+                    await anyio.sleep(0.001)
+            elif path.startswith("/events"):
+                await receive()
+                self.ended.append((await receive())["type"])
+            else:
+                while not self.proceed.is_set():
+                    await anyio.sleep(0.001)
+                await send({"type": "http.response.body", "body": b", done"})
+        except ClientDisconnected:
+            self.ended.append("send raised")
+            raise
+        except anyio.get_cancelled_exc_class():
+            self.ended.append("cancelled")
+            raise
+
+
+@pytest.mark.parametrize(
+    ("path", "end"),
+    [("/events", "http.disconnect"), ("/events/mute", "http.disconnect"), ("/events/sends", "send raised")],
+)
+def test_close_ends_event_streams_at_once(adapt: Adapt, caplog: pytest.LogCaptureFixture, path: str, end: str) -> None:
+    """The app hears that its client has left, the server gets a clean end, and nobody waits for shutdown_timeout."""
+    app = Streams()
+    adapter = adapt(app, lifespan="on", shutdown_timeout=60.0)
+    stream = Requester(adapter, http_environ("GET", path))
+    assert app.begun.acquire(timeout=5)
+    in_thread(adapter.close)
+    assert isinstance(stream.join(), bytes)
+    assert app.ended == [end, "lifespan"]
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_an_event_stream_that_begins_too_late_ends_at_once(adapt: Adapt) -> None:
+    """A stream that is opened while the loop is about to end is over with its headers."""
+    app = Streams()
+    adapter = adapt(app, shutdown_timeout=60.0)
+    adapter.start()
+    adapter.close(wait=False)
+    wait_until(lambda: adapter._private_loop.get().get().stopping)
+    assert respond(adapter, http_environ("GET", "/events")).body == b""
+    in_thread(adapter.close)
+
+
+def test_close_gives_other_streams_their_time(adapt: Adapt) -> None:
+    """With wait=False close() returns at once; what runs goes on, new requests are served, and then the app ends."""
+    app = Streams()
+    adapter = adapt(app, lifespan="on", shutdown_timeout=60.0)
+    stream = Requester(adapter)
+    assert app.begun.acquire(timeout=5)
+    in_thread(lambda: adapter.close(wait=False))
+    late = Requester(adapter)
+    assert app.begun.acquire(timeout=5)
+    app.proceed.set()
+    assert [stream.join(), late.join()] == [b"begun, done"] * 2
+    assert app.ended == []
+    in_thread(adapter.close)
+    assert app.ended == ["lifespan"]
+    with pytest.raises(AdapterClosed):
+        respond(adapter)
+
+
+def test_a_stream_that_outlives_its_grace_is_cut(adapt: Adapt) -> None:
+    """After shutdown_timeout its task is cancelled and its server's call raises, though nobody calls close() again."""
+    app = Streams()
+    adapter = adapt(app, lifespan="on", shutdown_timeout=0.05)
+    stream = Requester(adapter)
+    assert app.begun.acquire(timeout=5)
+    adapter.close(wait=False)
+    assert isinstance(stream.join(), AdapterClosed)
+    wait_until(lambda: app.ended == ["cancelled", "lifespan"])
+    with pytest.raises(AdapterClosed):
+        respond(adapter)
+
+
+def test_start_opens_what_was_told_to_close(adapt: Adapt) -> None:
+    """start() after close(wait=False) waits for the end, and opens the adapter again."""
+    app = Streams()
+    app.proceed.set()
+    adapter = adapt(app, lifespan="on", shutdown_timeout=60.0)
+    adapter.start()
+    adapter.close(wait=False)
+    in_thread(adapter.start)
+    assert app.ended == ["lifespan"]
+    assert respond(adapter).body == b"begun, done"
+
+
+def test_patience_bounds_grace_and_shutdown(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that must end soon cuts its streams in half of that time, and its app's shutdown at the end of it."""
+    monkeypatch.setattr(loop_module, "UNWIND_TIMEOUT", 0.02)
+
+    class Hangs(Streams):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "lifespan":
+                await receive()
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+                self.ended.append("shutting down")
+                await anyio.sleep(60)
+            await super().__call__(scope, receive, send)
+
+    app = Hangs()
+    adapter = adapt(app, lifespan="on", shutdown_timeout=60.0)
+    stream = Requester(adapter)
+    assert app.begun.acquire(timeout=5)
+    loop_thread = adapter._private_loop.get().get()
+    adapter._private_loop.get().begin_to_stop(0.3)
+    adapter._private_loop.get().begin_to_stop(60)  # no more than the first has granted
+    assert isinstance(stream.join(), AdapterClosed)
+    wait_until(lambda: loop_thread.ended, timeout=5)
+    assert app.ended == ["cancelled", "shutting down"]
+    in_thread(adapter.close)
+
+
+def test_a_startup_ends_with_the_grace(adapt: Adapt) -> None:
+    """Who waits for a start that is under way then gets an error, and the loop ends."""
+    entered = threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        entered.set()
+        await anyio.sleep(60)
+
+    adapter = adapt(app, lifespan="on", shutdown_timeout=0.05)
+    request = Requester(adapter)
+    assert entered.wait(5)
+    adapter.close(wait=False)
+    assert isinstance(request.join(), AdapterClosed)
+
+
+def test_a_signal_may_tell_what_it_interrupts() -> None:
+    """close(wait=False) in a signal's handler, in the thread that starts the app or waits for it, does not hang."""
+    output = run_script(
+        """
+import anyio, signal, threading
+from bridge import AdapterClosed, ASGIToWSGI
+from tests.fakes import WSGIServer
+
+def signalled():
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        print("shutdown")
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    headers = [(b"content-type", b"text/event-stream")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"x", "more_body": True})
+    signalled()
+    await receive()
+    print((await receive())["type"])
+
+adapter = ASGIToWSGI(app)
+signal.signal(signal.SIGUSR1, lambda *arguments: adapter.close(wait=False))
+server = WSGIServer(adapter)
+server.run()
+print(server.body)
+"""
+    )
+    assert sorted(output.splitlines()) == ["b'x'", "http.disconnect", "shutdown"]
+
+
+def test_the_interpreters_exit_ends_event_streams_cleanly() -> None:
+    """At the interpreter's exit an event stream's server gets a clean end, and nobody waits for the exit's grace."""
+    output = run_script(
+        """
+import threading, time
+from bridge import ASGIToWSGI
+from bridge.asgi_to_wsgi import runner
+from tests.fakes import WSGIServer
+from tests.asgi_to_wsgi.test_stopping import Streams
+from tests.fakes import http_environ
+
+app = Streams()
+server = WSGIServer(ASGIToWSGI(app), http_environ("GET", "/events"))
+def run():
+    server.run()
+    print(server.body, app.ended)
+threading.Thread(target=run).start()
+app.begun.acquire()
+"""
+    )
+    assert output.startswith("b'begun' ")
