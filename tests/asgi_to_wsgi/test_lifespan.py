@@ -1,3 +1,4 @@
+import asyncio
 import logging
 import threading
 import time
@@ -10,6 +11,7 @@ import pytest
 from bridge import AdapterClosed, ASGIToWSGI, StartupFailed
 from bridge.types import Receive, Scope, Send
 from tests.fakes import in_thread, respond
+from tests.processes import wait_until
 
 Adapt = Callable[..., ASGIToWSGI]
 
@@ -131,6 +133,121 @@ def test_a_failed_startup_is_the_requests_error_and_is_tried_again(adapt: Adapt,
     app.startup = (COMPLETE,)
     assert respond(adapter).body == b"hello"
     assert app.events == ["lifespan.startup"] * 4 + ["request"]
+
+
+class CountingLock:
+    """A private loop's lock that counts who has come to it."""
+
+    def __init__(self) -> None:
+        self.arrivals = 0
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self.arrivals += 1
+        self._lock.acquire()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._lock.release()
+
+
+def test_those_who_wait_for_a_failing_startup_share_its_failure(adapt: Adapt) -> None:
+    """Eight requests that come together fail after one startup; the next one tries again."""
+    entered, proceed = threading.Event(), threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        startups.append((await receive())["type"])
+        entered.set()
+        while not proceed.is_set():
+            await anyio.sleep(0.001)
+        raise ZeroDivisionError("no database")
+
+    def request() -> None:
+        try:
+            respond(adapter)
+        except StartupFailed as error:
+            errors.append(error)
+
+    startups: list[str] = []
+    errors: list[StartupFailed] = []
+    adapter = adapt(app, lifespan="on")
+    adapter._private_loop.get()._lock = lock = CountingLock()  # type: ignore[assignment]
+    threads = [threading.Thread(target=request) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    assert entered.wait(5)
+    wait_until(lambda: lock.arrivals == 8)
+    proceed.set()
+    for thread in threads:
+        thread.join(5)
+    assert len(startups) == 1
+    assert len(errors) == 8
+    assert len({id(error) for error in errors}) == 8  # each thread has an exception, with a traceback, of its own
+    assert len({str(error) for error in errors}) == 1
+    request()
+    assert len(startups) == 2
+
+
+@pytest.mark.parametrize("mode", ["auto", "on"])
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()], ids=repr)
+def test_an_exit_in_a_startup_is_a_failed_startup(adapt: Adapt, mode: str, error: BaseException) -> None:
+    """sys.exit() and the like reach the server as StartupFailed, with their cause; the next request tries again."""
+    app = App(startup=(error,))
+    adapter = adapt(app, lifespan=mode)
+    for _ in range(2):
+        with pytest.raises(StartupFailed) as caught:
+            respond(adapter)
+        assert caught.value.__cause__ is error
+    app.startup = (COMPLETE,)
+    assert respond(adapter).body == b"hello"
+
+
+def test_an_exit_in_a_task_of_a_startup_is_a_failed_startup() -> None:
+    """Even where it ends the event loop."""
+    error = SystemExit(3)
+
+    def fail() -> None:
+        raise error
+
+    app = App(startup=(lambda scope: asyncio.get_running_loop().call_soon(fail), 10.0))
+    with pytest.raises(StartupFailed) as caught:
+        respond(ASGIToWSGI(app, lifespan="auto"))
+    assert caught.value.__cause__ is error
+
+
+def test_a_failed_startup_is_told_once(adapt: Adapt) -> None:
+    """Starlette sends its error's traceback as the message, and raises the error as well: one traceback is enough."""
+    error = RuntimeError("no database")
+    message = "Traceback (most recent call last):\n  File ...\nRuntimeError: no database\n"
+    app = App(startup=({"type": "lifespan.startup.failed", "message": message}, error))
+    with pytest.raises(StartupFailed) as caught:
+        respond(adapt(app, lifespan="on"))
+    assert str(caught.value) == "the ASGI app's lifespan startup failed: RuntimeError: no database"
+    assert caught.value.__cause__ is error
+    app.startup = app.startup[:1]  # nothing else has the traceback
+    with pytest.raises(StartupFailed, match="Traceback"):
+        respond(adapt(app, lifespan="on"))
+
+
+def test_an_exit_in_a_lifespan_that_serves_is_logged(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
+    """It ends neither the loop nor the requests on it."""
+    raised = threading.Event()
+
+    class Exits(App):
+        async def lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            await send(COMPLETE)
+            await anyio.sleep(0.01)
+            raised.set()
+            raise SystemExit("while serving")
+
+    adapter = adapt(Exits(), lifespan="auto")
+    adapter.start()
+    loop_thread = adapter._private_loop.get().get()
+    assert raised.wait(5)
+    assert respond(adapter).body == b"hello"
+    assert adapter._private_loop.get().get() is loop_thread
+    in_thread(adapter.close)
+    assert "while serving" in caplog.text
 
 
 def test_a_startup_that_takes_too_long_is_an_error(adapt: Adapt) -> None:

@@ -3,6 +3,8 @@
 import logging
 from typing import Any, Literal
 
+import anyio
+
 from bridge.errors import StartupFailed
 from bridge.runtime import Event, Loop
 from bridge.sansio.messages import DONE, LIFESPAN, event_from_message, next_state
@@ -37,9 +39,9 @@ class Lifespan:
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
         try:
             await self._app(scope, self._receive, self._send)
-        except Exception as error:
+        except BaseException as error:  # SystemExit too, which would end the loop; nothing comes after this
             self._error = error
-            if self._order == "serving":
+            if self._order == "serving" and not isinstance(error, anyio.get_cancelled_exc_class()):
                 _logger.error("the ASGI app's lifespan raised while it was serving", exc_info=error)
         finally:
             self._ended = True
@@ -52,7 +54,13 @@ class Lifespan:
         if self._order == "serving":
             self.supported = True
         elif self._order == "failed":
-            raise StartupFailed(f"the ASGI app's lifespan startup failed: {self._failure}") from self._error
+            reason = self._failure
+            if self._error is not None and "Traceback (most recent call last)" in reason:
+                # Starlette's, of the error that it raises then: our cause, which has its traceback with it
+                reason = f"{type(self._error).__name__}: {self._error}"
+            raise StartupFailed(f"the ASGI app's lifespan startup failed: {reason}") from self._error
+        elif self._error is not None and not isinstance(self._error, Exception):
+            raise StartupFailed(f"the ASGI app's lifespan startup ended by {self._error!r:.200}") from self._error
         elif self._mode == "on":
             raise StartupFailed("the ASGI app ended its lifespan without an answer to startup") from self._error
         else:
