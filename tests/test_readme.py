@@ -11,9 +11,7 @@ import httpx
 import pytest
 
 from bridge import ASGIToWSGI, WSGIToASGI
-from tests.asgi_to_wsgi.test_adapter import hello
-from tests.fakes import respond
-from tests.processes import serving
+from tests.processes import serving, wait_until
 
 UWSGI = Path(sys.executable).parent / "uwsgi"
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -69,7 +67,7 @@ def test_frameworks_and_servers_are_counted_as_the_table_has_them() -> None:
 def test_every_python_block_is_named() -> None:
     """A block without a name above it would be run by no test, and so would one that no test asks for."""
     assert len(BLOCKS) == README.count("```python")
-    asked_for = set(re.findall(r'run\("([^"]+)"\)', Path(__file__).read_text()))
+    asked_for = set(re.findall(r'(?:run\(|BLOCKS\[)"([^"]+)"', Path(__file__).read_text()))
     assert set(BLOCKS) == asked_for
 
 
@@ -144,20 +142,24 @@ def test_proxy_in_front_of_fastapi(adapters: list[ASGIToWSGI]) -> None:
             assert client.get("/client", headers=FORWARDED).json() == expected
 
 
-def test_gunicorn_hooks() -> None:
-    """The hooks start and close the adapter that gunicorn serves."""
-    hooks = run("gunicorn hooks")
-    adapter = ASGIToWSGI(hello, lifespan="off")
-    worker = types.SimpleNamespace(wsgi=adapter)
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        hooks["post_worker_init"](worker)
-    finally:
-        signal.signal(signal.SIGTERM, handler)
-    assert respond(adapter).body == b"hello"
-    hooks["worker_exit"](None, worker)
-    with pytest.raises(Exception, match="closed"):
-        respond(adapter)
+def test_gunicorn_hooks(tmp_path: Path) -> None:
+    """They start and close the adapter that is part of another app: the one inside Flask."""
+    start_and_close = """
+from contextlib import asynccontextmanager
+@asynccontextmanager
+async def lifespan(app):
+    print("<started>", flush=True)
+    yield
+    print("<closed>", flush=True)
+"""
+    code = BLOCKS["fastapi in flask"].replace("FastAPI()", "FastAPI(lifespan=lifespan)")
+    (tmp_path / "hello.py").write_text(start_and_close + code)
+    (tmp_path / "gunicorn.conf.py").write_text(BLOCKS["gunicorn hooks"])
+    command = ["{python}", "-m", "gunicorn", "--bind", "127.0.0.1:{port}", "hello:app"]
+    with serving(command, cwd=tmp_path, env={"XDG_RUNTIME_DIR": str(tmp_path)}) as server:
+        wait_until(lambda: "<started>" in server.output())
+        server.stop()
+        assert "<closed>" in server.output()
 
 
 def test_uwsgi_hooks(monkeypatch: pytest.MonkeyPatch, adapters: list[ASGIToWSGI]) -> None:

@@ -16,8 +16,8 @@ ROOMS = {
     "wsgi_to_asgi": {"errors", "types", "runtime", "sansio"},
     "asgi_to_wsgi": {"errors", "types", "runtime", "sansio"},
     "migration": {"errors", "types", "sansio", "wsgi_to_asgi", "asgi_to_wsgi"},
-    "gunicorn": set[str](),
     "__main__": {"migration"},
+    "gunicorn": {"errors", "asgi_to_wsgi"},
     "__init__": {"errors", "wsgi_to_asgi", "asgi_to_wsgi"},
 }
 # Modules that would give a room what it must do without: sansio has no thread, loop, socket or clock.

@@ -2,30 +2,55 @@
 
     from bridge.gunicorn import post_worker_init, worker_exit
 
-The app starts with its worker, and shuts down with it; a worker that is told to stop takes leave of
-its WebSockets at once, and so does not wait for those that hold a thread (TLS, gevent, "hold").
+They serve every `ASGIToWSGI` of the process, whatever middleware or app it is part of. The apps
+start with their worker; one that cannot start ends it with one traceback, the app's own.
 
-They are for a worker whose app is an `ASGIToWSGI`. Around other middleware write hooks like these.
+A worker that is told to stop ends event streams and WebSockets at once. Other requests and
+background work get `shutdown_timeout` and are then cancelled, and the apps shut down, all of it
+within nine tenths of gunicorn's `graceful_timeout` (or `timeout`, if that is shorter).
 """
 
 import signal
+import sys
 from types import FrameType
 from typing import Any
 
+from bridge.asgi_to_wsgi.adapter import start_all
+from bridge.asgi_to_wsgi.runner import begin_to_stop_all, close_all
+from bridge.errors import StartupFailed
+
+# How much of gunicorn's patience to use; the rest is for the worker to notice, and to exit.
+_SHARE = 0.9
+# gunicorn.arbiter.Arbiter.WORKER_BOOT_ERROR, at which the master gives up
+_BOOT_ERROR = 3
+
 
 def post_worker_init(worker: Any) -> None:
-    """Start the app, and have SIGTERM, on its way to gunicorn, take leave of the WebSockets."""
-    worker.wsgi.start()
+    """Start the apps, and have SIGTERM begin to stop them on its way to gunicorn."""
     gunicorns = signal.getsignal(signal.SIGTERM)
 
-    def leave(number: int, frame: FrameType | None) -> None:
-        worker.wsgi.close_websockets()
+    def begin_to_stop(number: int, frame: FrameType | None) -> None:
+        begin_to_stop_all(_patience(worker))
         if callable(gunicorns):
             gunicorns(number, frame)
 
-    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGTERM, begin_to_stop)
+    signal.siginterrupt(signal.SIGTERM, False)  # as gunicorn has it, and signal() has not
+    try:
+        start_all()
+    except StartupFailed as error:
+        worker.log.error("%s", error, exc_info=error.__cause__)
+        sys.exit(_BOOT_ERROR)
 
 
 def worker_exit(server: Any, worker: Any) -> None:
-    """Shut the app down."""
-    worker.wsgi.close()
+    """Shut the apps down."""
+    begin_to_stop_all(_patience(worker))
+    close_all()
+
+
+def _patience(worker: Any) -> float:
+    """Return how many seconds a worker has from SIGTERM on until the master kills it."""
+    timeout: float = worker.cfg.timeout  # between two signs of life; 0 is no limit
+    graceful_timeout: float = worker.cfg.graceful_timeout
+    return _SHARE * (min(graceful_timeout, timeout) if timeout else graceful_timeout)

@@ -1,19 +1,18 @@
 import asyncio
+import contextlib
 import functools
 import gc
 import os
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from bridge import AdapterClosed, ASGIToWSGI, BridgeError
+from bridge import AdapterClosed, ASGIToWSGI, BridgeError, WouldBlockLoop
 from bridge.asgi_to_wsgi import adapter as adapter_module
 from bridge.asgi_to_wsgi import loop as loop_module
 from bridge.asgi_to_wsgi import runner as runner_module
@@ -21,7 +20,7 @@ from bridge.runtime import Loop, running_loop
 from bridge.types import Environ, Receive, Scope, Send, StartResponse
 from tests.asgi_to_wsgi.conftest import BACKENDS
 from tests.fakes import WSGIServer, http_environ, in_thread, respond
-from tests.processes import ROOT, wait_until
+from tests.processes import run_script, wait_until
 
 Adapt = Callable[..., ASGIToWSGI]
 
@@ -61,15 +60,6 @@ class Requester:
         """Wait for the outcome, up to five seconds, and return it."""
         self._thread.join(5)
         return self.outcome
-
-
-def run_script(script: str, timeout: float = 20) -> str:
-    """Run a Python script in a process of its own, and return what it prints."""
-    result = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, timeout=timeout, cwd=ROOT, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
 
 
 APPS = """
@@ -270,6 +260,61 @@ def test_a_close_from_its_own_loop_is_refused() -> None:
         with pytest.raises(BridgeError, match="its own"):
             respond(adapter, http_environ("GET", "/close"))
         assert respond(adapter).body == b"hello"
+
+
+@pytest.mark.parametrize("call", ["start", "close", "__call__"])
+def test_a_call_from_its_own_loop_that_starts_is_refused(call: str) -> None:
+    """Its lock is held by the thread that waits for the startup: an app that waited for that would never start."""
+    errors: list[BaseException] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            try:
+                getattr(adapter, call)(*([http_environ(), None] if call == "__call__" else []))
+            except BaseException as error:
+                errors.append(error)
+            for phase in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{phase}.complete"})
+        else:
+            await hello(scope, receive, send)
+
+    adapter = ASGIToWSGI(app, startup_timeout=5)
+    with contextlib.closing(adapter):
+        assert respond(adapter).body == b"hello"
+    (error,) = errors
+    assert isinstance(error, WouldBlockLoop)
+    assert isinstance(error, RuntimeError)
+
+
+def test_a_response_that_is_iterated_on_its_own_loop_is_refused(adapt: Adapt) -> None:
+    """An app that gets hold of its own response, and waits on the loop for its next block, would wait for itself."""
+    responses: list[Iterator[bytes]] = []
+    errors: list[BaseException] = []
+    called, done = threading.Event(), threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"one", "more_body": True})
+        while not called.is_set():
+            await anyio.sleep(0.001)
+        try:
+            next(responses[0])
+        except BaseException as error:
+            errors.append(error)
+        done.set()
+
+    server = WSGIServer(adapt(app))
+
+    def serve() -> None:
+        responses.append(server.call())
+        assert next(responses[0]) == b"one"
+        called.set()
+        assert done.wait(5)
+        server.close()
+
+    in_thread(serve)
+    assert [type(error) for error in errors] == [WouldBlockLoop]
 
 
 def test_a_call_from_its_own_loop_is_refused(adapt: Adapt) -> None:

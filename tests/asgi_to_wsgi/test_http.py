@@ -15,8 +15,10 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+import starlette.responses
+from starlette.middleware.base import BaseHTTPMiddleware
 
-from bridge import AppProtocolError, ASGIToWSGI, ClientDisconnected
+from bridge import AppProtocolError, ASGIToWSGI, ClientDisconnected, ServerProtocolError
 from bridge.asgi_to_wsgi import body as body_module
 from bridge.asgi_to_wsgi import call as call_module
 from bridge.asgi_to_wsgi import http as http_module
@@ -598,7 +600,7 @@ def test_a_client_is_looked_for_by_a_thread_that_waits_for_long(monkeypatch: pyt
             timeouts.append(timeout)
             return next(acquired)
 
-    exchange: Any = types.SimpleNamespace(lock=Lock())
+    exchange: Any = types.SimpleNamespace(lock=Lock(), loop=types.SimpleNamespace(runs_here=bool))
     environ = http_environ()
     call = call_module.WSGICall(exchange, environ, body_module.RequestBody(environ))
     call._sleep()
@@ -716,7 +718,10 @@ def reads(results: list[Any], seen: list[Scope] | None = None) -> ASGIApp:
 
 @pytest.mark.parametrize("size", [0, 1, 1000, 64 * 1024, 64 * 1024 + 1, 300_000, 2_000_000])
 def test_a_body_is_read_to_its_length_and_not_beyond(adapt: Adapt, size: int) -> None:
-    """The messages make up the body, the last one and no other says so, and each is bounded."""
+    """The messages make up the body, the last one and no other says so, and each is bounded.
+
+    One message is all of a small body; else the last one is empty, which Sanic waits for.
+    """
     results: list[Any] = []
     stream = Input(bytes(size), strict=True)
     environ = http_environ("POST", CONTENT_LENGTH=str(size), **{"wsgi.input": stream})
@@ -724,7 +729,27 @@ def test_a_body_is_read_to_its_length_and_not_beyond(adapt: Adapt, size: int) ->
     assert server.body == b"%d" % size
     assert [message["more_body"] for message in results] == [True] * (len(results) - 1) + [False]
     assert max(len(message["body"]) for message in results) <= 512 * 1024
+    assert len(results) == 1 if size <= 64 * 1024 else results[-1]["body"] == b""
     assert stream.threads <= server.threads
+
+
+@pytest.mark.parametrize(("sizes", "expected"), [([3], [3]), ([1, 2], [1, 2, 0])])
+def test_a_body_that_is_asked_for_is_one_message_or_ends_with_an_empty_one(
+    adapt: Adapt, sizes: list[int], expected: list[int]
+) -> None:
+    """A body that comes at once is one message, though the client has waited for the app to ask."""
+
+    class InPackets(Input):
+        def read(self, size: int) -> bytes:
+            return super().read(min(size, packets.pop(0)))
+
+    packets = list(sizes)
+    results: list[Any] = []
+    stream = InPackets(b"abc", strict=True)
+    environ = http_environ("POST", HTTP_EXPECT="100-continue", CONTENT_LENGTH="3", **{"wsgi.input": stream})
+    assert respond(adapt(reads(results)), environ).body == b"3"
+    assert [len(message["body"]) for message in results] == expected
+    assert [message["more_body"] for message in results] == [True] * (len(expected) - 1) + [False]
 
 
 def test_blocks_grow_while_they_come_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -762,6 +787,18 @@ def test_a_stream_that_knows_its_end_is_read_to_it(adapt: Adapt, headers: dict[s
     results: list[Any] = []
     keys: dict[str, Any] = {"wsgi.input": Input(bytes(size)), "wsgi.input_terminated": True, **headers}
     assert respond(adapt(reads(results)), http_environ("POST", **keys)).body == b"%d" % size
+
+
+@pytest.mark.parametrize("length", [3, 0])
+def test_a_length_may_be_an_int(adapt: Adapt, length: int) -> None:
+    """Middleware and test clients set an int where PEP 3333 has a str: it bounds the body, and 0 does too."""
+    results: list[Any] = []
+    keys: dict[str, Any] = {
+        "CONTENT_LENGTH": length,
+        "wsgi.input": Input(b"one and more"),
+        "wsgi.input_terminated": True,
+    }
+    assert respond(adapt(reads(results)), http_environ("POST", **keys)).body == b"%d" % length
 
 
 def test_a_body_is_read_when_the_app_asks(adapt: Adapt) -> None:
@@ -902,7 +939,7 @@ def test_the_scope_has_what_asgi_wants(adapt: Adapt) -> None:
     assert type(scope) is dict
     assert scope["asgi"] == {"version": "3.0", "spec_version": "2.3"}
     assert scope["wsgi_environ"]["PATH_INFO"] == "/"
-    assert scope["extensions"] == {"http.response.pathsend": {}}
+    assert scope["extensions"] == {}
     assert "state" not in scope
 
 
@@ -951,6 +988,34 @@ def test_early_hints_go_through_the_servers_callable(adapt: Adapt) -> None:
     assert "http.response.early_hint" in seen[0]["extensions"]
 
 
+def test_links_that_are_none_are_the_apps_error(adapt: Adapt) -> None:
+    """The links of http.response.early_hint are an iterable of bytes (docs/extensions, Early Hints)."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.early_hint", "links": 5})
+
+    with pytest.raises(AppProtocolError, match="'links' must be an iterable of bytes, got int"):
+        respond(adapt(app), http_environ(**{"wsgi.early_hints": list}))
+
+
+@pytest.mark.parametrize("block", ["text", 5, None])
+def test_an_input_that_reads_no_bytes_is_the_servers_error(adapt: Adapt, block: Any) -> None:
+    """wsgi.input is a stream of bytes (PEP 3333, Input and Error Streams)."""
+
+    class Input:
+        def read(self, size: int) -> Any:
+            return block
+
+    with pytest.raises(ServerProtocolError, match=f"read.. must return bytes, got {type(block).__name__}"):
+        respond(adapt(reads([])), http_environ("POST", "/", b"body", **{"wsgi.input": Input()}))
+
+
+def test_an_environ_without_input_is_the_servers_error(adapt: Adapt) -> None:
+    """It must be there (PEP 3333, environ Variables)."""
+    with pytest.raises(ServerProtocolError, match=r"no wsgi\.input"):
+        respond(adapt(reads([])), http_environ("POST", "/", b"body", **{"wsgi.input": None}))
+
+
 def test_early_hints_in_mid_body_go_nowhere(adapt: Adapt) -> None:
     """By then the server has sent its headers, and a 103 would be bytes of the body."""
     hints: list[Any] = []
@@ -993,7 +1058,7 @@ def test_a_file_is_sent_by_path(adapt: Adapt, tmp_path: Path, wrapper: Any, leng
     path.write_bytes(b"abcdef")
     headers = [] if length is None else [(b"content-length", length)]
     app = answers(start(200, *headers), {"type": "http.response.pathsend", "path": str(path)})
-    server = respond(adapt(app), http_environ(**{"wsgi.file_wrapper": wrapper}))
+    server = respond(adapt(app, pathsend=True), http_environ(**{"wsgi.file_wrapper": wrapper}))
     assert server.body == (b"abcd" if length == b"4" else b"abcdef")
     assert isinstance(server.iterable, FileWrapper) == (wrapper is not None and length != b"4")
     assert server.iterable.file.closed  # type: ignore[attr-defined]
@@ -1005,7 +1070,7 @@ def test_a_file_is_sent_by_path(adapt: Adapt, tmp_path: Path, wrapper: Any, leng
 def test_a_path_that_leads_nowhere_raises_into_the_app(adapt: Adapt, path: Any, error: type[Exception]) -> None:
     """send() raises for a path that is not absolute, not a str, or not there."""
     with pytest.raises(error):
-        respond(adapt(answers(start(), {"type": "http.response.pathsend", "path": path})))
+        respond(adapt(answers(start(), {"type": "http.response.pathsend", "path": path}), pathsend=True))
 
 
 def test_a_file_for_head_or_shorter_than_promised_is_not_sent(adapt: Adapt, tmp_path: Path) -> None:
@@ -1013,16 +1078,16 @@ def test_a_file_for_head_or_shorter_than_promised_is_not_sent(adapt: Adapt, tmp_
     path = tmp_path / "file"
     path.write_bytes(b"abc")
     message = {"type": "http.response.pathsend", "path": str(path)}
-    assert respond(adapt(answers(start(), message)), http_environ("HEAD")).body == b""
+    assert respond(adapt(answers(start(), message), pathsend=True), http_environ("HEAD")).body == b""
     with pytest.raises(AppProtocolError, match="Content-Length"):
-        respond(adapt(answers(start(200, (b"content-length", b"4")), message)))
+        respond(adapt(answers(start(200, (b"content-length", b"4")), message), pathsend=True))
 
 
 def test_a_file_nobody_takes_is_closed(adapt: Adapt, tmp_path: Path) -> None:
     """A server that refuses the headers of a file response leaves no open file behind."""
     path = tmp_path / "file"
     path.write_bytes(b"abc")
-    adapter = adapt(answers(start(), {"type": "http.response.pathsend", "path": str(path)}))
+    adapter = adapt(answers(start(), {"type": "http.response.pathsend", "path": str(path)}), pathsend=True)
 
     def refuse(*arguments: Any) -> Any:
         raise ZeroDivisionError
@@ -1119,3 +1184,59 @@ def test_the_app_may_be_abandoned_a_thousand_times(adapt: Adapt) -> None:
         thread.join(30)
     adapter.close()
     assert count == 1000
+
+
+# --- Middleware that knows no extensions ----------------------------------------------------------
+
+
+class Compress:
+    """Middleware that holds the start until the body has come, as brotli_asgi does; what else comes is lost."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        held: list[Message] = []
+
+        async def compressed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                held.append(message)
+            elif message["type"] == "http.response.body":
+                while held:
+                    await send(held.pop())
+                await send({**message, "body": message["body"].swapcase()})
+
+        await self._app(scope, receive, compressed)
+
+
+def with_base_http_middleware(app: ASGIApp) -> ASGIApp:
+    async def change(request: Any, call_next: Any) -> Any:
+        response = await call_next(request)
+        blocks = [block.swapcase() async for block in response.body_iterator]
+        return starlette.responses.Response(b"".join(blocks), headers=dict(response.headers))
+
+    return BaseHTTPMiddleware(app, dispatch=change)
+
+
+@pytest.mark.parametrize("middleware", [Compress, with_base_http_middleware])
+def test_middleware_that_knows_no_extensions_gets_a_files_blocks(adapt: Adapt, tmp_path: Path, middleware: Any) -> None:
+    """Starlette's FileResponse goes by path wherever that is offered, so it is only if the app's user says so."""
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    app = middleware(starlette.responses.FileResponse(path))
+    environ = http_environ(**{"wsgi.early_hints": lambda headers: None, "wsgi.file_wrapper": FileWrapper})
+    assert respond(adapt(app), environ).body == b"CONTENT"
+
+
+def test_a_path_that_was_not_asked_for_is_refused(adapt: Adapt, tmp_path: Path) -> None:
+    """The error names the option, and the app can answer all the same."""
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        with pytest.raises(AppProtocolError, match=r"pathsend is not in .*: ASGIToWSGI\(pathsend=True\) offers it"):
+            await send({"type": "http.response.pathsend", "path": str(path)})
+        await send(body(b"x"))
+
+    assert respond(adapt(app)).body == b"x"

@@ -10,9 +10,9 @@ import pytest
 from bridge import AdapterClosed, ASGIToWSGI, ClientDisconnected
 from bridge.asgi_to_wsgi import loop as loop_module
 from bridge.types import Receive, Scope, Send
-from tests.asgi_to_wsgi.test_adapter import Requester, run_script
+from tests.asgi_to_wsgi.test_adapter import Requester
 from tests.fakes import http_environ, in_thread, respond
-from tests.processes import wait_until
+from tests.processes import run_script, wait_until
 
 Adapt = Callable[..., ASGIToWSGI]
 

@@ -11,7 +11,7 @@ from bridge.asgi_to_wsgi.websocket import WebSocketOptions, WebSockets
 from bridge.errors import AdapterClosed
 from bridge.runtime import PerProcess
 from bridge.sansio.callables import check_asgi_app
-from bridge.sansio.options import check_backend, check_count, check_seconds, check_word
+from bridge.sansio.options import check_backend, check_count, check_flag, check_seconds, check_word
 from bridge.sansio.websocket import is_websocket_request
 from bridge.types import ASGIApp, Environ, StartResponse
 
@@ -29,6 +29,10 @@ class ASGIToWSGI:
     lifespan
         "auto" (the default) runs the app's lifespan, and does without if the app raises at it;
         "on" takes that for a failed startup; "off" runs none.
+    pathsend
+        Whether to offer `http.response.pathsend`, by which an app has a file sent by the server's
+        `wsgi.file_wrapper`. Off by default, as not every middleware knows it: turn it on if all of
+        the app's do.
     websocket
         "auto" (the default) takes the client's connection from the server, so that a WebSocket
         needs none of its threads; where that cannot be (TLS in the server, gevent, eventlet), the
@@ -50,7 +54,8 @@ class ASGIToWSGI:
     and the background work that it has begun. Any thread but the loop's may call the adapter and
     its methods.
 
-    `scope["wsgi_environ"]` is the environ. Raises TypeError if `app` is not callable, is a WSGI app,
+    `scope["wsgi_environ"]` is the environ, as a mapping whose repr shows no values; its `copy()` is
+    the dict that WSGI code asks for. Raises TypeError if `app` is not callable, is a WSGI app,
     or a class or function that makes an app; TypeError or ValueError for an option that makes no
     sense. What the app raises reaches the server; AppProtocolError says that it broke the ASGI spec,
     StartupFailed that its lifespan did not start (requests that waited for that start share the
@@ -64,6 +69,7 @@ class ASGIToWSGI:
         backend: str = "asyncio",
         backend_options: dict[str, Any] | None = None,
         lifespan: Literal["auto", "on", "off"] = "auto",
+        pathsend: bool = False,
         websocket: Literal["auto", "hold", "off"] = "auto",
         websocket_options: WebSocketOptions | None = None,
         max_websockets: int = 1000,
@@ -73,6 +79,7 @@ class ASGIToWSGI:
         check_asgi_app(app)
         check_backend(backend, backend_options)
         check_word("lifespan", lifespan, ("auto", "on", "off"))
+        check_flag("pathsend", pathsend)
         check_word("websocket", websocket, ("auto", "hold", "off"))
         if not isinstance(websocket_options, (WebSocketOptions, NoneType)):
             raise TypeError(
@@ -83,6 +90,7 @@ class ASGIToWSGI:
         check_seconds("startup_timeout", startup_timeout)
         check_seconds("shutdown_timeout", shutdown_timeout)
         self.app = app
+        self._pathsend = pathsend
         options = {
             "backend": backend,
             "backend_options": backend_options,
@@ -99,7 +107,7 @@ class ASGIToWSGI:
         """Serve one request (PEP 3333), in the server's thread."""
         if is_websocket_request(environ):
             return self._websockets.get().serve(self._private_loop.get().get(), environ, start_response)
-        return serve_http(self.app, self._private_loop.get().get(), environ, start_response)
+        return serve_http(self.app, self._private_loop.get().get(), environ, start_response, self._pathsend)
 
     def start(self) -> None:
         """Start the loop and the app's lifespan in this process, if they do not run yet.
@@ -114,7 +122,7 @@ class ASGIToWSGI:
 
         Event streams and WebSockets end at once; requests and background work get `shutdown_timeout`
         and are then cancelled. All of it takes up to twice `shutdown_timeout` and a second or two.
-        Later requests get AdapterClosed. Raises BridgeError if the app calls it on its event loop.
+        Later requests get AdapterClosed. Raises WouldBlockLoop if the app calls it on its event loop.
 
         With `wait=False` the call returns at once, and a signal's handler may make it. For a server
         that waits for its requests before it exits: requests are served for `shutdown_timeout`

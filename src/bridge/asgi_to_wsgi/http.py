@@ -34,9 +34,13 @@ _SURPLUS_TIME = 1.0
 
 
 def serve_http(
-    app: ASGIApp, loop_thread: LoopThread, environ: Environ, start_response: StartResponse
+    app: ASGIApp, loop_thread: LoopThread, environ: Environ, start_response: StartResponse, pathsend: bool = False
 ) -> Iterable[bytes]:
-    """Answer one request with `app`, as a WSGI app would; in the request's WSGI thread."""
+    """Answer one request with `app`, as a WSGI app would; in the request's WSGI thread.
+
+    `pathsend` is whether to offer http.response.pathsend. Starlette sends each file by it where it is offered, and
+    middleware that knows only of http.response.body then loses the response, or fails.
+    """
     decode_path(environ)
     try:
         scope = scope_from_environ(environ)
@@ -45,7 +49,8 @@ def serve_http(
         headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text)))]
         start_response("400 Bad Request", headers)
         return [text]
-    scope["extensions"]["http.response.pathsend"] = {}
+    if pathsend:
+        scope["extensions"]["http.response.pathsend"] = {}
     if callable(environ.get("wsgi.early_hints")):
         scope["extensions"]["http.response.early_hint"] = {}
     if loop_thread.state is not None:
@@ -100,7 +105,7 @@ class HTTPExchange:
         self._app = app
         self._loop_thread = loop_thread
         self._scope = scope
-        self._hints = "http.response.early_hint" in scope["extensions"]
+        self._offered = tuple(scope["extensions"])  # now, as the app may change the scope
         self._inbox: deque[tuple[bytes, bool]] = deque()
         self._waiters: list[Event] = []
 
@@ -174,11 +179,16 @@ class HTTPExchange:
             if not self.response.held:
                 items.append(block)
         elif message_type == "http.response.pathsend":
+            self._check_offered(message_type, "ASGIToWSGI(pathsend=True) offers it")
             items.append(self._open(message))
         elif message_type == "http.response.early_hint":
-            if not self._hints:
-                raise AppProtocolError("http.response.early_hint was not offered (docs/extensions, Early Hints)")
-            links = native_from_raw_headers([(b"Link", link) for link in message.get("links") or ()])
+            self._check_offered(message_type, "the server has no wsgi.early_hints")
+            links = message.get("links") or ()
+            if not isinstance(links, Iterable):
+                raise AppProtocolError(
+                    f"'links' must be an iterable of bytes, got {type(links).__name__} (docs/extensions)"
+                )
+            links = native_from_raw_headers([(b"Link", link) for link in links])
             if not state.startswith("streaming"):  # by then the server has sent its headers
                 items.append(links)
         self._state = state
@@ -207,6 +217,10 @@ class HTTPExchange:
             self._wake_waiters()
             raise ClientDisconnected("the response has no room for more")
         await anyio.lowlevel.checkpoint()  # or the loop would do nothing else
+
+    def _check_offered(self, extension: str, hint: str) -> None:
+        if extension not in self._offered:
+            raise AppProtocolError(f"{extension} is not in the scope's extensions: {hint} (ASGI spec, Extensions)")
 
     def _open(self, message: Message) -> bytes | File:
         """Open the file of an http.response.pathsend; OSError reaches the app."""
@@ -261,6 +275,11 @@ class HTTPExchange:
     def accept(self, block: bytes, more_body: bool) -> None:
         """Take a block of the request body; before the app runs, from the WSGI thread."""
         self._body_ended = not more_body
+        if block and not more_body and self._delivered > 1:
+            # A body of several messages ends with an empty one: behind a last block that says more_body False, Sanic's
+            # request.stream.read() waits for ever.
+            self._inbox.append((block, True))
+            block = b""
         self._inbox.append((block, more_body))
 
     def make_room(self) -> None:

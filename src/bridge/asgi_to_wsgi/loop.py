@@ -14,15 +14,15 @@ import anyio
 from bridge.asgi_to_wsgi.lifespan import Lifespan
 from bridge.asgi_to_wsgi.servers import maybe_green_loop_factory
 from bridge.asgi_to_wsgi.tasks import UNWIND_TIMEOUT, AsyncioTasks, Job, TrioTasks, closed_meanwhile
-from bridge.errors import AdapterClosed, BridgeError, StartupFailed
-from bridge.runtime import Loop, binary_semaphore, running_loop, set_async_library
+from bridge.errors import AdapterClosed, StartupFailed, WouldBlockLoop
+from bridge.runtime import BackgroundThread, Loop, LoopClosed, binary_semaphore, running_loop, set_async_library
 from bridge.types import ASGIApp
 
 _logger = logging.getLogger("bridge")
 
 
 class LoopThread:
-    """One run of an event loop in a daemon thread, inside the app's lifespan.
+    """One run of an event loop in a thread of its own, inside the app's lifespan.
 
     The app's lifespan state is in `state`; it is None where there is no lifespan.
     """
@@ -50,7 +50,7 @@ class LoopThread:
         self._lifespan = lifespan
         self._startup_timeout = startup_timeout
         self._shutdown_timeout = shutdown_timeout
-        self._thread = threading.Thread(target=self._run, name="ASGIToWSGI loop", daemon=True)
+        self._thread = BackgroundThread("ASGIToWSGI loop", self._run)
         self._started = binary_semaphore()
         self._serving = False
         self._stopped = False
@@ -73,8 +73,8 @@ class LoopThread:
 
     def start(self) -> None:
         """Start the loop, and the app on it; return when both have. Raises StartupFailed."""
-        self._thread.start()
         try:
+            self._thread.start()
             # A startup that waits is ended on the loop; one that blocks the loop, only from here.
             if not self._started.acquire(timeout=self._startup_timeout + 1):
                 raise StartupFailed(
@@ -100,9 +100,12 @@ class LoopThread:
             pass  # the other was faster
 
     def check_thread(self) -> None:
-        """Raise BridgeError on the loop's own thread, which is not to wait for itself."""
+        """Raise WouldBlockLoop on the loop's own thread, which is not to wait for itself."""
         if threading.get_ident() == self._thread.ident and not self.ended:  # a number that another thread may get then
-            raise BridgeError("the ASGI app called its own adapter on its event loop, which would wait for itself")
+            raise WouldBlockLoop(
+                "the ASGI app called its own adapter on its event loop, which would wait for itself: make that call in "
+                "a worker thread (anyio.to_thread.run_sync)"
+            )
 
     def submit(self, job: Job) -> None:
         """Have `job` run on the loop; if that has ended, fail it. Raises as `check_thread`."""
@@ -110,7 +113,7 @@ class LoopThread:
         self._jobs.append(job)
         try:
             self.loop.call_soon(self._spawn_jobs)
-        except RuntimeError:
+        except LoopClosed:
             self._fail_jobs()
 
     def stop(self, grace: float | None = None) -> None:
@@ -141,7 +144,7 @@ class LoopThread:
     def _call_soon(self, function: Callable[[], object]) -> None:
         try:
             self.loop.call_soon(function)
-        except RuntimeError:
+        except LoopClosed:
             pass  # it has ended by itself
 
     def say_goodbye(self) -> None:

@@ -1,6 +1,5 @@
 """The private loop of each adapter and process, and its end."""
 
-import atexit
 import functools
 import os
 import threading
@@ -9,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from bridge.asgi_to_wsgi.loop import LoopThread
 from bridge.errors import AdapterClosed, StartupFailed
+from bridge.runtime import call_at_exit
 from bridge.types import ASGIApp
 
 T = TypeVar("T")
@@ -53,10 +53,11 @@ class PrivateLoop:
         _private_loops.add(self)
 
     def get(self) -> LoopThread:
-        """Return the running loop, starting it if need be. Raises StartupFailed, AdapterClosed."""
+        """Return the running loop, starting it if need be. Raises StartupFailed, AdapterClosed, WouldBlockLoop."""
         current = self._current
         if current is not None and not current.ended:
             return current
+        self._check_thread()
         failures = self._failures
         with self._lock:
             if self._closed:
@@ -67,6 +68,12 @@ class PrivateLoop:
                 self._start()
             assert self._current is not None
             return self._current
+
+    def _check_thread(self) -> None:
+        """Raise WouldBlockLoop on the thread of the loop that runs, or starts and has its starter hold the lock."""
+        for loop_thread in (self._current, self._starting):
+            if loop_thread is not None:
+                loop_thread.check_thread()
 
     def _start(self) -> None:
         """Start the loop; the caller holds the lock."""
@@ -123,9 +130,8 @@ class PrivateLoop:
         return current
 
     def close(self) -> None:
-        """End the loop, and wait for that. Raises BridgeError on the loop's own thread."""
-        if (current := self._current) is not None:
-            current.check_thread()
+        """End the loop, and wait for that. Raises WouldBlockLoop on the loop's own thread."""
+        self._check_thread()
         if (loop_thread := self.stop()) is not None:
             loop_thread.join()
 
@@ -170,11 +176,4 @@ def close_all(grace: float | None = None) -> None:
 
 @functools.cache
 def _register_close_all() -> None:
-    """Have what is open closed at the interpreter's exit.
-
-    By the hook that concurrent.futures uses, as it runs before the interpreter waits for threads,
-    some of which wait for us; atexit comes after that.
-    """
-    import concurrent.futures.thread  # noqa: F401  # its hook is to run after ours, or no app could use threads
-
-    getattr(threading, "_register_atexit", atexit.register)(close_all, _EXIT_GRACE)
+    call_at_exit(functools.partial(close_all, _EXIT_GRACE))

@@ -8,8 +8,10 @@ import http
 import logging
 import re
 from collections.abc import Iterable
+from types import TracebackType
 
 from bridge.errors import AppProtocolError
+from bridge.sansio.redacted import shown
 from bridge.types import ExcInfo, Headers, Message, RawHeaders
 
 _logger = logging.getLogger("bridge")
@@ -90,7 +92,7 @@ def raw_headers_from_native(headers: Headers) -> RawHeaders:
     """Return ASGI's header list, checked: lower-case names, latin-1 bytes, order and repeats kept."""
     if not isinstance(headers, (list, tuple)):
         raise AppProtocolError(
-            f"headers must be a list of (name, value) tuples, got {headers!r:.200} "
+            f"headers must be a list of (name, value) tuples, got {shown(headers)} "
             "(PEP 3333, The start_response() Callable)"
         )
     raw: RawHeaders = []
@@ -108,7 +110,7 @@ def raw_headers_from_native(headers: Headers) -> RawHeaders:
         return raw_headers_from_native(_without_hop_by_hop(headers)) if found else raw
     except (AttributeError, TypeError, ValueError):
         raise AppProtocolError(
-            f"headers must be pairs of str, got {headers!r:.200} (PEP 3333, The start_response() Callable)"
+            f"headers must be pairs of str, got {shown(headers)} (PEP 3333, The start_response() Callable)"
         ) from None
 
 
@@ -130,15 +132,18 @@ def native_from_raw_headers(headers: Iterable[Iterable[bytes]]) -> Headers:
         return _without_hop_by_hop(native) if found else native
     except (AttributeError, TypeError, ValueError):
         raise AppProtocolError(
-            f"headers must be pairs of bytes, got {headers!r:.200} (ASGI HTTP spec, Response Start)"
+            f"headers must be pairs of bytes, got {shown(headers)} (ASGI HTTP spec, Response Start)"
         ) from None
 
 
 @functools.lru_cache(maxsize=256)
 def _is_hop_by_hop(name: str) -> bool:
     """Return whether a header belongs to the connection; raises AppProtocolError if its name is not a token."""
-    if not name or _NOT_IN_NAME.search(name):
-        raise AppProtocolError(f"header name {name!r:.200} is not a token (RFC 9110 5.1)")
+    wrong = _NOT_IN_NAME.search(name)
+    if wrong is not None or not name:
+        # What comes behind may be a value, which an app took for a part of the name.
+        known = f"{name[: wrong.start()]!r:.200} followed by {wrong[0]!r}" if wrong else repr(name)
+        raise AppProtocolError(f"header name {known} is not a token (RFC 9110 5.1)")
     return name.lower() in _HOP_BY_HOP
 
 
@@ -149,10 +154,10 @@ def _maybe_raw_name(name: str) -> bytes | None:
 
 
 def _check_value(name: str, value: str) -> None:
-    if _NOT_IN_VALUE.search(value):
+    if wrong := _NOT_IN_VALUE.search(value):
         raise AppProtocolError(
             f"header {name!r} holds CR, LF, NUL, another control character or text beyond latin-1: "
-            f"{value!r:.200} (RFC 9110 5.5)"
+            f"{wrong[0]!r} at index {wrong.start()} (RFC 9110 5.5)"
         )
 
 
@@ -251,6 +256,8 @@ class ResponseFromWSGI:
 
     def start_response(self, status: str, headers: Headers, exc_info: ExcInfo | None = None) -> None:
         """Store status and headers; with `exc_info`, in place of what was stored before."""
+        if exc_info is not None:
+            _check_exc_info(exc_info)
         if exc_info is not None and exc_info[1] is not None:
             try:
                 if self.begun:
@@ -295,17 +302,29 @@ class ResponseFromWSGI:
         return self._start is not None
 
 
+def _check_exc_info(exc_info: object) -> None:
+    """Raise AppProtocolError for what is no `sys.exc_info()`."""
+    if isinstance(exc_info, tuple) and len(exc_info) == 3:
+        _, error, traceback = exc_info
+        if isinstance(error, BaseException | None) and isinstance(traceback, TracebackType | None):
+            return
+    raise AppProtocolError(
+        f"exc_info must be a tuple as of sys.exc_info(), got {type(exc_info).__name__} "
+        "(PEP 3333, The start_response() Callable)"
+    )
+
+
 def check_iterable(iterable: object) -> None:
     """Raise TypeError for what would yield no bytes: a str, or bytes that it gives as ints."""
     if iterable is None or isinstance(iterable, (str, bytes, bytearray, memoryview)):
-        raise TypeError(f"a WSGI app returns an iterable of bytes, got {type(iterable).__name__} {iterable!r:.80}")
+        raise TypeError(f"a WSGI app returns an iterable of bytes, got {shown(iterable)}")
 
 
 def check_chunk(chunk: object) -> None:
     """Raise TypeError for a chunk of body that is not bytes (PEP 3333, Unicode Issues)."""
     if not isinstance(chunk, bytes):
         hint = "; encode it first" if isinstance(chunk, str) else ""
-        raise TypeError(f"a WSGI app's body is made of bytes, got {type(chunk).__name__} {chunk!r:.80}{hint}")
+        raise TypeError(f"a WSGI app's body is made of bytes, got {shown(chunk)}{hint}")
 
 
 # --- An ASGI app's response, for a WSGI server ----------------------------------------------------
