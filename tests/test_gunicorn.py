@@ -15,7 +15,7 @@ import asyncio, os, sys
 from bridge import ASGIToWSGI
 
 def say(text):
-    print(f"<{text}>", flush=True)
+    os.write(1, f"<{text}>\\n".encode())  # in one piece, as the log goes there, too
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
