@@ -211,3 +211,18 @@ def test_where_daemon_threads_are_forbidden_others_end_at_the_exit(script: str, 
         assert run_script(SUBINTERPRETER.format(script=paths + script)) == output
     else:
         assert run_script(FORBID + script) == output
+
+
+def test_a_thread_ends_where_gevent_came_later() -> None:
+    """gunicorn reads its hooks before its gevent worker patches `threading`, which replaces `threading.Thread`."""
+    pytest.importorskip("gevent")
+    script = """
+from bridge.runtime import BackgroundThread
+from gevent import monkey
+monkey.patch_all()
+thread = BackgroundThread("a thread", print, ("ran",))
+thread.start()
+thread.join(5)
+print(thread.is_alive())
+"""
+    assert run_script(script).splitlines() == ["ran", "False"]

@@ -231,7 +231,7 @@ def set_async_library(name: str | None) -> None:
         sniffio.current_async_library_cvar.set(name)
 
 
-class BackgroundThread(threading.Thread):
+class BackgroundThread:
     """A thread that keeps nothing of whoever starts it, and does not keep the interpreter from exiting.
 
     It starts in an empty context. Where threads inherit one (free-threaded Python 3.14, `-X thread_inherit_context=1`),
@@ -239,6 +239,8 @@ class BackgroundThread(threading.Thread):
 
     Sub-interpreters may forbid daemon threads. There it is none, and `end`, which tells it to end, is called when the
     interpreter exits and before that waits for it.
+
+    It has a thread and is none, as gevent may replace `threading.Thread` after this class was made.
     """
 
     def __init__(
@@ -249,23 +251,29 @@ class BackgroundThread(threading.Thread):
         end: Callable[[], None] | None = None,
     ) -> None:
         try:
-            super().__init__(name=name, target=target, args=args, daemon=True)
+            self.thread = threading.Thread(name=name, target=target, args=args, daemon=True)
         except RuntimeError:
-            super().__init__(name=name, target=target, args=args, daemon=False)
-            self._end = end
-            _to_end.add(self)
-            _register_end_all()
+            self.thread = threading.Thread(name=name, target=target, args=args, daemon=False)
+            if end is not None:
+                vars(self.thread)["bridge_end"] = end  # which refers to the thread, and so is not kept elsewhere
+                _to_end.add(self.thread)
+                _register_end_all()
+
+    @property
+    def ident(self) -> int | None:
+        return self.thread.ident
 
     def start(self) -> None:
-        contextvars.Context().run(super().start)
+        contextvars.Context().run(self.thread.start)
 
-    def end(self) -> None:
-        """Tell the thread to end, if it has a way for that."""
-        if self._end is not None:
-            self._end()
+    def join(self, timeout: float | None = None) -> None:
+        self.thread.join(timeout)
+
+    def is_alive(self) -> bool:
+        return self.thread.is_alive()
 
 
-_to_end: "weakref.WeakSet[BackgroundThread]" = weakref.WeakSet()
+_to_end: "weakref.WeakSet[threading.Thread]" = weakref.WeakSet()
 
 
 @functools.cache
@@ -275,7 +283,7 @@ def _register_end_all() -> None:
 
 def _end_all() -> None:
     for thread in list(_to_end):
-        thread.end()
+        vars(thread)["bridge_end"]()
 
 
 def call_at_exit(function: Callable[[], None]) -> None:

@@ -46,11 +46,11 @@ class WorkerThreads:
         """Start one more thread, for the caller that holds the lock; return whether the system allows it."""
         jobs = self._jobs
         thread = BackgroundThread(f"WSGIToASGI worker {len(jobs.threads) + 1}", jobs.work, (deque(),), jobs.dismiss)
-        jobs.threads.add(thread)
+        jobs.threads.add(thread.thread)
         try:
             thread.start()
         except RuntimeError as error:
-            jobs.threads.discard(thread)
+            jobs.threads.discard(thread.thread)
             if jobs.threads:
                 return False  # they will come to it
             raise BridgeError(
