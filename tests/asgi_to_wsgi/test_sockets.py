@@ -69,6 +69,9 @@ class Channel:
     def __init__(self, sock: Any, adj: Any) -> None:
         self.socket = sock
         self.adj = adj
+        self.total_outbufs_len = 0
+        self.connected = True
+        self.outbuf_lock = threading.Condition()
 
     def client_disconnected(self) -> bool:
         return False
@@ -174,7 +177,9 @@ def test_a_stolen_tcp_connection_is_looked_after_by_the_system() -> None:
     """Small frames leave at once, and a client that vanished is noticed though nothing is read."""
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
         server, _ = listener.accept()
-        with server, steal(Connection(server, None, True, print)) as ours:
+        connection = maybe_connection(http_environ(**{"gunicorn.socket": server}))
+        assert connection is not None
+        with server, steal(connection) as ours:
             assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
             assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
@@ -193,6 +198,50 @@ def test_a_stolen_descriptor_is_mute(
         assert os.read(server.fileno(), 100) == b""
         ours.send(b"hello")
         assert client.recv(100) == b"hello"
+
+
+@pytest.mark.parametrize("server", ["gunicorn", "waitress"])
+def test_the_connection_of_another_client_is_not_stolen(server: str, pair: tuple[socket.socket, socket.socket]) -> None:
+    """A server that has closed the connection by then may have the next one under the same number."""
+    number = pair[0].fileno()
+    sock: Any = SimpleNamespace(fileno=lambda: number)  # the server's object, which does not know it yet
+    connection = maybe_connection(http_environ(**environ_of(server, sock)))
+    assert connection is not None
+    another, client = socket.socketpair()
+    with another, client:
+        os.dup2(another.fileno(), number)
+        with pytest.raises(ConnectionAbortedError, match="the server has closed"):
+            steal(connection)
+        os.write(number, b"HTTP/1.1 200 OK")
+        assert client.recv(100) == b"HTTP/1.1 200 OK"
+
+
+def test_waitress_is_asked_whether_it_has_anything_to_send_and_does_not_close_meanwhile(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its main thread does both while the app runs: it closes under a lock, and what is not sent yet comes first."""
+    channel = Channel(pair[0], SimpleNamespace(channel_request_lookahead=0))
+    connection = maybe_connection(http_environ(**{"waitress.client_disconnected": channel.client_disconnected}))
+    assert connection is not None
+    assert connection.unsent() == 0
+    channel.total_outbufs_len = 5
+    assert connection.unsent() == 5
+    channel.connected = False
+    with pytest.raises(ConnectionAbortedError):
+        steal(connection)
+    channel.connected = True
+    kill = sockets._kill
+    locked: list[bool] = []
+
+    def kill_under_lock(number: int, mute: bool) -> None:
+        closer = threading.Thread(target=lambda: locked.append(not channel.outbuf_lock.acquire(blocking=False)))
+        closer.start()
+        closer.join(5)
+        kill(number, mute)
+
+    monkeypatch.setattr(sockets, "_kill", kill_under_lock)
+    steal(connection).close()
+    assert locked == [True]
 
 
 def test_a_theft_that_fails_leaves_everything_as_it_was(

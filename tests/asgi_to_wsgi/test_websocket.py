@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -583,6 +584,31 @@ def test_what_cannot_be_is_refused_with_a_sentence(
     assert server.status.startswith(f"{status} ")
     assert text in server.body
     assert ("Content-Length", str(len(server.body))) in server.headers
+
+
+def test_a_handshake_behind_a_response_that_is_not_sent_yet_is_refused(adapt: Adapt) -> None:
+    """Its 101 would come amidst that response (waitress keeps responses until the client reads)."""
+
+    class Channel:
+        adj = SimpleNamespace(channel_request_lookahead=0)
+        connected = True
+        outbuf_lock = threading.Condition()
+        total_outbufs_len = 5
+
+        def client_disconnected(self) -> bool:
+            return False
+
+    channel = Channel()
+    with Client(adapt(echo)) as client:
+        channel.socket = client.servers  # type: ignore[attr-defined]
+        client.environ["waitress.client_disconnected"] = channel.client_disconnected
+        del client.environ["werkzeug.socket"]
+        in_thread(client.server.run)
+        assert client.server.status == "503 Service Unavailable"
+        assert b"use another one" in client.server.body
+        channel.total_outbufs_len = 0
+        client.server = WSGIServer(client.server.app, client.environ)
+        client.open().close()
 
 
 def test_hold_goes_where_it_would_hold_the_only_thread(adapt: Adapt) -> None:

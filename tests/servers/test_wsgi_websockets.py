@@ -33,6 +33,7 @@ from tests.frames import (
     maybe_frame,
 )
 from tests.processes import Server, serving, wait_until
+from tests.servers.websocket_apps import LARGE
 
 APP = "tests.servers.websocket_apps:wsgi_app"
 # How long the servers are told to wait for requests in flight at shutdown, in seconds.
@@ -576,6 +577,24 @@ def test_a_client_that_floods_is_slowed_by_its_app(host: Host) -> None:
         if unsent:
             total.update(block)
         assert raw.receive() == Frame(TEXT, total.hexdigest().encode())
+
+
+def test_a_handshake_that_is_pipelined_leaves_the_response_before_it_whole() -> None:
+    """waitress runs it while it has still to send that response, and no 101 comes amidst it."""
+    host = _script("waitress", WAITRESS)
+    with running(host) as server, contextlib.closing(server.connect()) as connection:
+        requests = ["GET /large HTTP/1.1", "Host: a", "", "GET /echo HTTP/1.1", "Host: a", "Connection: Upgrade"]
+        requests += ["Upgrade: websocket", "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {KEY}", "", ""]
+        connection.sendall("\r\n".join(requests).encode())
+        time.sleep(0.5)  # for the second to be served while the first is not read
+        received = b""
+        while len(received) < len(LARGE):
+            received += connection.recv(1 << 20)
+        received = received.partition(b"\r\n\r\n")[2]
+        while len(received) < len(LARGE) + 12:
+            received += connection.recv(1 << 20)
+        assert received[: len(LARGE)] == LARGE
+        assert received[len(LARGE) :].startswith(b"HTTP/1.1 503")
 
 
 # --- Where it cannot be ---------------------------------------------------------------------------

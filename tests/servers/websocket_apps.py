@@ -22,6 +22,10 @@ class Deliberate(Exception):
     """What an app raises that is meant to."""
 
 
+# More than the kernel takes of a response whose client does not read, and less than what waitress does.
+LARGE = bytes(12 * 1024 * 1024)
+
+
 async def accept(receive: Receive, send: Send, **keys: Any) -> None:
     assert await receive() == {"type": "websocket.connect"}
     await send({"type": "websocket.accept", **keys})
@@ -123,7 +127,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         key = scope["path"].removeprefix("/")
         if scope["method"] == "POST":
             noted[key] = True
-        body = repr(noted.get(key, "hello")).encode()
+        body = LARGE if key == "large" else repr(noted.get(key, "hello")).encode()
         headers = [(b"content-length", b"%d" % len(body)), (b"content-type", b"text/plain")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})

@@ -3,6 +3,7 @@
 Each server keeps it elsewhere, some by a private name: what is not found is a refusal, no error.
 """
 
+import contextlib
 import importlib
 import math
 import os
@@ -40,12 +41,22 @@ class Connection(NamedTuple):
         Whether the descriptor can be taken from under the server.
     end
         What is to be called before the server goes on with a connection that was carried.
+    inode
+        By what the system knows it: the number of a descriptor that was closed is soon another's.
+    unsent
+        Returns how much of earlier responses the server has still to send.
+    is_open, lock
+        Whether the server has not begun to close it, which it does not while `lock` is held.
     """
 
     sock: Any
     green: str | None
     stealable: bool
     end: Callable[[], object]
+    inode: int | None = None
+    unsent: Callable[[], int] = lambda: 0
+    is_open: Callable[[], bool] = lambda: True
+    lock: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
 
 
 def maybe_connection(environ: Environ) -> Connection | None:
@@ -56,14 +67,23 @@ def maybe_connection(environ: Environ) -> Connection | None:
         return _maybe_from_uwsgi(environ)
     sock, end = _maybe_socket(environ), _nothing
     fileno = getattr(sock, "fileno", None)
-    if not callable(fileno) or fileno() < 0:
+    if not callable(fileno) or (number := fileno()) < 0:
         return None
     green = _maybe_green(sock) or maybe_patched_by()
     if green == "eventlet" and "eventlet.input" in environ:
         end = _tell_eventlet
     # gevent's SSLSocket is none of the ssl module's.
     tls = isinstance(sock, ssl.SSLSocket) or hasattr(sock, "do_handshake")
-    return Connection(sock, green, not (tls or green or sys.platform == "win32"), end)
+    connection = Connection(sock, green, not (tls or green or sys.platform == "win32"), end)
+    if connection.stealable:
+        connection = connection._replace(inode=os.fstat(number).st_ino)
+    channel = getattr(environ.get("waitress.client_disconnected"), "__self__", None)
+    if channel is not None and channel.socket is sock:
+        # Its main thread sends and closes while requests run, perhaps the response before a pipelined request.
+        connection = connection._replace(
+            unsent=lambda: channel.total_outbufs_len, is_open=lambda: channel.connected, lock=channel.outbuf_lock
+        )
+    return connection
 
 
 def _maybe_socket(environ: Environ) -> Any:
@@ -76,7 +96,8 @@ def _maybe_socket(environ: Environ) -> Any:
     if "waitress.client_disconnected" in environ:
         channel = getattr(environ["waitress.client_disconnected"], "__self__", None)
         # With a lookahead its main thread reads from the socket while the app runs.
-        if _follow(channel, ("adj", "channel_request_lookahead")) == 0:
+        known = all(hasattr(channel, name) for name in ("total_outbufs_len", "connected", "outbuf_lock"))
+        if known and _follow(channel, ("adj", "channel_request_lookahead")) == 0:
             return _follow(channel, ("socket",))
         return None
     if environ.get("SERVER_SOFTWARE", "").startswith(_BENEATH_INPUT):
@@ -96,7 +117,10 @@ def _maybe_from_uwsgi(environ: Environ) -> Connection | None:
     if environ["wsgi.url_scheme"] == "https" and "https-socket" in options:
         return None  # what goes through the descriptor is encrypted
     number = uwsgi.connection_fd()
-    return Connection(Descriptor(number), green, not green, lambda: _kill(number, True)) if number >= 0 else None
+    if number < 0:
+        return None
+    inode = os.fstat(number).st_ino
+    return Connection(Descriptor(number), green, not green, lambda: _kill(number, True), inode)
 
 
 class Descriptor(NamedTuple):
@@ -129,15 +153,22 @@ def _tell_eventlet() -> None:
 
 
 def steal(connection: Connection) -> socket.socket:
-    """Return the connection as a socket of our own, and leave the server a dead one in its place."""
-    number = connection.sock.fileno()
-    ours = socket.socket(fileno=os.dup(number))
-    try:
-        ours.setblocking(False)
-        _kill(number, isinstance(connection.sock, Descriptor))
-    except BaseException:
-        ours.close()
-        raise
+    """Return the connection as a socket of our own, and leave the server a dead one in its place.
+
+    Raises OSError if the server has closed it.
+    """
+    with connection.lock:
+        number = connection.sock.fileno()
+        ours = socket.socket(fileno=os.dup(number))
+        try:
+            inode = os.fstat(ours.fileno()).st_ino
+            if not connection.is_open() or connection.sock.fileno() != number or inode != connection.inode:
+                raise ConnectionAbortedError("the server has closed the connection")
+            ours.setblocking(False)
+            _kill(number, isinstance(connection.sock, Descriptor))
+        except BaseException:
+            ours.close()
+            raise
     _tune(ours)
     return ours
 

@@ -114,7 +114,7 @@ class WebSockets:
         held = not (connection.stealable or connection.green)
         if held and self._mode == "auto" and not environ.get("wsgi.multithread"):
             return _unable("WebSockets are not possible on this server: each would hold a process of its own.")
-        return None
+        return _BEHIND_A_RESPONSE if connection.unsent() else None
 
     def _hand_over(self, session: "WebSocketSession", connection: Connection, loop_thread: LoopThread) -> None:
         """Bring the loop a connection: the server's own, or one that this thread carries bytes to and from."""
@@ -162,4 +162,10 @@ def _unable(text: str) -> Refusal:
     return Refusal("501 Not Implemented", text)
 
 
+# Its 101 would be written amidst that response. RFC 6455 4.1 has a client open a connection for its handshake.
+_BEHIND_A_RESPONSE = Refusal(
+    "503 Service Unavailable",
+    "A response is still being sent on this connection: use another one for the WebSocket.",
+    [("Retry-After", "5")],
+)
 _FULL = Refusal("503 Service Unavailable", "Too many WebSockets are open on this server.", [("Retry-After", "5")])
