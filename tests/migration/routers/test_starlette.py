@@ -1,6 +1,7 @@
 from pathlib import Path
 from typing import Any
 
+import fastapi.routing
 import pytest
 from fastapi import APIRouter, FastAPI
 from starlette.applications import Starlette
@@ -148,6 +149,10 @@ def test_a_websocket_is_no_page() -> None:
     assert answers == [REQUEST, NOTHING, NOTHING]
 
 
+# Before that, include_router() left mounts out.
+INCLUDES_MOUNTS = hasattr(fastapi.routing, "_IncludedRouter")
+
+
 def included() -> FastAPI:
     """Make an app whose routes are in routers within routers."""
     inner, outer = APIRouter(prefix="/inner"), APIRouter(prefix="/outer")
@@ -176,6 +181,8 @@ def included() -> FastAPI:
 )
 def test_an_included_router_is_asked(method: str, path: str, answer: Answer, rule: str) -> None:
     """FastAPI's include_router, at any depth, with mounts in it."""
+    if not INCLUDES_MOUNTS and answer is REQUEST and "/items/" not in path:
+        pytest.skip("this FastAPI leaves mounts out")
     found = find(included(), path, method)
     assert found.answer is answer
     assert answer is NOTHING or found.rule == rule
@@ -214,6 +221,8 @@ def test_all_rules_are_told() -> None:
     app = included()
     app.router.routes.append(Host("h", Router([Route("/hosted/{name:path}", page)])))
     rules = {rule.rule: rule for rule in StarletteRouter(app).rules()}
+    if not INCLUDES_MOUNTS:
+        pytest.skip("this FastAPI leaves mounts out")
     assert list(rules) == [
         "/v1/outer/inner/items/{id}",
         "/v1/outer/inner/ws",

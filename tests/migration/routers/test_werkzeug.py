@@ -71,6 +71,8 @@ def test_hosts_are_matched(make: Any) -> None:
 def test_a_host_that_is_not_trusted_is_not_known() -> None:
     """Flask would say 400."""
     app = Flask("app")
+    if "TRUSTED_HOSTS" not in app.config:
+        pytest.skip("this Flask trusts every host")
     app.config["TRUSTED_HOSTS"] = ["example.org"]
     app.add_url_rule("/a", "a", page)
     assert [answer(app, "/a", HTTP_HOST=host) for host in ("example.org", "evil.example")] == [REQUEST, NOTHING]
