@@ -6,7 +6,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse
-from starlette.routing import Host, Match, Mount, Route, Router
+from starlette.routing import Host, Match, Mount, Route, Router, WebSocketRoute
 
 from bridge.migration import choice as choice_module
 from bridge.migration.choice import Choice
@@ -68,6 +68,41 @@ def test_another_question_is_asked(keys: dict[str, Any], monkeypatch: pytest.Mon
     assert route.asked > before
 
 
+def test_environs_of_another_kind_or_prefix_are_other_questions() -> None:
+    """A WebSocket is no page, and a prefix moves the routes."""
+
+    async def echo(websocket: Any) -> None:
+        raise AssertionError("not to be called")
+
+    new = Starlette(routes=[WebSocketRoute("/ws", echo), Route("/a/b", page)])
+    choice = Choice(new, apps.flask("old", {"/b": ["GET"]}), None)
+    upgrade = {"HTTP_UPGRADE": "websocket", "HTTP_CONNECTION": "Upgrade"}
+    environs = [http_environ("GET", "/ws"), http_environ("GET", "/ws", **upgrade)]
+    environs += [http_environ("GET", "/a/b", SCRIPT_NAME=prefix) for prefix in ("", "/a")]
+    environs += [http_environ("GET", "/b", SCRIPT_NAME="/a")]
+    for _ in range(2):
+        answers = [choice.is_new_for_environ(environ) for environ in environs]
+        assert answers == [False, True, True, True, False]
+
+
+def test_a_preflight_has_an_origin() -> None:
+    """Without it the request is an OPTIONS request like any other."""
+    choice = Choice(apps.starlette("new", {"/a": ["GET"]}), apps.flask("old", {"/a": ["POST"]}), None)
+    asked, origin = (b"access-control-request-method", b"GET"), (b"origin", b"http://a.example")
+    for headers, expected in [([asked, origin], True), ([asked], False), ([origin], False)]:
+        scope = http_scope("OPTIONS", "/a", headers=[(b"host", b"example.org"), *headers])
+        assert choice.is_new_for_scope(scope) is expected
+        variables = {f"HTTP_{name.decode().upper().replace('-', '_')}": value.decode() for name, value in headers}
+        assert choice.is_new_for_environ(http_environ("OPTIONS", "/a", **variables)) is expected
+
+
+def test_a_path_that_the_server_has_not_decoded_is_decoded() -> None:
+    """Passenger leaves PATH_INFO as it came."""
+    variables = {"passenger.hijack": True, "REQUEST_URI": "/a/%62"}
+    choice = Choice(apps.starlette("new", {"/a/b": ["GET"]}), apps.flask("old", {}), None)
+    assert choice.is_new_for_environ(http_environ("GET", "/a/%62", **variables)) is True
+
+
 def test_what_is_long_or_has_no_host_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients do not fill the memory."""
     route, choice = counted(monkeypatch)
@@ -103,6 +138,15 @@ def test_a_route_of_a_kind_of_its_own_is_asked_each_time() -> None:
         for expected in (False, True, False):
             scope = http_scope(path="/a", headers=headers + [(b"x-new", b"1")] * expected)
             assert choice.is_new_for_scope(scope) is expected
+
+
+def test_such_a_route_of_the_old_app_is_asked_each_time() -> None:
+    """Where the new app knows the path only."""
+    routes: list[Any] = [OwnRoute("/a")]
+    choice = Choice(apps.starlette("new", {"/a": ["POST"]}), Starlette(routes=routes), None)
+    for expected in (True, False, True):
+        headers = [(b"host", b"example.org")] + [(b"x-new", b"1")] * (not expected)
+        assert choice.is_new_for_scope(http_scope(path="/a", headers=headers)) is expected
 
 
 def test_claims_decide() -> None:

@@ -101,6 +101,7 @@ def test_the_header_is_added_to_what_counts(args: tuple[Any, ...]) -> None:
     server = respond(fallback)
     assert [start[1] for start in server.starts] == [[("A", "b"), ("X-Who", "old")], [("C", "d"), ("X-Who", "old")]]
     assert server.status == "500 No"
+    assert [len(start) for start in server.starts] == [2, 3]  # as the app has called it
 
 
 def test_an_adapter_is_looked_through() -> None:

@@ -133,6 +133,12 @@ def test_a_default_app_claims_the_rest() -> None:
     assert find(Router([Route("/a", page)]), "/b").answer is NOTHING
 
 
+def test_the_first_route_that_has_the_path_tells_its_rule() -> None:
+    """It is the one that says 405."""
+    app = Starlette(routes=[Route("/{a}", page), Route("/b", page)])
+    assert find(app, "/b", "POST") == Found(PATH, "/{a}")
+
+
 def test_without_redirects_a_slash_matters() -> None:
     """Nobody would redirect."""
     assert find(Router([Route("/a", page)], redirect_slashes=False), "/a/").answer is NOTHING
