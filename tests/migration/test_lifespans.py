@@ -6,7 +6,7 @@ import pytest
 
 from bridge import ServerProtocolError
 from bridge.migration.lifespans import serve_lifespans
-from bridge.types import Receive, Scope, Send
+from bridge.types import ASGIApp, Receive, Scope, Send
 from tests.fakes import ASGIServer
 
 
@@ -41,7 +41,7 @@ class App:
             await receive()
 
 
-def server_of(*apps: App, **keys: Any) -> ASGIServer:
+def server_of(*apps: ASGIApp, **keys: Any) -> ASGIServer:
     """Return a server in lifespan scope."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,6 +92,17 @@ async def test_an_app_that_raises_is_done_without(caplog: pytest.LogCaptureFixtu
     assert sent == ["startup.complete", "shutdown.complete"]
     assert events == ["old starts", "old ends"]
     assert "no lifespan here" in caplog.text
+
+
+async def test_an_app_that_takes_it_for_a_request_is_done_without() -> None:
+    """What it sends is no message of this protocol."""
+
+    async def hello(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    events: list[str] = []
+    assert await run(server_of(hello, App("old", events))) == ["startup.complete", "shutdown.complete"]
+    assert events == ["old starts", "old ends"]
 
 
 async def test_a_failed_shutdown_does_not_keep_the_other_from_ending() -> None:

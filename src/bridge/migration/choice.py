@@ -14,7 +14,8 @@ from bridge.migration.routers import maybe_router
 from bridge.sansio.websocket import is_websocket_request
 from bridge.types import Environ, Scope
 
-# How many answers are remembered, twice, and the longest path that is: together at most a megabyte or two.
+# Up to twice as many answers are remembered, each for a host and a path that are no longer than this together, so that
+# clients cannot fill more than a megabyte or two.
 _SIZE = 1024
 _LONGEST = 256
 

@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 
 from bridge.errors import ServerProtocolError
+from bridge.sansio.messages import LIFESPAN, event_from_message, next_state
 from bridge.sansio.redacted import shown
 from bridge.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -73,7 +74,7 @@ class _Lifespan:
         self._started = anyio.Event()  # the app has answered startup, or ended
         self._stopping = anyio.Event()
         self._stopped = anyio.Event()  # it has answered shutdown, or ended
-        self._serving = False
+        self._order = "starting"
 
     async def run(self) -> None:
         """Run the app in lifespan scope, to its end."""
@@ -82,7 +83,7 @@ class _Lifespan:
         except Exception as error:
             if not self._started.is_set():
                 _logger.info("the ASGI app does not support lifespan: %r", error)
-            elif self._serving and self.failure is None:
+            elif self._order != "failed" and self.failure is None:
                 self.failure = f"the lifespan of {self._app!r:.200} raised {error!r:.200}"
                 _logger.error("an ASGI app's lifespan raised while it was serving or during shutdown", exc_info=error)
         finally:
@@ -96,10 +97,12 @@ class _Lifespan:
     async def startup(self) -> str | None:
         """Wait until the app has answered startup, or ended; return the failure that it tells of."""
         await self._started.wait()
-        return None if self._serving else self.failure
+        return self.failure if self._order == "failed" else None
 
     async def shutdown(self) -> None:
         """Tell the app to shut down, and wait until it has."""
+        if self._order == "serving":
+            self._order = "stopping"
         self._stopping.set()
         await self._stopped.wait()
 
@@ -113,11 +116,10 @@ class _Lifespan:
         return {"type": "lifespan.shutdown"}
 
     async def _send(self, message: Message) -> None:
-        kind, _, outcome = message["type"].removeprefix("lifespan.").partition(".")
-        if outcome == "failed":
-            self.failure = str(message.get("message") or f"the {kind} of {self._app!r:.200} failed")
-        if kind == "startup":
-            self._serving = outcome == "complete"
-            self._started.set()
-        else:
+        event = event_from_message(message)
+        self._order = next_state(LIFESPAN, self._order, event)
+        if event.endswith(".failed"):
+            self.failure = str(message.get("message") or f"{event} of {self._app!r:.200}")
+        self._started.set()
+        if self._order not in ("serving", "failed"):
             self._stopped.set()

@@ -4,6 +4,7 @@ from typing import Any
 import fastapi.routing
 import pytest
 from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 from starlette.middleware import Middleware
@@ -192,6 +193,24 @@ def test_an_included_router_is_asked(method: str, path: str, answer: Answer, rul
     found = find(included(), path, method)
     assert found.answer is answer
     assert answer is NOTHING or found.rule == rule
+
+
+def test_a_route_of_another_kind_is_found_in_an_included_router() -> None:
+    """Its answer is not remembered, either."""
+
+    class ByHeader(APIRoute):
+        def matches(self, scope: Scope) -> tuple[Match, Scope]:
+            return super().matches(scope) if (b"x-new", b"1") in scope["headers"] else (Match.NONE, {})
+
+    inner, outer, app = APIRouter(), APIRouter(route_class=ByHeader), FastAPI(openapi_url=None)
+    inner.add_api_route("/b", page)
+    outer.add_api_route("/a", page)
+    outer.include_router(inner)
+    app.include_router(inner)
+    assert find(app, "/b").lasting
+    app.include_router(outer)
+    assert find(app, "/a", headers=[(b"x-new", b"1")]) == Found(REQUEST, "/a", lasting=False)
+    assert find(app, "/a") == Found(NOTHING, lasting=False)
 
 
 def test_a_frontend_claims_what_is_left(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Each framework's router, asked which routes it has: one module a framework, and no other place that knows it.
 
-Each is imported for an app of its framework only, which so is there.
+A module is imported when an app of its framework comes, so that nothing is imported which the process does not have.
 """
 
 import sys

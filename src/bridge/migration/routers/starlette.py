@@ -142,6 +142,9 @@ def _within(route: Any, scope: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
 
 def _matches_by_path(route: Any) -> bool:
     """Return whether a route looks at type, method, host and path alone, as the frameworks' own do."""
+    if _is_included(route):
+        candidates = route.effective_candidates()
+        return all(_matches_by_path(getattr(candidate, "original_route", candidate)) for candidate in candidates)
     return str(type(route).matches.__module__).startswith(("starlette.", "fastapi."))
 
 
