@@ -47,6 +47,16 @@ def test_the_lifespans_of_both_are_nested() -> None:
     fallback.close()
 
 
+def test_a_close_need_not_be_waited_for() -> None:
+    """The apps shut down all the same."""
+    events: list[str] = []
+    fallback = WSGIFallback(noting("new", events), noting("old", events))
+    fallback.start()
+    fallback.close(wait=False)
+    fallback.close()
+    assert sorted(events[2:]) == ["new ends", "old ends"]
+
+
 def test_if_the_second_fails_the_first_is_shut_down() -> None:
     """Nothing is left running."""
     events: list[str] = []

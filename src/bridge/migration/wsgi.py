@@ -67,11 +67,14 @@ class WSGIFallback:
                 started.callback(adapter.close)
             started.pop_all()
 
-    def close(self) -> None:
-        """Shut the ASGI apps down, the old one first, as `ASGIToWSGI.close` does; wait for it. Idempotent."""
+    def close(self, *, wait: bool = True) -> None:
+        """Shut the ASGI apps down, the old one first, as `ASGIToWSGI.close` does. Idempotent.
+
+        With `wait=False` the call returns at once, and the apps shut down beside each other.
+        """
         with contextlib.ExitStack() as closing:
             for adapter in self._adapters():
-                closing.callback(adapter.close)
+                closing.callback(adapter.close, wait=wait)
 
     def close_websockets(self) -> None:
         """Take leave of the clients of all WebSockets, as `ASGIToWSGI.close_websockets` does."""
