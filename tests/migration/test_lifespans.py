@@ -1,4 +1,5 @@
 import logging
+import sys
 from typing import Any
 
 import anyio
@@ -19,6 +20,8 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.fails == "unsupported":
             raise ValueError("no lifespan here")
+        if self.fails == "exit":
+            sys.exit("no settings")
         assert (await receive())["type"] == "lifespan.startup"
         if "state" in scope:
             scope["state"]["name"] = self.name
@@ -75,6 +78,15 @@ async def test_a_failed_startup_shuts_down_what_has_started(name: str) -> None:
     assert await run(server) == ["startup.failed"]
     assert server.sent[0]["message"] == f"{name} cannot start"
     assert events == ["new starts", f"{name} starts", "new ends"]
+
+
+async def test_an_exit_in_a_startup_is_a_failed_one() -> None:
+    """It does not take the process with it before the other app has shut down."""
+    events: list[str] = []
+    server = server_of(App("new", events), App("old", events, "exit"))
+    assert await run(server) == ["startup.failed"]
+    assert "SystemExit('no settings')" in server.sent[0]["message"]
+    assert events == ["new starts", "new ends"]
 
 
 async def test_after_the_first_failed_the_second_is_not_started() -> None:

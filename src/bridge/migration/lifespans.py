@@ -80,12 +80,13 @@ class _Lifespan:
         """Run the app in lifespan scope, to its end."""
         try:
             await self._app(self._scope, self._receive, self._send)
-        except Exception as error:
-            if not self._started.is_set():
+        except (Exception, SystemExit) as error:  # an exit would end the process before the other app has shut down
+            if not self._started.is_set() and isinstance(error, Exception):
                 _logger.info("the ASGI app does not support lifespan: %r", error)
-            elif self._order != "failed" and self.failure is None:
-                self.failure = f"the lifespan of {self._app!r:.200} raised {error!r:.200}"
-                _logger.error("an ASGI app's lifespan raised while it was serving or during shutdown", exc_info=error)
+            elif self.failure is None:
+                self.failure = f"the lifespan of {self._app!r:.200} ended by {error!r:.200}"
+                self._order = "failed" if self._order == "starting" else self._order
+                _logger.error("an ASGI app's lifespan ended by an error", exc_info=error)
         finally:
             self._started.set()
             self._stopped.set()
