@@ -839,3 +839,22 @@ def test_response_body_that_must_not_be_is_dropped(method: str, status: int) -> 
         answer = asgi_response(method, status=status, headers=[(b"content-length", b"1234")])
         assert answer.pass_on(message) == b""
         assert answer.headers == [("content-length", "1234")]
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ([(b"content-type", b"text/event-stream")], True),
+        ([(b"Content-Type", b"Text/Event-Stream ; charset=utf-8")], True),
+        ([(b"content-type", b"text/event-streams")], False),
+        ([(b"content-type", b"text/plain"), (b"content-type", b"text/event-stream")], False),
+        ([(b"content-type", b"text/event-stream"), (b"content-length", b"5")], False),  # it has an end of its own
+        ([], False),
+    ],
+)
+def test_event_streams_are_told_by_their_type(headers: Any, expected: bool) -> None:
+    """text/event-stream without a length is one; before the start nothing is."""
+    response = ResponseFromASGI("GET")
+    assert not response.is_event_stream
+    response.start({"type": "http.response.start", "status": 200, "headers": headers})
+    assert response.is_event_stream == expected
