@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from bridge import ASGIToWSGI, WSGIToASGI
-from tests.processes import serving, wait_until
+from tests.processes import ROOT, serving, wait_until
 
 UWSGI = Path(sys.executable).parent / "uwsgi"
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -199,6 +199,37 @@ def test_sigterm() -> None:
             signal.raise_signal(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(
+    ("module", "serve"),
+    [
+        ("waitress", "waitress.serve(wsgi_app, host='127.0.0.1', port={port})"),
+        ("cheroot.wsgi", "cheroot.wsgi.Server(('127.0.0.1', {port}), wsgi_app).safe_start()"),
+    ],
+)
+def test_sigterm_with_an_open_event_stream(tmp_path: Path, module: str, serve: str) -> None:
+    """A server that waits for its threads does not have to wait: the stream ends, and the app shuts down."""
+    pytest.importorskip(module)
+    app = """
+import {module}
+from tests.asgi_to_wsgi.test_stopping import Streams
+
+class Reports(Streams):
+    async def __call__(self, scope, receive, send):
+        await super().__call__(scope, receive, send)
+        print(*self.ended, flush=True)
+""".replace("{module}", module)
+    script = app + BLOCKS["sigterm"].replace("FastAPI()", "Reports()") + serve.replace("{port}", "int(sys.argv[1])")
+    (tmp_path / "script.py").write_text(script)
+    command = ["{python}", str(tmp_path / "script.py"), "{port}"]
+    with serving(command, env={"PYTHONPATH": str(ROOT)}) as server, server.connect() as connection:
+        connection.sendall(b"GET /events HTTP/1.1\r\nHost: example\r\n\r\n")
+        received = b""
+        while b"begun" not in received:
+            received += connection.recv(65536)
+        assert server.stop() < 4
+        assert "http.disconnect lifespan" in server.output()
 
 
 def test_the_table_of_options_is_whole() -> None:
