@@ -56,8 +56,6 @@ def maybe_tls_from_environ(environ: Environ) -> dict[str, Any] | None:
         environ.get(name) for name in ("SSL_PROTOCOL", "SSL_CIPHER", "SSL_SERVER_CERT", "SSL_CLIENT_CERT")
     ):
         return None
-    if not all(isinstance(value or "", str) for key, value in environ.items() if key.startswith("SSL_")):
-        raise TypeError
     chain = [environ["SSL_CLIENT_CERT"]] if environ.get("SSL_CLIENT_CERT") else []
     while chain and (issuer := environ.get(f"SSL_CLIENT_CERT_CHAIN_{len(chain) - 1}")):
         chain.append(issuer)
@@ -66,6 +64,8 @@ def maybe_tls_from_environ(environ: Environ) -> dict[str, Any] | None:
         name = name.encode("latin-1", "replace").decode("utf-8", "replace")
         if name.startswith("/"):  # OpenSSL's old one-line form; the spec wants RFC 4514
             name = None
+    if not all(isinstance(text, str) for text in (*chain, environ.get("SSL_SERVER_CERT") or "")):
+        raise TypeError  # not for others: cheroot has ints among them
     verify = str(environ.get("SSL_CLIENT_VERIFY") or "")
     return {
         "server_cert": environ.get("SSL_SERVER_CERT") or None,
