@@ -1,3 +1,4 @@
+import hmac
 import inspect
 import re
 import signal
@@ -109,6 +110,18 @@ def test_fastapi_in_flask(adapters: list[ASGIToWSGI]) -> None:
     assert responses[1].json() == ["one", "two"]
     assert "/api/openapi.json" in responses[2].text
     assert responses[3].json()["servers"] == [{"url": "/api"}]
+
+
+def test_body_read_before(adapters: list[ASGIToWSGI]) -> None:
+    """The app gets the body that was checked, and none that fails the check."""
+    module = run("body read before")
+    adapters.append(module["bridged"])
+    signature = hmac.new(b"key", b"some data", "sha256").hexdigest()
+    transport = httpx.WSGITransport(module["wsgi_app"])
+    with httpx.Client(transport=transport, base_url="http://test") as client:
+        response = client.post("/hook", content=b"some data", headers={"X-Signature": signature})
+        assert response.json() == "some data"
+        assert client.post("/hook", content=b"other data", headers={"X-Signature": signature}).status_code == 403
 
 
 # An address that the client made up, and behind it the one that the proxy saw.

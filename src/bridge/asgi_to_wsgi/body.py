@@ -28,7 +28,7 @@ class RequestBody:
         self._input: Any = environ.get("wsgi.input")
         length = environ.get("CONTENT_LENGTH")
         if length not in (None, ""):
-            self.remaining = int(length)
+            self.remaining = self._length = int(length)
         elif not environ.get("wsgi.input_terminated"):
             self.remaining = 0
 
@@ -72,6 +72,9 @@ class RequestBody:
         if remaining is None:
             return bytes(block), bool(block)
         if not block:
-            raise ClientDisconnected("the client left before its request body was through")
+            raise ClientDisconnected(
+                f"the request body ended after {self._length - remaining} of {self._length} bytes: "
+                "the client left, or the body was read before"
+            )
         self.remaining = remaining - len(block)
         return bytes(block), self.remaining > 0
