@@ -163,6 +163,20 @@ async def context(scope: Scope, receive: Receive, send: Send) -> None:
     await answer(send, [found, _variable.get()])
 
 
+_kept: list[Scope] = []
+
+
+async def keep(scope: Scope, receive: Receive, send: Send) -> None:
+    """Keep the scope, as a background task does."""
+    _kept.append(scope)
+    await answer(send, b"kept")
+
+
+async def kept(scope: Scope, receive: Receive, send: Send) -> None:
+    """Tell what the cookie is in the environ of the scope that was kept last."""
+    await answer(send, _kept.pop()["wsgi_environ"]["HTTP_COOKIE"].encode())
+
+
 async def puppet(scope: Scope, receive: Receive, send: Send) -> None:
     """Do as the test says, over a connection to the port in the path, and tell how each order ended.
 

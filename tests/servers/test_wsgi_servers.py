@@ -627,6 +627,14 @@ def test_stream_goes_on_behind_its_last_byte(server: Server, method: str) -> Non
     assert f"{path} went on to its end" in server.output()
 
 
+@on("uwsgi-one-thread", "waitress")
+def test_an_environ_that_is_kept_stays_its_requests_own(server: Server) -> None:
+    """uWSGI empties its environ after each call, and fills it for the next request."""
+    assert server.client.get("/keep", headers={"Cookie": "user=first"}).text == "kept"
+    assert server.client.get("/hello", headers={"Cookie": "user=second"}).text == "hello"
+    assert server.client.get("/kept", headers={"Cookie": "user=third"}).text == "user=first"
+
+
 @on("gunicorn-gthread")
 def test_error_behind_a_middleware_is_logged(server: Server) -> None:
     """What the app raises after its response is logged as it is.

@@ -334,6 +334,15 @@ def test_messages_come_back_as_they_were(host: Host, server: Server, message: st
         assert websocket.recv(20) == message
 
 
+def test_an_open_websocket_keeps_its_environ(host: Host, server: Server) -> None:
+    """uWSGI empties its environ after each call, and fills it for the next request."""
+    with open_websocket(host, server, "/who", additional_headers={"Cookie": "user=first"}) as websocket:
+        for _ in range(2):
+            assert http(host, server, "/hello") == "'hello'"
+        websocket.send("who am I?")
+        assert websocket.recv(20) == "user=first"
+
+
 def test_fragments_are_joined_though_a_ping_comes_between(host: Host, server: Server) -> None:
     """Three fragments are one message, and the ping among them is answered before that."""
     with Raw(host, server) as raw:

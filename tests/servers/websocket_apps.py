@@ -38,6 +38,13 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     noted["echo"] = [message["code"], message["reason"]]
 
 
+async def who(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer each message with the cookie that is in the environ by then."""
+    await accept(receive, send)
+    while (await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": scope["wsgi_environ"]["HTTP_COOKIE"]})
+
+
 async def agree(scope: Scope, receive: Receive, send: Send) -> None:
     """Choose the last subprotocol, and add headers."""
     headers = [(b"x-scheme", scope["scheme"].encode()), (b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")]
@@ -106,6 +113,7 @@ async def digest(scope: Scope, receive: Receive, send: Send) -> None:
 async def websocket(scope: Scope, receive: Receive, send: Send) -> None:
     apps: dict[str, Callable[[Scope, Receive, Send], Awaitable[None]]] = {
         "/echo": echo,
+        "/who": who,
         "/agree": agree,
         "/refuse": refuse,
         "/deny": deny,

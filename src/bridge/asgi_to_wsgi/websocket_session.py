@@ -104,7 +104,8 @@ class WebSocketSession:
         """Run the app on a handshake that came as an http request; return when all has ended."""
         self._receive_http, self._send_http = receive, send
         self._scope = websocket_scope_from_http(scope)
-        self._scope["wsgi_environ"] = RedactedMapping(self._environ, "WSGI environ")
+        # That of `scope` has no wsgi.input, and the server may empty its own.
+        self._scope["wsgi_environ"] = RedactedMapping(self._environ.copy(), "WSGI environ")
         self._loop_thread.at_stop.add(self.stop)
         error: BaseException | None = None
         try:

@@ -472,7 +472,8 @@ def _scope_from_environ(environ: Environ) -> dict[str, Any]:
         "client": (client, _maybe_port(environ.get("REMOTE_PORT")) or 0) if client else None,
         "server": _maybe_server_from_environ(environ),
         "extensions": {},
-        "wsgi_environ": RedactedMapping(environ, "WSGI environ"),
+        # A copy, as uWSGI empties its environ after the call, and fills it for the next request.
+        "wsgi_environ": RedactedMapping(environ.copy(), "WSGI environ"),
     }
     tls = maybe_tls_from_environ(environ)
     if tls is not None:
