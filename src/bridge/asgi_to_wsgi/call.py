@@ -80,7 +80,7 @@ class WSGICall:
         if first is None or (outbox and outbox[0] is None):
             self._over = True
             return [first] if first else []
-        return Blocks(first, self.next_block, self.leave)
+        return Blocks(first, self.next_block, self.stop)
 
     def next_block(self) -> bytes | None:
         """Wait for the next block; return None at the end."""
@@ -96,8 +96,15 @@ class WSGICall:
         assert not isinstance(item, File)  # the order table has files only in place of a body
         return item
 
+    def stop(self) -> None:
+        """The server asks for no more of the response. Idempotent."""
+        outbox = self._exchange.outbox
+        if outbox and outbox[0] is None:  # the server has taken every byte: to it, the response is complete
+            self._over = True
+        self.leave()
+
     def leave(self) -> None:
-        """The client has left, or the server has no more use for the response. Idempotent."""
+        """The client has left, or the response has failed. Idempotent."""
         if not self._over:
             self._over = self._exchange.left = True
             self._call_on_loop(self._exchange.leave)

@@ -91,6 +91,7 @@ class HTTPExchange:
     _state = "nothing sent"
     _ended = False  # the client has all of it, though the app may have more to say
     _ended_at = 0.0
+    _told_end = False  # the app has received that this is so
     _gone = False
     # Written in the WSGI thread:
     left = False  # the loop is about to hear that the client has gone
@@ -144,7 +145,7 @@ class HTTPExchange:
             _logger.error("the ASGI app raised after %s", when, exc_info=error)
 
     async def _receive(self) -> Message:
-        while self._state != DONE and not (self._gone or self.left):
+        while self._state != DONE and not (self._gone or self.left or self._told_end):
             if self._inbox:
                 body, more_body = self._inbox.popleft()
                 return {"type": "http.request", "body": body, "more_body": more_body}
@@ -157,7 +158,7 @@ class HTTPExchange:
             with anyio.move_on_after(_SURPLUS_TIME):
                 await self._changed()
                 continue
-            self._gone = True  # the WSGI thread has gone, and will not tell
+            self._told_end = True  # the WSGI thread has gone, and will not tell
             self._wake_waiters()
         return {"type": "http.disconnect"}
 

@@ -9,10 +9,10 @@ class Blocks:
     `next_block` waits for the next block, and returns None at the end.
     """
 
-    def __init__(self, first: bytes, next_block: Callable[[], bytes | None], leave: Callable[[], None]) -> None:
+    def __init__(self, first: bytes, next_block: Callable[[], bytes | None], stop: Callable[[], None]) -> None:
         self._first: bytes | None = first
         self._next_block = next_block
-        self._leave = leave
+        self._stop = stop
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -28,7 +28,7 @@ class Blocks:
     def close(self) -> None:
         """End the response here, if it has not ended (PEP 3333, Specification Details)."""
         self._first = None
-        self._leave()
+        self._stop()
 
     __del__ = close  # for a server that forgets to
 

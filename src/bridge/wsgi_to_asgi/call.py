@@ -209,9 +209,10 @@ class WSGICall:
         return self._write
 
     def _write(self, chunk: bytes, /) -> None:
-        if self._connection.gone:
+        complete = self._ended and self._response.length.reached
+        if self._connection.gone and not complete:  # else the client had left no sooner than it had all
             raise ClientDisconnected
-        if self._connection.finished or (self._ended and not self._response.length.reached):
+        if self._connection.finished or (self._ended and not complete):
             raise AppProtocolError("write() was called after the response had ended")
         self._put(chunk)
         if self._response.length.overrun:

@@ -1,6 +1,7 @@
 """What only a planted fault showed to be untested."""
 
 import threading
+from collections.abc import Mapping
 
 import anyio
 import anyio.lowlevel
@@ -8,8 +9,9 @@ import anyio.lowlevel
 from bridge.types import Message, Receive, Scope, Send
 from tests.conformance import clause
 from tests.conformance.apps import http_app
-from tests.conformance.asgi_to_wsgi.recording import END, START, LifespanApp, block, is_refused
+from tests.conformance.asgi_to_wsgi.recording import END, START, LifespanApp, block, is_refused, until_set
 from tests.conformance.wsgi_server import ToWSGI, WSGIServer
+from tests.fakes import http_environ
 
 
 @clause("ASGI-HTTP-082")
@@ -118,3 +120,57 @@ def test_nothing_is_sent_once_close_has_returned(adapt: ToWSGI, serve: WSGIServe
         closed.set()
     request.until(ended.is_set, "the end of send()")
     assert [isinstance(error, OSError) for error in errors] == [True]
+
+
+@clause("ASGI-CORE-009")
+def test_a_response_whose_every_byte_was_taken_is_complete(adapt: ToWSGI, serve: WSGIServer) -> None:
+    """A server may stop at Content-Length: the app's empty last block goes nowhere, and does not raise."""
+    taken, closed, ended = threading.Event(), threading.Event(), threading.Event()
+    errors: list[BaseException] = []
+
+    @http_app
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await send({**START, "headers": [(b"content-length", b"6")]})
+            await send(block(b"one"))
+            await until_set(taken, serve.deadline)
+            await send(block(b"two"))
+            await until_set(closed, serve.deadline)
+            await send(END)
+        except BaseException as error:
+            errors.append(error)
+            raise
+        finally:
+            ended.set()
+
+    request = serve(adapt(app), hold_after=2).until_logged("block")
+    taken.set()
+    request.until(lambda: request.body == b"onetwo", "the last byte").disconnect()
+    request.until_ended()
+    closed.set()
+    request.until(ended.is_set, "the end of the app")
+    assert errors == []
+
+
+@clause("ASGI-CORE-010")
+def test_what_the_scope_holds_of_an_environ_stays_its_requests(adapt: ToWSGI, serve: WSGIServer) -> None:
+    """A server may empty its environ behind the call, and fill it for the next request, as uWSGI does."""
+    served, done = threading.Event(), threading.Event()
+    found: list[str | None] = []
+
+    @http_app
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        await send(END)
+        await until_set(served, serve.deadline)
+        environs = [value for value in scope.values() if isinstance(value, Mapping) and "REQUEST_METHOD" in value]
+        found.extend(environ.get("HTTP_COOKIE") for environ in environs)
+        done.set()
+
+    environ = http_environ(HTTP_COOKIE="user=first")
+    request = serve(adapt(app), environ).finish()
+    environ.clear()
+    environ.update(http_environ(HTTP_COOKIE="user=second"))
+    served.set()
+    request.until(done.is_set, "the end of the app")
+    assert set(found) <= {"user=first"}
