@@ -14,6 +14,9 @@ A message says what was expected, what came, and where the rule stands.
 
 import errno
 
+# What Starlette, Litestar and Falcon raise in the stead of a `send` that failed, without `from`.
+_OF_FRAMEWORKS = frozenset({"ClientDisconnect", "WebSocketDisconnect", "WebSocketDisconnected"})
+
 
 class BridgeError(Exception):
     """The root of every error that `bridge` raises on its own account."""
@@ -43,6 +46,23 @@ class ClientDisconnected(BridgeError, ConnectionError):
 
     def __reduce__(self) -> tuple[type["ClientDisconnected"], tuple[object]]:
         return type(self), (self.strerror,)
+
+
+def is_of_disconnect(error: BaseException | None, seen: frozenset[int] = frozenset()) -> bool:
+    """Return whether `error` is a ClientDisconnected, or was raised because of one.
+
+    That is what was raised `from` it, what frameworks say in its stead, and a group of nothing else.
+    An error that only came behind it, out of an app's `finally`, is the app's own.
+    """
+    if error is None or id(error) in seen:  # an exception may refer to a group that holds it
+        return False
+    seen |= {id(error)}
+    if isinstance(error, BaseExceptionGroup):
+        return all(is_of_disconnect(inner, seen) for inner in error.exceptions)
+    if isinstance(error, ClientDisconnected):
+        return True
+    because = error.__cause__ or (error.__context__ if type(error).__name__ in _OF_FRAMEWORKS else None)
+    return is_of_disconnect(because, seen)
 
 
 class StartupFailed(BridgeError):

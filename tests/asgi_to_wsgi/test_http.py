@@ -366,7 +366,7 @@ def test_an_error_after_the_response_is_logged(
     adapter = adapt(answers(start(), body(b"hello"), error))
     assert respond(adapter).body == b"hello"
     adapter.close()
-    assert "after its response was complete" in caplog.text
+    assert "GET /: the ASGI app raised after it had answered with 200" in caplog.text
     assert f"{type(error).__name__}: too late" in caplog.text
 
 
@@ -556,7 +556,7 @@ def test_an_error_for_want_of_a_client_is_not_logged(adapt: Adapt, caplog: pytes
     in_thread(lambda: run(WSGIServer(adapter)))
     seen.set()
     adapter.close()
-    assert "after its client had left" in caplog.text
+    assert "GET /: the ASGI app raised after its client had left in mid-response (200)" in caplog.text
 
 
 def test_a_client_that_leaves_an_idle_stream_is_noticed(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1008,6 +1008,17 @@ def test_an_input_that_reads_no_bytes_is_the_servers_error(adapt: Adapt, block: 
 
     with pytest.raises(ServerProtocolError, match=f"read.. must return bytes, got {type(block).__name__}"):
         respond(adapt(reads([])), http_environ("POST", "/", b"body", **{"wsgi.input": Input()}))
+
+
+def test_a_body_that_was_read_before_is_told_from_nothing_else(adapt: Adapt) -> None:
+    """The error says how much came, of how much, and that middleware may have read it."""
+    environ = http_environ("POST", "/", b"some data")
+    assert environ["wsgi.input"].read() == b"some data"
+    text = "after 0 of 9 bytes: the client left, or the body was read before"
+    with pytest.raises(ClientDisconnected, match=text):
+        respond(adapt(reads([])), environ)
+    with pytest.raises(ClientDisconnected, match="after 4 of 9 bytes"):
+        respond(adapt(reads([])), http_environ("POST", "/", b"some", CONTENT_LENGTH="9"))
 
 
 def test_an_environ_without_input_is_the_servers_error(adapt: Adapt) -> None:

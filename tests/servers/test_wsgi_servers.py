@@ -643,7 +643,7 @@ def test_error_behind_a_middleware_is_logged(server: Server) -> None:
     """
     assert server.client.get("/starlette/raises").status_code == 500
     wait_until(lambda: "RuntimeError: behind a middleware" in server.output())
-    assert "the ASGI app raised after its response was complete" in server.output()
+    assert "GET /starlette/raises: the ASGI app raised after it had answered with 500" in server.output()
     assert "RecursionError" not in server.output()
 
 

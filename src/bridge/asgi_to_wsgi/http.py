@@ -20,10 +20,11 @@ from bridge.asgi_to_wsgi.call import LIMIT, Item, WSGICall
 from bridge.asgi_to_wsgi.loop import LoopThread
 from bridge.asgi_to_wsgi.servers import decode_path
 from bridge.asgi_to_wsgi.streams import File
-from bridge.errors import AppProtocolError, ClientDisconnected, ClientProtocolError
+from bridge.errors import AppProtocolError, ClientDisconnected, ClientProtocolError, is_of_disconnect
 from bridge.runtime import Event, binary_semaphore
 from bridge.sansio.messages import DONE, RESPONSE, event_from_message, next_state
 from bridge.sansio.request import scope_from_environ
+from bridge.sansio.request_name import request_name
 from bridge.sansio.response import ResponseFromASGI, native_from_raw_headers
 from bridge.types import ASGIApp, Environ, Message, StartResponse
 
@@ -102,7 +103,7 @@ class HTTPExchange:
         self.loop = loop_thread.loop
         self.lock = binary_semaphore()  # the WSGI thread sleeps on it
         self.outbox: deque[Item] = deque()
-        self.response = ResponseFromASGI(scope["method"])
+        self.response = ResponseFromASGI(scope["method"], scope)
         self._app = app
         self._loop_thread = loop_thread
         self._scope = scope
@@ -140,9 +141,17 @@ class HTTPExchange:
 
     def _log(self, error: BaseException) -> None:
         """Log what the app raised when there is nobody to raise it to."""
-        if not is_of_disconnect(error):
-            when = "its response was complete" if self._ended else "its client had left"
-            _logger.error("the ASGI app raised after %s", when, exc_info=error)
+        if is_of_disconnect(error):
+            if error.__context__ is not None and not is_of_disconnect(error.__context__):
+                # An answer to it came too late: it may be a bug, as in Starlette's 500, or as harmless as a 404.
+                text = "%s: the client had left before the ASGI app answered an error"
+                _logger.info(text, request_name(self._scope), exc_info=error.__context__)
+        else:
+            status = self.response.status[:3]
+            when = f"it had answered with {status}" if self._ended else "its client had left"
+            if status and not self._ended:
+                when += f" in mid-response ({status})"
+            _logger.error("%s: the ASGI app raised after %s", request_name(self._scope), when, exc_info=error)
 
     async def _receive(self) -> Message:
         while self._state != DONE and not (self._gone or self.left or self._told_end):
@@ -320,13 +329,3 @@ class HTTPExchange:
             self.lock.release()
         except RuntimeError:
             pass  # it has been woken already, and has yet to look
-
-
-def is_of_disconnect(error: BaseException | None, seen: frozenset[int] = frozenset()) -> bool:
-    """Return whether `error` is our ClientDisconnected, or was raised because of it."""
-    if error is None or id(error) in seen:  # an exception may refer to a group that holds it
-        return False
-    seen |= {id(error)}
-    if isinstance(error, BaseExceptionGroup):
-        return all(is_of_disconnect(inner, seen) for inner in error.exceptions)
-    return isinstance(error, ClientDisconnected) or is_of_disconnect(error.__cause__ or error.__context__, seen)

@@ -1,5 +1,6 @@
 """WebSocket requests to an ASGI app: the handshake, and the client's connection brought to the loop."""
 
+import functools
 import logging
 import socket
 import threading
@@ -106,9 +107,7 @@ class WebSockets:
         try:
             import wsproto  # noqa: F401
         except ModuleNotFoundError:
-            return _unable(
-                "WebSockets need the Python package wsproto on this server: pip install 'bridge[websocket]'."
-            )
+            return _unable(_say_wsproto_is_missing())
         if connection is None:
             return _unable("WebSockets are not possible on this server, which keeps its connections to itself.")
         held = not (connection.stealable or connection.green)
@@ -151,6 +150,13 @@ def _refuse(refusal: Refusal, start_response: StartResponse) -> Iterable[bytes]:
     headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))), *refusal.headers]
     start_response(refusal.status, headers)
     return [body]
+
+
+@functools.cache
+def _say_wsproto_is_missing() -> str:
+    text = "WebSockets need the Python package wsproto on this server: pip install 'bridge[websocket]'."
+    _logger.error("all WebSockets are refused: %s", text)  # once
+    return text
 
 
 def _ignore(data: bytes) -> None:

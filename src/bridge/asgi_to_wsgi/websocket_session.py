@@ -13,14 +13,14 @@ import anyio.abc
 from wsproto.extensions import Extension, PerMessageDeflate
 from wsproto.handshake import server_extensions_handshake
 
-from bridge.asgi_to_wsgi.http import is_of_disconnect
 from bridge.asgi_to_wsgi.loop import LoopThread
 from bridge.asgi_to_wsgi.websocket import WebSocketOptions
 from bridge.asgi_to_wsgi.websocket_connection import Change, WebSocketConnection
-from bridge.errors import AppProtocolError, ClientDisconnected
+from bridge.errors import AppProtocolError, ClientDisconnected, is_of_disconnect
 from bridge.runtime import LoopClosed
 from bridge.sansio.messages import DONE, WEBSOCKET, event_from_message, next_state
 from bridge.sansio.redacted import RedactedMapping
+from bridge.sansio.request_name import request_name
 from bridge.sansio.websocket import (
     code_and_reason_from_close,
     payload_from_send,
@@ -142,7 +142,7 @@ class WebSocketSession:
     async def _finish(self, error: BaseException | None) -> None:
         """Close what the app left open, and wait for the connection's end."""
         if error is not None and not is_of_disconnect(error):
-            _logger.error("the ASGI app raised in a WebSocket", exc_info=error)
+            _logger.error("%s: the ASGI app raised", request_name(self._scope), exc_info=error)
         connection = await self._opened()
         if connection is not None:
             connection.close(1000 if error is None else 1011)

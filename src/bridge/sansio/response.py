@@ -12,7 +12,8 @@ from types import TracebackType
 
 from bridge.errors import AppProtocolError
 from bridge.sansio.redacted import shown
-from bridge.types import ExcInfo, Headers, Message, RawHeaders
+from bridge.sansio.request_name import request_name
+from bridge.types import ExcInfo, Headers, Message, RawHeaders, Scope
 
 _logger = logging.getLogger("bridge")
 
@@ -195,10 +196,11 @@ class BodyLength:
     HEAD, a 204 and a 304 have no body, whatever their headers say (RFC 9110 6.4.1).
     """
 
-    __slots__ = ("_remaining", "bodiless", "declared", "overrun", "reached")
+    __slots__ = ("_remaining", "_scope", "bodiless", "declared", "overrun", "reached")
 
-    def __init__(self, method: str, code: int, lengths: list[str]) -> None:
-        """`lengths` are the values of all Content-Length headers."""
+    def __init__(self, method: str, code: int, lengths: list[str], scope: Scope | None = None) -> None:
+        """`lengths` are the values of all Content-Length headers, and `scope` is the request's, for the log."""
+        self._scope = scope
         self.bodiless = method == "HEAD" or code in (204, 304)
         self.declared = _one_length(lengths) if lengths else None
         self.overrun = False
@@ -214,8 +216,9 @@ class BodyLength:
             if not self.bodiless and not self.overrun:
                 self.overrun = True
                 _logger.error(
-                    "the app's body is longer than its Content-Length of %d: the surplus is dropped "
+                    "%sthe app's body is longer than its Content-Length of %d: the surplus is dropped "
                     "(PEP 3333, Handling the Content-Length Header)",
+                    "" if self._scope is None else f"{request_name(self._scope)}: ",
                     self.declared,
                 )
             chunk = chunk[:remaining]
@@ -246,10 +249,12 @@ def _one_length(lengths: list[str]) -> int:
 class ResponseFromWSGI:
     """What a WSGI app says by `start_response`, `write` and its iterable, as ASGI has it."""
 
-    __slots__ = ("_called", "_method", "_start", "begun", "length")
+    __slots__ = ("_called", "_method", "_scope", "_start", "begun", "length")
 
-    def __init__(self, method: str) -> None:
+    def __init__(self, method: str, scope: Scope | None = None) -> None:
+        """`scope` is the request's, for the log."""
         self.begun = False
+        self._scope = scope
         self._method = method
         self._called = False
         self._start: Message | None = None
@@ -272,7 +277,7 @@ class ResponseFromWSGI:
         self._called = True
         code, raw = code_from_status(status), raw_headers_from_native(headers)
         lengths = [value.decode("latin-1") for name, value in raw if name == b"content-length"]
-        self.length = BodyLength(self._method, code, lengths)  # declared, and passed on; once `ready`
+        self.length = BodyLength(self._method, code, lengths, self._scope)  # declared, and passed on; once `ready`
         self._start = {"type": "http.response.start", "status": code, "headers": raw}
         if code == 204 and lengths:
             self._drop_length()
@@ -337,7 +342,9 @@ class ResponseFromASGI:
     # Nothing may be passed on yet: the app has a proxy send the body, and has sent none itself so far.
     held = False
 
-    def __init__(self, method: str) -> None:
+    def __init__(self, method: str, scope: Scope | None = None) -> None:
+        """`scope` is the request's, for the log."""
+        self._scope = scope
         self.status = ""
         self.headers: Headers = []
         self._method = method
@@ -350,7 +357,7 @@ class ResponseFromASGI:
         self.status = status_from_code(message["status"])
         self.headers = native_from_raw_headers(message.get("headers") or ())
         lengths = [value for name, value in self.headers if name.lower() == "content-length"]
-        self.length = BodyLength(self._method, int(message["status"]), lengths)
+        self.length = BodyLength(self._method, int(message["status"]), lengths, self._scope)
         if lengths:
             if self.status.startswith("204"):
                 self._drop_length()

@@ -148,10 +148,10 @@ class WSGICall:
 
     __slots__ = ("_connection", "_early_hints", "_ended", "_outbox", "_pathsend", "_produced", "_response")
 
-    def __init__(self, connection: Connection, method: str, extensions: Container[str] = ()) -> None:
+    def __init__(self, connection: Connection, scope: Scope, method: str, extensions: Container[str] = ()) -> None:
         self._connection = connection
         self._outbox = connection.outbox
-        self._response = ResponseFromWSGI(method)
+        self._response = ResponseFromWSGI(method, scope)
         self._pathsend = "http.response.pathsend" in extensions
         self._early_hints = "http.response.early_hint" in extensions
         self._ended = False

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import anyio
 
-from bridge.errors import AppProtocolError, ClientDisconnected, ServerProtocolError
+from bridge.errors import AppProtocolError, ServerProtocolError, is_of_disconnect
 from bridge.runtime import Event, running_loop
 from bridge.sansio.messages import type_from_message
 from bridge.sansio.redacted import shown
@@ -27,6 +27,7 @@ from bridge.sansio.request import (
     scope_error,
     with_header_pairs,
 )
+from bridge.sansio.request_name import request_name
 from bridge.types import Environ, Message, Receive, Scope, Send, WSGIApp
 from bridge.wsgi_to_asgi.body import RequestBody, block_from_message
 from bridge.wsgi_to_asgi.call import END, FINISHED, WATCH_WANTED, Connection, Mark, WSGICall, environ_for_request
@@ -58,6 +59,7 @@ class HTTPExchange(Connection):
 
     # Written on the loop:
     complete = False  # the response has ended
+    _status = 0  # of it, once it has begun
     _whole_body: bytes | None = None  # where the first message had all of it; the thread takes it
     _body: RequestBody | None = None  # where it did not; made in any thread
     _event: Event | None = None  # tells `_work` that something is in the outbox
@@ -180,11 +182,12 @@ class HTTPExchange(Connection):
         try:
             if failure is not None:
                 raise failure from error
-            if error is None or (self.gone and isinstance(error, ClientDisconnected)):
+            if error is None or (self.gone and is_of_disconnect(error)):
                 return
             if self.complete:
                 # To raise it would have the server cut the connection, and with it the client's next request.
-                _logger.error("the WSGI app raised after its response was complete", exc_info=error)
+                text = "%s: the WSGI app raised after it had answered with %d"
+                _logger.error(text, request_name(self._scope), self._status, exc_info=error)
                 return
             if not isinstance(error, Exception):
                 # SystemExit would stop the server's loop, CancelledError mean something else to it.
@@ -223,6 +226,8 @@ class HTTPExchange(Connection):
                     else:
                         message_type = item["type"]  # likewise
                         self._streaming = message_type == "http.response.start"
+                        if self._streaming:
+                            self._status = item["status"]
                         await self._send(item)
                         if message_type == "http.response.pathsend":
                             self.transmitted += 1
@@ -298,7 +303,7 @@ class HTTPExchange(Connection):
                 if context is not None and not self.gone:
                     self.outbox = deque()
                     try:
-                        call = WSGICall(self, self._scope["method"], self._scope.get("extensions") or ())
+                        call = WSGICall(self, self._scope, self._scope["method"], self._scope.get("extensions") or ())
                     except (LookupError, TypeError) as error:
                         raise scope_error(self._scope) from error
                     context.run(call.run, self._app, self._make_environ, self._buffer_body, self._lend_loop)
@@ -343,8 +348,9 @@ class HTTPExchange(Connection):
     def _log_error(self) -> None:
         """Log what the app has raised, as its request was cancelled and nobody will raise it."""
         error, self._error = self._error, None  # that refers to this request by its traceback
-        if error is not None and not isinstance(error, ClientDisconnected):
-            _logger.error("the WSGI app raised after its request was cancelled", exc_info=error)
+        if error is not None and not is_of_disconnect(error):
+            text = "%s: the WSGI app raised after its request was cancelled"
+            _logger.error(text, request_name(self._scope), exc_info=error)
 
     def tell(self) -> None:
         try:

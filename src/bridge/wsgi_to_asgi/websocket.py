@@ -61,8 +61,8 @@ async def serve_websocket(
 
 @functools.cache
 def _say_wsproto_is_missing() -> str:
-    text = "WebSockets need the package wsproto: install 'bridge[websocket]'"
-    _logger.error("refused a WebSocket: %s", text)  # once
+    text = "WebSockets need the Python package wsproto on this server: pip install 'bridge[websocket]'."
+    _logger.error("all WebSockets are refused: %s", text)  # once
     return text
 
 

@@ -18,6 +18,7 @@ from bridge.errors import AppProtocolError, ServerProtocolError
 from bridge.runtime import running_loop
 from bridge.sansio.messages import DONE, WEBSOCKET, event_from_message, next_state, type_from_message
 from bridge.sansio.redacted import shown
+from bridge.sansio.request_name import request_name
 from bridge.sansio.websocket import code_and_reason_from_close
 from bridge.types import Environ, Message, Receive, Scope, Send
 from bridge.wsgi_to_asgi.call import END, FINISHED, Mark
@@ -46,6 +47,7 @@ class WebSocketSession:
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, environ: Environ) -> None:
+        self.scope = scope
         self._loop = running_loop()
         self._state = "connecting"  # of sansio.messages.WEBSOCKET
         self._receive = receive
@@ -121,7 +123,8 @@ class WebSocketSession:
                 pass  # or an app that sends would never come to its end
             await self.thread.until_done()
         if patience.cancelled_caught:
-            _logger.info("a WSGI app went on for %g s after its WebSocket was over: left to itself", _EXIT_TIMEOUT)
+            text = "%s: the WSGI app went on for %g s after its WebSocket was over: left to itself"
+            _logger.info(text, request_name(self.scope), _EXIT_TIMEOUT)
 
     def let_go(self) -> None:
         """End the app's end, and with it whatever its threads wait for."""

@@ -14,6 +14,7 @@ from wsproto.utilities import LocalProtocolError
 
 from bridge.errors import AppProtocolError
 from bridge.runtime import BackgroundThread, Loop, LoopClosed
+from bridge.sansio.request_name import request_name
 from bridge.types import Environ, StartResponse, Write, WSGIApp
 from bridge.wsgi_to_asgi.call import FINISHED, Connection, Item, Mark, WSGICall
 from bridge.wsgi_to_asgi.streams import LoopEvent
@@ -113,7 +114,8 @@ class AppThread(Connection):
         simple_websocket = sys.modules.get("simple_websocket")
         closed = (OSError, simple_websocket.ConnectionClosed) if simple_websocket else (OSError,)
         # The last is what simple-websocket's `send` raises where its own thread has just read the end.
-        return self._outlived and isinstance(error, (*closed, LocalProtocolError))
+        # An OSError with a file's name is none of a socket.
+        return self._outlived and isinstance(error, (*closed, LocalProtocolError)) and not _names_a_file(error)
 
     # IN THE THREAD
 
@@ -129,7 +131,7 @@ class AppThread(Connection):
         try:
             try:
                 if not self.gone:
-                    call = functools.partial(WSGICall(self, "GET").run, lend_loop=lend_loop)
+                    call = functools.partial(WSGICall(self, self._session.scope, "GET").run, lend_loop=lend_loop)
                     context.run(call, functools.partial(self._call_app, app), lambda: environ)
             except BaseException as raised:
                 self._error = raised
@@ -148,7 +150,8 @@ class AppThread(Connection):
         self._socket = None  # a library's own thread may have it still, and closes it then
         self.done = True
         if self.over and (error := self.take_error()) is not None:
-            _logger.error("the WSGI app raised after its WebSocket was over", exc_info=error)
+            name = request_name(self._session.scope)
+            _logger.error("%s: the WSGI app raised after its WebSocket was over", name, exc_info=error)
         self.tell()
         ended()
 
@@ -191,6 +194,10 @@ class AppThread(Connection):
         """Wait up to `timeout` seconds for the thread to end; return whether it did."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
+
+
+def _names_a_file(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.filename is not None
 
 
 def _size(items: Iterable[Item]) -> int:
