@@ -113,6 +113,14 @@ class Loop:
             # In a context of its own, or the loop would keep that of the request that happens to be the first.
             contextvars.Context().run(self.asyncio_loop.add_reader, self._fd, self._run)
 
+    def reference(self) -> "Callable[[], Loop | None]":
+        """Return what finds this loop as long as asyncio's is open.
+
+        asyncio's keeps its readers until it is closed, and so this loop, which goes then, with its descriptor. A second
+        reference would make a cycle of the two, which the garbage collector might never look at.
+        """
+        return weakref.ref(self) if self._fd >= 0 else lambda: self
+
     def call_soon(self, function: Callable[..., object], *args: object) -> None:
         """Have `function` called on the loop; from any thread. Raises LoopClosed once the loop is closed."""
         self._calls.append((function, args))
@@ -197,11 +205,12 @@ def running_loop() -> Loop:
     if trio is not None and trio.lowlevel.in_trio_task():
         return _loop_from_token(trio, trio.lowlevel.current_trio_token())
     native: Any = asyncio.get_running_loop()
-    loop: Loop | None = getattr(native, "_bridge_loop", None)
+    find: Callable[[], Loop | None] | None = getattr(native, "_bridge_loop", None)
+    loop = None if find is None else find()
     if loop is None:
         loop = _loop_from_asyncio(native)
         with contextlib.suppress(AttributeError):  # it has no room for that: one more another time
-            native._bridge_loop = loop  # where any thread finds it, and whose end is its own
+            native._bridge_loop = loop.reference()  # where any thread finds it, and whose end is its own
     return loop
 
 

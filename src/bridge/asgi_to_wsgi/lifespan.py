@@ -40,8 +40,10 @@ class Lifespan:
         try:
             await self._app(scope, self._receive, self._send)
         except BaseException as error:  # SystemExit too, which would end the loop; nothing comes after this
-            self._error = error
-            if self._order == "serving" and not isinstance(error, anyio.get_cancelled_exc_class()):
+            cancelled = isinstance(error, anyio.get_cancelled_exc_class())
+            if self._order == "starting" or not (cancelled or self._order == "serving"):
+                self._error = error
+            elif not cancelled:
                 _logger.error("the ASGI app's lifespan raised while it was serving", exc_info=error)
         finally:
             self._ended = True
@@ -53,18 +55,19 @@ class Lifespan:
             await self._changed()
         if self._order == "serving":
             self.supported = True
-        elif self._order == "failed":
+            return
+        error, self._error = self._error, None  # that refers to this object by its traceback
+        if self._order == "failed":
             reason = self._failure
-            if self._error is not None and "Traceback (most recent call last)" in reason:
+            if error is not None and "Traceback (most recent call last)" in reason:
                 # Starlette's, of the error that it raises then: our cause, which has its traceback with it
-                reason = f"{type(self._error).__name__}: {self._error}"
-            raise StartupFailed(f"the ASGI app's lifespan startup failed: {reason}") from self._error
-        elif self._error is not None and not isinstance(self._error, Exception):
-            raise StartupFailed(f"the ASGI app's lifespan startup ended by {self._error!r:.200}") from self._error
-        elif self._mode == "on":
-            raise StartupFailed("the ASGI app ended its lifespan without an answer to startup") from self._error
-        else:
-            _logger.info("the ASGI app does not support lifespan: %r", self._error)
+                reason = f"{type(error).__name__}: {error}"
+            raise StartupFailed(f"the ASGI app's lifespan startup failed: {reason}") from error
+        if error is not None and not isinstance(error, Exception):
+            raise StartupFailed(f"the ASGI app's lifespan startup ended by {error!r:.200}") from error
+        if self._mode == "on":
+            raise StartupFailed("the ASGI app ended its lifespan without an answer to startup") from error
+        _logger.info("the ASGI app does not support lifespan: %r", error)
 
     async def shutdown(self) -> None:
         """Tell the app to shut down, and wait until it has."""
@@ -75,8 +78,9 @@ class Lifespan:
             self._wake()
             while self._order != DONE and not self._ended:
                 await self._changed()
-            if self._error is not None:
-                _logger.error("the ASGI app's lifespan raised during shutdown", exc_info=self._error)
+            error, self._error = self._error, None
+            if error is not None:
+                _logger.error("the ASGI app's lifespan raised during shutdown", exc_info=error)
 
     async def _receive(self) -> Message:
         if not self._told:

@@ -6,6 +6,7 @@ import functools
 import logging
 import socket
 import sys
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,7 @@ class AppThread(Connection):
         self.over = False  # so is the session
         self.disconnected = LoopEvent(loop, "bridge.disconnected")
         self._event = loop.event()  # something is in the outbox, or the app is done
-        self._session = session
+        self._session = weakref.ref(session)  # which refers to this, and ends with its request
         self._socket: socket.socket | None = sock
         self._messages = messages
 
@@ -187,8 +188,9 @@ class AppThread(Connection):
 
     def stop(self) -> None:
         """Have the WebSocket end, as the server does."""
-        with contextlib.suppress(LoopClosed):  # the loop was closed
-            self.loop.call_soon(self._session.stop)
+        if (session := self._session()) is not None:
+            with contextlib.suppress(LoopClosed):
+                self.loop.call_soon(session.stop)
 
     def join(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds for the thread to end; return whether it did."""
