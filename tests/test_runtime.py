@@ -15,7 +15,7 @@ import anyio.lowlevel
 import pytest
 import uvloop
 
-from bridge.runtime import Loop, LoopClosed, running_loop
+from bridge.runtime import Loop, LoopClosed, PerProcess, running_loop
 from tests.fakes import eventually
 
 
@@ -300,3 +300,19 @@ async def test_the_first_request_s_context_is_not_kept() -> None:
     loop.call_soon(lambda: seen.append(variable in contextvars.copy_context()))
     await eventually(lambda: seen != [])
     assert seen == [False]
+
+
+def test_threads_that_ask_at_once_get_the_same() -> None:
+    """What another thread has made meanwhile counts."""
+    made: list[object] = []
+
+    def factory() -> object:
+        if not made:
+            made.append(object())
+            made.append(per_process.get())  # as another thread, which is faster
+            return made[0]
+        return object()
+
+    per_process = PerProcess(factory)
+    assert per_process.get() is made[1]
+    assert per_process.get() is made[1]

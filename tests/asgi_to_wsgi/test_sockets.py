@@ -244,6 +244,18 @@ def test_waitress_is_asked_whether_it_has_anything_to_send_and_does_not_close_me
     assert locked == [True]
 
 
+@pytest.mark.parametrize("mute", [False, True])
+def test_a_program_that_the_server_starts_inherits_nothing_stolen(
+    pair: tuple[socket.socket, socket.socket], mute: bool
+) -> None:
+    """The client's connection would stay open for as long as that program runs."""
+    server, _ = pair
+    stolen = sockets.Descriptor(server.fileno()) if mute else server
+    with steal(Connection(stolen, None, True, print, os.fstat(server.fileno()).st_ino)) as ours:
+        assert not os.get_inheritable(ours.fileno())
+        assert not os.get_inheritable(server.fileno())
+
+
 def test_a_theft_that_fails_leaves_everything_as_it_was(
     pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:

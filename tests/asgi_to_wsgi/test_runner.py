@@ -1,0 +1,44 @@
+"""The private loop of an adapter, as threads and processes share it."""
+
+from typing import Any
+
+import pytest
+
+from bridge import AdapterClosed, ASGIToWSGI
+from bridge.asgi_to_wsgi import runner
+from bridge.asgi_to_wsgi.loop import LoopThread
+from bridge.types import Receive, Scope, Send
+from tests.fakes import respond
+
+
+async def hello(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+def test_a_close_that_comes_just_before_a_start_prevents_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing to abort by then, and nobody would ever end that loop."""
+    made: list[LoopThread] = []
+    adapter = ASGIToWSGI(hello, lifespan="off")
+
+    class Closing(LoopThread):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            made.append(self)
+            adapter.close()
+
+    monkeypatch.setattr(runner, "LoopThread", Closing)
+    with pytest.raises(AdapterClosed):
+        respond(adapter)
+    assert [loop_thread._thread.ident for loop_thread in made] == [None]
+
+
+def test_a_fork_s_copy_does_not_stop_its_parent_s_loop() -> None:
+    """It has the descriptor that wakes that loop, and the parent goes on."""
+    with ASGIToWSGI(hello, lifespan="off") as adapter:
+        private_loop = adapter._private_loop.get()
+        pid, private_loop._pid = private_loop._pid, -1  # as in a child
+        assert private_loop.stop(0) is None
+        private_loop.begin_to_stop(0)
+        private_loop._pid = pid
+        assert respond(adapter).body == b"hello"
