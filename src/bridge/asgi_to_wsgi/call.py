@@ -106,8 +106,9 @@ class WSGICall:
     def leave(self) -> None:
         """The client has left, or the response has failed. Idempotent."""
         if not self._over:
-            self._over = self._exchange.left = True
+            self._exchange.left = True
             self._call_on_loop(self._exchange.leave)
+            self._over = True  # last: a call that an exception from without cuts short is repeated
 
     def _next_item(self) -> bytes | File | None:
         """Wait for what the app says next, and read for it meanwhile; raise what it raised."""

@@ -9,6 +9,8 @@ class Blocks:
     `next_block` waits for the next block, and returns None at the end.
     """
 
+    _stop: Callable[[], None] | None = None  # until it is made, which an exception from without may cut short
+
     def __init__(self, first: bytes, next_block: Callable[[], bytes | None], stop: Callable[[], None]) -> None:
         self._first: bytes | None = first
         self._next_block = next_block
@@ -28,7 +30,8 @@ class Blocks:
     def close(self) -> None:
         """End the response here, if it has not ended (PEP 3333, Specification Details)."""
         self._first = None
-        self._stop()
+        if self._stop is not None:
+            self._stop()
 
     __del__ = close  # for a server that forgets to
 

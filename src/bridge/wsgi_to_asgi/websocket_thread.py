@@ -47,6 +47,7 @@ class AppThread(Connection):
         self.over = False  # so is the session
         self.disconnected = LoopEvent(loop, "bridge.disconnected")
         self._event = loop.event()  # something is in the outbox, or the app is done
+        self._scope = session.scope
         self._session = weakref.ref(session)  # which refers to this, and ends with its request
         self._socket: socket.socket | None = sock
         self._messages = messages
@@ -132,7 +133,7 @@ class AppThread(Connection):
         try:
             try:
                 if not self.gone:
-                    call = functools.partial(WSGICall(self, self._session.scope, "GET").run, lend_loop=lend_loop)
+                    call = functools.partial(WSGICall(self, self._scope, "GET").run, lend_loop=lend_loop)
                     context.run(call, functools.partial(self._call_app, app), lambda: environ)
             except BaseException as raised:
                 self._error = raised
@@ -151,7 +152,7 @@ class AppThread(Connection):
         self._socket = None  # a library's own thread may have it still, and closes it then
         self.done = True
         if self.over and (error := self.take_error()) is not None:
-            name = request_name(self._session.scope)
+            name = request_name(self._scope)
             _logger.error("%s: the WSGI app raised after its WebSocket was over", name, exc_info=error)
         self.tell()
         ended()

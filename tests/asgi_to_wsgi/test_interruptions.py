@@ -1,0 +1,55 @@
+"""What an app's watchdog throws into a thread (PyThreadState_SetAsyncExc) may land at any bytecode."""
+
+from collections.abc import Callable
+
+import pytest
+
+from bridge import ASGIToWSGI
+from bridge.types import Receive, Scope, Send
+from tests.fakes import WSGIServer, http_environ
+from tests.interruptions import Interruption
+from tests.processes import wait_until
+
+Adapt = Callable[..., ASGIToWSGI]
+FILES = [f"asgi_to_wsgi/{name}.py" for name in ("adapter", "body", "call", "http", "loop", "streams")] + ["runtime.py"]
+
+
+@pytest.mark.filterwarnings("ignore:.*Blocks.close:pytest.PytestUnraisableExceptionWarning")  # it lands there, too
+@pytest.mark.parametrize("error_class", [TimeoutError, RuntimeError, SystemExit])
+def test_an_exception_from_without_leaves_no_app_behind(adapt: Adapt, error_class: type[BaseException]) -> None:
+    """Wherever it lands in the thread of a request, the app hears that its client has left."""
+    running: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        running.append(scope["path"])
+        try:
+            await send({"type": "http.response.start", "status": 200})
+            await send({"type": "http.response.body", "body": b"hello", "more_body": True})
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        finally:
+            running.remove(scope["path"])
+
+    def serve(step: int) -> None:
+        server = WSGIServer(adapter, http_environ("POST", f"/{step}", b"body"))
+        try:
+            next(server.call())
+        finally:
+            server.close()
+
+    adapter = adapt(app)
+    adapter.start()
+    step = 0
+    landed = True
+    while landed:
+        interruption = Interruption(step, error_class("from without"), *FILES)
+
+        def run(step: int = step) -> None:
+            serve(step)
+
+        interruption.run(run)
+        interruption.error.__traceback__ = None  # as a server has logged it
+        landed = interruption.landed
+        step += 1
+        if step % 50 == 0 or not landed:
+            wait_until(lambda: not running, 5, f"{running} to end, of {step}")
