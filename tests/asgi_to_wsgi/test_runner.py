@@ -9,6 +9,7 @@ from bridge.asgi_to_wsgi import runner
 from bridge.asgi_to_wsgi.loop import LoopThread
 from bridge.types import Receive, Scope, Send
 from tests.fakes import respond
+from tests.processes import wait_until
 
 
 async def hello(scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,3 +43,23 @@ def test_a_fork_s_copy_does_not_stop_its_parent_s_loop() -> None:
         private_loop.begin_to_stop(0)
         private_loop._pid = pid
         assert respond(adapter).body == b"hello"
+
+
+def test_a_start_that_is_interrupted_leaves_no_loop_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An app's watchdog may throw something in just behind it, and nobody would have that loop."""
+    made: list[LoopThread] = []
+
+    class Interrupted(LoopThread):
+        def start(self) -> None:
+            super().start()
+            made.append(self)
+            if len(made) == 1:
+                raise TimeoutError("from without")
+
+    monkeypatch.setattr(runner, "LoopThread", Interrupted)
+    adapter = ASGIToWSGI(hello, lifespan="off")
+    with pytest.raises(TimeoutError, match="from without"):
+        adapter.start()
+    wait_until(lambda: made[0].ended)
+    assert respond(adapter).body == b"hello"
+    adapter.close()

@@ -90,7 +90,9 @@ class PrivateLoop:
             self._failures += 1
             raise
         finally:
-            self._starting = None
+            starting, self._starting = self._starting, None
+            if self._current is not starting:  # an exception from without may come just behind the start
+                starting.abort(AdapterClosed("the start of the adapter was interrupted"))
 
     def reopen(self) -> None:
         """Have the loop run, after `close` too. Raises StartupFailed, AdapterClosed."""
