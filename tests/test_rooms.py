@@ -51,18 +51,20 @@ def test_a_room_imports_what_it_may(path: Path) -> None:
 
 
 def test_the_directions_are_twins() -> None:
-    """Both directions have the same files, but for what only one of them needs."""
-    names = {
-        direction: {path.name for path in (SOURCE / direction).glob("*.py")}
+    """Both directions have the same modules, but for what only one of them needs."""
+    modules = {
+        direction: {str(path.relative_to(SOURCE / direction)) for path in (SOURCE / direction).rglob("*.py")}
         for direction in ("wsgi_to_asgi", "asgi_to_wsgi")
     }
-    shared = {"__init__.py", "adapter.py", "body.py", "call.py", "http.py", "lifespan.py", "runner.py", "streams.py"}
-    shared |= {"websocket.py", "websocket_session.py"}
-    assert names["wsgi_to_asgi"] == shared | {
-        *(f"websocket_{name}.py" for name in ("messages", "object", "pair", "simple", "thread"))
+    shared = {"__init__.py", "adapter.py", "lifespan.py", "runner.py"}
+    shared |= {f"http/{name}.py" for name in ("__init__", "body", "call", "exchange", "streams")}
+    shared |= {f"websocket/{name}.py" for name in ("__init__", "exchange", "handshake")}
+    assert modules["wsgi_to_asgi"] == shared | {
+        *(f"websocket/{name}.py" for name in ("environ", "messages", "pair", "simple_websocket", "thread"))
     }
-    assert names["asgi_to_wsgi"] == shared | {
-        *("loop.py", "servers.py", "sockets.py", "tasks.py", "transport.py", "websocket_connection.py")
+    assert modules["asgi_to_wsgi"] == shared | {
+        *("loop.py", "servers.py", "sockets.py", "tasks.py"),
+        *(f"websocket/{name}.py" for name in ("connection", "transport")),
     }
 
 

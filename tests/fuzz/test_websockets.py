@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from wsproto.extensions import Extension, PerMessageDeflate
 
 from bridge import BridgeError, ClientDisconnected, WebSocketOptions, WSGIToASGI
-from bridge.asgi_to_wsgi.websocket_connection import WebSocketConnection
+from bridge.asgi_to_wsgi.websocket.connection import WebSocketConnection
 from bridge.runtime import running_loop
 from bridge.types import Environ, StartResponse
 from tests.fakes import ASGIWebSocket

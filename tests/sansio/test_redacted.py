@@ -10,7 +10,7 @@ from bridge.sansio.messages import event_from_message
 from bridge.sansio.redacted import RedactedMapping, shown
 from bridge.sansio.response import check_chunk, check_iterable, native_from_raw_headers, raw_headers_from_native
 from bridge.sansio.websocket import code_and_reason_from_close, payload_from_send, response_from_accept
-from bridge.wsgi_to_asgi.body import block_from_message
+from bridge.wsgi_to_asgi.http.body import block_from_message
 
 SECRET = "s3cret"
 

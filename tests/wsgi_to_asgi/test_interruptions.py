@@ -14,7 +14,7 @@ from bridge import WSGIToASGI
 from bridge.runtime import PerProcess
 from bridge.types import Environ, StartResponse
 from bridge.wsgi_to_asgi.runner import WorkerThreads, _Jobs
-from bridge.wsgi_to_asgi.websocket_thread import AppThread
+from bridge.wsgi_to_asgi.websocket.thread import AppThread
 from tests.fakes import ASGIServer, ASGIWebSocket, eventually, in_thread
 from tests.interruptions import Interruption
 from tests.processes import wait_until
@@ -58,7 +58,7 @@ async def test_an_exception_from_without_ends_no_request_in_silence(error_class:
     """Wherever it lands in the thread of a request, the loop hears that the thread is done."""
     step = 0
     while True:
-        interruption = Interruption(step, error_class("from without"), "wsgi_to_asgi/http.py", "runtime.py")
+        interruption = Interruption(step, error_class("from without"), "wsgi_to_asgi/http/exchange.py", "runtime.py")
         workers = InterruptedWorkers(interruption)
         adapter = WSGIToASGI(hello)
         adapter._workers = PerProcess(workers.as_worker_threads)
@@ -86,7 +86,7 @@ async def test_an_exception_from_without_ends_no_websocket_in_silence(
     step = 0
     landed = True
     while landed:
-        interruption = Interruption(step, error_class("from without"), "wsgi_to_asgi/websocket_thread.py", "runtime.py")
+        interruption = Interruption(step, error_class("from without"), "wsgi_to_asgi/websocket/thread.py", "runtime.py")
 
         def interrupted(thread: AppThread, *arguments: Any, interruption: Interruption = interruption) -> None:
             interruption.run(lambda: run(thread, *arguments))

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from types import NoneType, TracebackType
 from typing import Any, Literal
 
-from bridge.asgi_to_wsgi.http import serve_http
+from bridge.asgi_to_wsgi.http.exchange import serve_http
 from bridge.asgi_to_wsgi.runner import PrivateLoop, WeakRegistry
-from bridge.asgi_to_wsgi.websocket import WebSocketOptions, WebSockets
+from bridge.asgi_to_wsgi.websocket.handshake import WebSocketOptions, WebSockets
 from bridge.errors import AdapterClosed
 from bridge.runtime import PerProcess
 from bridge.sansio.callables import check_asgi_app

@@ -4,11 +4,11 @@ from bridge.runtime import PerProcess
 from bridge.sansio.callables import check_wsgi_app
 from bridge.sansio.options import check_count, check_flag
 from bridge.types import Receive, Scope, Send, WSGIApp
-from bridge.wsgi_to_asgi.call import environ_template
-from bridge.wsgi_to_asgi.http import HTTPExchange
+from bridge.wsgi_to_asgi.http.call import environ_template
+from bridge.wsgi_to_asgi.http.exchange import HTTPExchange
 from bridge.wsgi_to_asgi.lifespan import serve_lifespan
 from bridge.wsgi_to_asgi.runner import WorkerThreads
-from bridge.wsgi_to_asgi.websocket import OpenWebSockets, serve_websocket
+from bridge.wsgi_to_asgi.websocket.handshake import OpenWebSockets, serve_websocket
 
 
 class WSGIToASGI:

@@ -9,7 +9,7 @@ from bridge.sansio.messages import type_from_message
 from bridge.sansio.redacted import shown
 from bridge.types import Receive, Send
 from bridge.wsgi_to_asgi.runner import WorkerThreads
-from bridge.wsgi_to_asgi.websocket import OpenWebSockets
+from bridge.wsgi_to_asgi.websocket.handshake import OpenWebSockets
 
 # How long shutdown waits for requests in flight, in seconds. Servers have waited for theirs by
 # then (uvicorn's timeout_graceful_shutdown), so what is left has lost its client.

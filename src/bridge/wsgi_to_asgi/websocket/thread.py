@@ -17,12 +17,12 @@ from bridge.errors import AppProtocolError
 from bridge.runtime import BackgroundThread, Loop, LoopClosed
 from bridge.sansio.request_name import request_name
 from bridge.types import Environ, StartResponse, Write, WSGIApp
-from bridge.wsgi_to_asgi.call import FINISHED, Connection, Item, Mark, WSGICall
-from bridge.wsgi_to_asgi.streams import LoopEvent
-from bridge.wsgi_to_asgi.websocket_messages import Messages
+from bridge.wsgi_to_asgi.http.call import FINISHED, Connection, Item, Mark, WSGICall
+from bridge.wsgi_to_asgi.http.streams import LoopEvent
+from bridge.wsgi_to_asgi.websocket.messages import Messages
 
 if TYPE_CHECKING:
-    from bridge.wsgi_to_asgi.websocket_session import WebSocketSession
+    from bridge.wsgi_to_asgi.websocket.exchange import WebSocketSession
 
 _logger = logging.getLogger("bridge")
 

@@ -11,7 +11,7 @@ import anyio.lowlevel
 
 from bridge.errors import ClientDisconnected
 from bridge.runtime import Event, Loop, LoopClosed, binary_semaphore
-from bridge.wsgi_to_asgi.streams import LoopEvent
+from bridge.wsgi_to_asgi.http.streams import LoopEvent
 
 # How much may be on the way, each way: the high-water mark of asyncio's transports and of uvicorn.
 _LIMIT = 64 * 1024

@@ -12,9 +12,9 @@ from wsproto.events import BytesMessage
 from wsproto.extensions import Extension, PerMessageDeflate
 
 from bridge import ClientDisconnected, WebSocketOptions
-from bridge.asgi_to_wsgi.websocket import _give
-from bridge.asgi_to_wsgi.websocket_connection import Change, WebSocketConnection
-from bridge.asgi_to_wsgi.websocket_session import WebSocketSession
+from bridge.asgi_to_wsgi.websocket.connection import Change, WebSocketConnection
+from bridge.asgi_to_wsgi.websocket.exchange import WebSocketSession
+from bridge.asgi_to_wsgi.websocket.handshake import _give
 from bridge.runtime import LoopClosed, running_loop
 from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, close_payload, frames
 

@@ -13,7 +13,7 @@ from bridge.sansio.request import environ_from_scope
 from bridge.types import Environ, Receive, Scope, Send, WSGIApp
 
 if TYPE_CHECKING:
-    from bridge.wsgi_to_asgi.websocket_thread import AppThread
+    from bridge.wsgi_to_asgi.websocket.thread import AppThread
 
 _logger = logging.getLogger("bridge")
 
@@ -35,7 +35,7 @@ async def serve_websocket(
     if message_type != "websocket.connect":
         raise ServerProtocolError(f"expected websocket.connect, got {shown(message)} (ASGI WebSocket spec)")
     try:
-        from bridge.wsgi_to_asgi.websocket_session import WebSocketSession
+        from bridge.wsgi_to_asgi.websocket.exchange import WebSocketSession
     except ModuleNotFoundError as error:
         if error.name != "wsproto":
             raise

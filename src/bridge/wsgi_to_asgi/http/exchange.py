@@ -29,10 +29,10 @@ from bridge.sansio.request import (
 )
 from bridge.sansio.request_name import request_name
 from bridge.types import Environ, Message, Receive, Scope, Send, WSGIApp
-from bridge.wsgi_to_asgi.body import RequestBody, block_from_message
-from bridge.wsgi_to_asgi.call import END, FINISHED, WATCH_WANTED, Connection, Mark, WSGICall, environ_for_request
+from bridge.wsgi_to_asgi.http.body import RequestBody, block_from_message
+from bridge.wsgi_to_asgi.http.call import END, FINISHED, WATCH_WANTED, Connection, Mark, WSGICall, environ_for_request
+from bridge.wsgi_to_asgi.http.streams import Disconnected, LateInput, RequestStream
 from bridge.wsgi_to_asgi.runner import WorkerThreads
-from bridge.wsgi_to_asgi.streams import Disconnected, LateInput, RequestStream
 
 _logger = logging.getLogger("bridge")
 

@@ -21,12 +21,12 @@ from bridge.sansio.redacted import shown
 from bridge.sansio.request_name import request_name
 from bridge.sansio.websocket import code_and_reason_from_close
 from bridge.types import Environ, Message, Receive, Scope, Send
-from bridge.wsgi_to_asgi.call import END, FINISHED, Mark
-from bridge.wsgi_to_asgi.websocket_messages import Accept, Close, Content, Messages
-from bridge.wsgi_to_asgi.websocket_object import complete_environ
-from bridge.wsgi_to_asgi.websocket_pair import AppSocket, BridgeSocket, PairClient, call_when_closed, client_frame
-from bridge.wsgi_to_asgi.websocket_simple import take_over_simple_websocket
-from bridge.wsgi_to_asgi.websocket_thread import AppThread
+from bridge.wsgi_to_asgi.http.call import END, FINISHED, Mark
+from bridge.wsgi_to_asgi.websocket.environ import complete_environ
+from bridge.wsgi_to_asgi.websocket.messages import Accept, Close, Content, Messages
+from bridge.wsgi_to_asgi.websocket.pair import AppSocket, BridgeSocket, PairClient, call_when_closed, client_frame
+from bridge.wsgi_to_asgi.websocket.simple_websocket import take_over_simple_websocket
+from bridge.wsgi_to_asgi.websocket.thread import AppThread
 
 _logger = logging.getLogger("bridge")
 

@@ -10,7 +10,7 @@ from bridge.errors import ClientDisconnected, ServerProtocolError
 from bridge.runtime import Event
 from bridge.sansio.redacted import shown
 from bridge.types import Message
-from bridge.wsgi_to_asgi.streams import Spool
+from bridge.wsgi_to_asgi.http.streams import Spool
 
 # How much of a body is taken before the app reads it, because the server reports that the client has left behind it.
 _READ_AHEAD = 1024 * 1024

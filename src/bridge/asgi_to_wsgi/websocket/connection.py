@@ -16,8 +16,8 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 from wsproto.extensions import Extension
 
 from bridge.asgi_to_wsgi.servers import maybe_hang_up_check
-from bridge.asgi_to_wsgi.transport import StreamTransport
-from bridge.asgi_to_wsgi.websocket import WebSocketOptions
+from bridge.asgi_to_wsgi.websocket.handshake import WebSocketOptions
+from bridge.asgi_to_wsgi.websocket.transport import StreamTransport
 from bridge.errors import ClientDisconnected
 from bridge.runtime import Event, Loop
 

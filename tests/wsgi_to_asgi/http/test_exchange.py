@@ -21,16 +21,16 @@ import anyio.lowlevel
 import flask
 import pytest
 
-import bridge.wsgi_to_asgi.body
-import bridge.wsgi_to_asgi.http
+import bridge.wsgi_to_asgi.http.body
+import bridge.wsgi_to_asgi.http.exchange
 from bridge import AppProtocolError, ClientDisconnected, ServerProtocolError, WSGIToASGI
 from bridge.runtime import running_loop
 from bridge.types import Environ, Message, StartResponse
-from bridge.wsgi_to_asgi.body import RequestBody
-from bridge.wsgi_to_asgi.call import FINISHED, environ_template
-from bridge.wsgi_to_asgi.http import HTTPExchange
+from bridge.wsgi_to_asgi.http.body import RequestBody
+from bridge.wsgi_to_asgi.http.call import FINISHED, environ_template
+from bridge.wsgi_to_asgi.http.exchange import HTTPExchange
+from bridge.wsgi_to_asgi.http.streams import Spool
 from bridge.wsgi_to_asgi.runner import WorkerThreads
-from bridge.wsgi_to_asgi.streams import Spool
 from tests.fakes import ASGIServer, eventually, http_scope, request
 from tests.references import is_freed
 
@@ -1402,7 +1402,7 @@ async def test_a_client_that_leaves_behind_an_unread_body_is_noticed() -> None:
 @pytest.mark.parametrize("sends", [True, False])
 async def test_a_body_left_unread_for_long_goes_to_disk(monkeypatch: pytest.MonkeyPatch, sends: bool) -> None:
     """Of a large body that the app leaves unread nothing is lost, and its client can be seen to leave."""
-    monkeypatch.setattr(bridge.wsgi_to_asgi.body, "_PATIENCE", 0.05)
+    monkeypatch.setattr(bridge.wsgi_to_asgi.http.body, "_PATIENCE", 0.05)
     proceed = threading.Event()
     results: list[Any] = []
 
@@ -1448,7 +1448,7 @@ def cut_when_told(told: threading.Event) -> tuple[WSGIToASGI, list[Any]]:
 
 async def test_a_body_on_disk_is_cut_with_its_request(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rest of a body has come, was spooled, and is dropped as the request is cancelled: that is not its end."""
-    monkeypatch.setattr(bridge.wsgi_to_asgi.body, "_PATIENCE", 0.05)
+    monkeypatch.setattr(bridge.wsgi_to_asgi.http.body, "_PATIENCE", 0.05)
     cancelled = threading.Event()
     app, results = cut_when_told(cancelled)
     server = ASGIServer(app, chunked(), blocks=[bytes(100_000)] * 40)
@@ -1507,8 +1507,8 @@ def test_what_came_before_the_end_is_read_before_it(end: str) -> None:
 
 async def test_no_more_than_a_limit_goes_to_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind that the client waits; when the app has read it all, the disk is free, and blocks wait in memory again."""
-    monkeypatch.setattr(bridge.wsgi_to_asgi.body, "_PATIENCE", 0.05)
-    monkeypatch.setattr(bridge.wsgi_to_asgi.body, "_DISK_LIMIT", 1_000_000)
+    monkeypatch.setattr(bridge.wsgi_to_asgi.http.body, "_PATIENCE", 0.05)
+    monkeypatch.setattr(bridge.wsgi_to_asgi.http.body, "_DISK_LIMIT", 1_000_000)
     spools: list[Spool] = []
 
     class Noted(Spool):
@@ -1516,7 +1516,7 @@ async def test_no_more_than_a_limit_goes_to_disk(monkeypatch: pytest.MonkeyPatch
             super().__init__()
             spools.append(self)
 
-    monkeypatch.setattr(bridge.wsgi_to_asgi.body, "Spool", Noted)
+    monkeypatch.setattr(bridge.wsgi_to_asgi.http.body, "Spool", Noted)
     proceed = threading.Semaphore(0)
     read: list[int] = []
 
@@ -1552,7 +1552,7 @@ async def test_no_more_than_a_limit_goes_to_disk(monkeypatch: pytest.MonkeyPatch
 
 async def test_a_reader_that_keeps_up_has_no_body_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """After one pause, and once it has read what was spooled, there is backpressure as before the pause."""
-    monkeypatch.setattr(bridge.wsgi_to_asgi.body, "_PATIENCE", 0.05)
+    monkeypatch.setattr(bridge.wsgi_to_asgi.http.body, "_PATIENCE", 0.05)
     body = RequestBody(running_loop().event)
     connection = Request()
     for _ in range(11):
@@ -1571,7 +1571,7 @@ async def test_a_reader_that_keeps_up_has_no_body_on_disk(monkeypatch: pytest.Mo
 
 async def test_nothing_is_spooled_for_a_request_that_has_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its client waits for a worker anyway; its leaving is seen while no more than 1 MiB is unread."""
-    monkeypatch.setattr(bridge.wsgi_to_asgi.body, "_PATIENCE", 0.02)
+    monkeypatch.setattr(bridge.wsgi_to_asgi.http.body, "_PATIENCE", 0.02)
     spools: list[Spool] = []
 
     class Noted(Spool):
@@ -1579,7 +1579,7 @@ async def test_nothing_is_spooled_for_a_request_that_has_no_thread(monkeypatch: 
             super().__init__()
             spools.append(self)
 
-    monkeypatch.setattr(bridge.wsgi_to_asgi.body, "Spool", Noted)
+    monkeypatch.setattr(bridge.wsgi_to_asgi.http.body, "Spool", Noted)
     entered, proceed, reading = threading.Event(), threading.Event(), threading.Event()
     results: list[Any] = []
 
@@ -1621,8 +1621,8 @@ async def test_a_disk_that_is_full_is_no_client_that_left(monkeypatch: pytest.Mo
 
     setattr(FullDisk, at, fail)
 
-    monkeypatch.setattr(bridge.wsgi_to_asgi.body, "_PATIENCE", 0.02)
-    monkeypatch.setattr(bridge.wsgi_to_asgi.body, "Spool", FullDisk)
+    monkeypatch.setattr(bridge.wsgi_to_asgi.http.body, "_PATIENCE", 0.02)
+    monkeypatch.setattr(bridge.wsgi_to_asgi.http.body, "Spool", FullDisk)
     blocks = Blocks(endless())
     server = ASGIServer(app_of(blocks.app), blocks=[bytes(100_000)] * 20)
     with anyio.fail_after(5), pytest.raises(OSError, match="No space left"):
@@ -1766,7 +1766,7 @@ async def test_a_body_that_is_to_be_there_first_is_waited_for_and_not_for_ever(
         await request(adapter, http_scope("POST", path="/reads"), *blocks)
     lengths = ["3", "3", None] if option == "buffer_body" else [None] * 3
     assert seen == list(zip(lengths, [b"abc", b"abc", b""], strict=True))
-    monkeypatch.setattr(bridge.wsgi_to_asgi.http, "_PATIENCE", 0.05)
+    monkeypatch.setattr(bridge.wsgi_to_asgi.http.exchange, "_PATIENCE", 0.05)
     for method in ("POST", "GET"):
         server = ASGIServer(adapter, http_scope(method), blocks=[])
         with anyio.fail_after(5):

@@ -19,9 +19,9 @@ import starlette.responses
 from starlette.middleware.base import BaseHTTPMiddleware
 
 from bridge import AppProtocolError, ASGIToWSGI, ClientDisconnected, ServerProtocolError
-from bridge.asgi_to_wsgi import body as body_module
-from bridge.asgi_to_wsgi import call as call_module
-from bridge.asgi_to_wsgi import http as http_module
+from bridge.asgi_to_wsgi.http import body as body_module
+from bridge.asgi_to_wsgi.http import call as call_module
+from bridge.asgi_to_wsgi.http import exchange as http_module
 from bridge.runtime import running_loop
 from bridge.types import ASGIApp, Environ, Message, Receive, Scope, Send
 from tests.fakes import WSGIServer, http_environ, in_thread, respond

@@ -15,7 +15,8 @@ import anyio
 import pytest
 
 from bridge import AppProtocolError, ASGIToWSGI, ClientDisconnected, WebSocketOptions
-from bridge.asgi_to_wsgi import sockets, websocket_connection
+from bridge.asgi_to_wsgi import sockets
+from bridge.asgi_to_wsgi.websocket import connection as websocket_connection
 from bridge.types import ASGIApp, Environ, Message, Receive, Scope, Send
 from bridge.validate import validator
 from tests.fakes import WSGIServer, http_environ, in_thread

@@ -5,9 +5,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeAlias
 
-from bridge.asgi_to_wsgi.body import RequestBody
+from bridge.asgi_to_wsgi.http.body import RequestBody
+from bridge.asgi_to_wsgi.http.streams import Blocks, File
 from bridge.asgi_to_wsgi.servers import maybe_client_check
-from bridge.asgi_to_wsgi.streams import Blocks, File
 from bridge.errors import ClientDisconnected, WouldBlockLoop
 from bridge.runtime import Loop, LoopClosed
 from bridge.sansio.response import ResponseFromASGI

@@ -18,8 +18,8 @@ from wsproto.events import AcceptConnection
 
 from bridge.errors import ClientDisconnected
 from bridge.types import Environ
-from bridge.wsgi_to_asgi.websocket_messages import Close, Content
-from bridge.wsgi_to_asgi.websocket_object import WebSocket
+from bridge.wsgi_to_asgi.websocket.environ import WebSocket
+from bridge.wsgi_to_asgi.websocket.messages import Close, Content
 
 _METHODS = {"accept", "choose_subprotocol", "close", "handshake", "receive", "send"}
 _THREADING = ("thread_class", "event_class", "selector_class")

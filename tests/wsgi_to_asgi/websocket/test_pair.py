@@ -10,7 +10,7 @@ from wsproto.frame_protocol import FrameProtocol
 
 from bridge.errors import WouldBlockLoop
 from bridge.runtime import Loop, running_loop
-from bridge.wsgi_to_asgi.websocket_pair import AppSocket, BridgeSocket, client_frame
+from bridge.wsgi_to_asgi.websocket.pair import AppSocket, BridgeSocket, client_frame
 from tests.fakes import eventually
 
 MIB = 1024 * 1024

@@ -15,8 +15,8 @@ from bridge.runtime import Loop, LoopClosed, binary_semaphore, set_async_library
 from bridge.sansio.request import CGI_TEMPLATE, environ_from_scope
 from bridge.sansio.response import ResponseFromWSGI, check_chunk, check_iterable, raw_headers_from_native
 from bridge.types import Environ, ExcInfo, Headers, Message, Scope, Write, WSGIApp
+from bridge.wsgi_to_asgi.http.streams import Disconnected, ErrorStream, FileWrapper, LateInput, spooled_input
 from bridge.wsgi_to_asgi.runner import lend_loop_to_asgiref
-from bridge.wsgi_to_asgi.streams import Disconnected, ErrorStream, FileWrapper, LateInput, spooled_input
 
 # How much of a body may be on the way: more wake-ups with less, and no fewer with more.
 _LIMIT = 256 * 1024

@@ -13,7 +13,7 @@ import simple_websocket
 
 from bridge import WSGIToASGI
 from bridge.types import Environ, Message, StartResponse
-from bridge.wsgi_to_asgi.websocket_simple import MessageServer, take_over_simple_websocket
+from bridge.wsgi_to_asgi.websocket.simple_websocket import MessageServer, take_over_simple_websocket
 from tests.fakes import ASGIWebSocket, eventually, websocket_scope
 
 

@@ -12,9 +12,9 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from bridge import ASGIToWSGI, ClientDisconnected, WSGIToASGI
-from bridge.asgi_to_wsgi import http as http_module
+from bridge.asgi_to_wsgi.http import exchange as http_module
 from bridge.types import Receive, Scope, Send
-from tests.asgi_to_wsgi.test_http import body, start, until
+from tests.asgi_to_wsgi.http.test_exchange import body, start, until
 from tests.fakes import ASGIServer, WSGIServer, http_environ, in_thread
 
 Adapt = Callable[..., ASGIToWSGI]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from bridge.asgi_to_wsgi.http import serve_http
+from bridge.asgi_to_wsgi.http.exchange import serve_http
 from bridge.asgi_to_wsgi.loop import LoopThread
 from bridge.asgi_to_wsgi.sockets import Connection, carry, maybe_connection, steal
 from bridge.runtime import LoopClosed
@@ -17,7 +17,7 @@ from bridge.sansio.websocket import Refusal, maybe_refusal
 from bridge.types import ASGIApp, Environ, ExcInfo, Headers, StartResponse
 
 if TYPE_CHECKING:
-    from bridge.asgi_to_wsgi.websocket_session import WebSocketSession
+    from bridge.asgi_to_wsgi.websocket.exchange import WebSocketSession
 
 _logger = logging.getLogger("bridge")
 
@@ -76,7 +76,7 @@ class WebSockets:
         assert connection is not None
         if not self._free.acquire(blocking=False):
             return _refuse(_FULL, start_response)
-        from bridge.asgi_to_wsgi.websocket_session import WebSocketSession
+        from bridge.asgi_to_wsgi.websocket.exchange import WebSocketSession
 
         session = WebSocketSession(self._app, loop_thread, environ, self._options, self._free.release)
 

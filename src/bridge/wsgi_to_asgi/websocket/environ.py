@@ -8,7 +8,7 @@ import threading
 
 from bridge.errors import ClientDisconnected
 from bridge.types import Environ
-from bridge.wsgi_to_asgi.websocket_messages import Close, Content, Messages
+from bridge.wsgi_to_asgi.websocket.messages import Close, Content, Messages
 
 
 def complete_environ(

@@ -15,11 +15,11 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from bridge.asgi_to_wsgi.body import RequestBody
-from bridge.asgi_to_wsgi.call import LIMIT, Item, WSGICall
+from bridge.asgi_to_wsgi.http.body import RequestBody
+from bridge.asgi_to_wsgi.http.call import LIMIT, Item, WSGICall
+from bridge.asgi_to_wsgi.http.streams import File
 from bridge.asgi_to_wsgi.loop import LoopThread
 from bridge.asgi_to_wsgi.servers import decode_path
-from bridge.asgi_to_wsgi.streams import File
 from bridge.errors import AppProtocolError, ClientDisconnected, ClientProtocolError, is_of_disconnect
 from bridge.runtime import Event, binary_semaphore
 from bridge.sansio.messages import DONE, RESPONSE, event_from_message, next_state

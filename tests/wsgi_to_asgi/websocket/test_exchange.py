@@ -21,8 +21,9 @@ from wsproto.utilities import LocalProtocolError
 import bridge.wsgi_to_asgi.lifespan
 from bridge import AppProtocolError, ClientDisconnected, ServerProtocolError, WSGIToASGI
 from bridge.types import Environ, StartResponse, WSGIApp
-from bridge.wsgi_to_asgi import websocket, websocket_session
-from bridge.wsgi_to_asgi.websocket_messages import Close
+from bridge.wsgi_to_asgi.websocket import exchange as websocket_session
+from bridge.wsgi_to_asgi.websocket import handshake as websocket
+from bridge.wsgi_to_asgi.websocket.messages import Close
 from tests.fakes import ASGIServer, ASGIWebSocket, eventually, http_scope, in_thread, websocket_scope
 from tests.processes import wait_until
 
@@ -146,7 +147,7 @@ async def test_another_first_message_is_the_servers_error() -> None:
 @pytest.fixture
 def without_wsproto(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(sys.modules, "wsproto", None)
-    for name in [name for name in sys.modules if name.startswith("bridge.wsgi_to_asgi.websocket_")]:
+    for name in [name for name in sys.modules if name.startswith("bridge.wsgi_to_asgi.websocket.")]:
         monkeypatch.delitem(sys.modules, name)
     websocket._say_wsproto_is_missing.cache_clear()
     yield

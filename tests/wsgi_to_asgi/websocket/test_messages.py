@@ -9,7 +9,7 @@ import pytest
 
 from bridge.errors import ClientDisconnected, WouldBlockLoop
 from bridge.runtime import running_loop
-from bridge.wsgi_to_asgi.websocket_messages import Accept, Close, Item, Messages
+from bridge.wsgi_to_asgi.websocket.messages import Accept, Close, Item, Messages
 from tests.fakes import eventually
 
 

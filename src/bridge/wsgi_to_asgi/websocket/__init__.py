@@ -1,0 +1,1 @@
+"""One WebSocket to a WSGI app."""
