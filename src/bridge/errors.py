@@ -61,7 +61,11 @@ def is_of_disconnect(error: BaseException | None, seen: frozenset[int] = frozens
         return all(is_of_disconnect(inner, seen) for inner in error.exceptions)
     if isinstance(error, ClientDisconnected):
         return True
-    because = error.__cause__ or (error.__context__ if type(error).__name__ in _OF_FRAMEWORKS else None)
+    because = error.__cause__
+    if type(error).__name__ in _OF_FRAMEWORKS:
+        because = because or error.__context__
+        if because is None:
+            return True  # raised for an http.disconnect that the app received
     return is_of_disconnect(because, seen)
 
 

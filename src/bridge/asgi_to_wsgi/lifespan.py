@@ -67,7 +67,8 @@ class Lifespan:
             raise StartupFailed(f"the ASGI app's lifespan startup ended by {error!r:.200}") from error
         if self._mode == "on":
             raise StartupFailed("the ASGI app ended its lifespan without an answer to startup") from error
-        _logger.info("the ASGI app does not support lifespan: %r", error)
+        # As text: whoever keeps log records would keep the error's frames, and with them this loop.
+        _logger.info("the ASGI app does not support lifespan: %s", repr(error))
 
     async def shutdown(self) -> None:
         """Tell the app to shut down, and wait until it has."""
