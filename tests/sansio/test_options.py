@@ -21,7 +21,9 @@ async def asgi_app(scope: Scope, receive: Receive, send: Send) -> None: ...
 
 def cases(**options: list[Any]) -> pytest.MarkDecorator:
     pairs = [(name, value) for name, values in options.items() for value in values]
-    return pytest.mark.parametrize(("name", "value"), pairs, ids=lambda each: repr(each)[:40])
+    # By its name, as the address in a function's repr differs between the processes of one run.
+    ids = [f"{name}-{getattr(value, '__name__', repr(value)[:40])}" for name, value in pairs]
+    return pytest.mark.parametrize(("name", "value"), pairs, ids=ids)
 
 
 @cases(workers=[0, -1], max_websockets=[-1])

@@ -46,6 +46,7 @@ class End(NamedTuple):
 
     pid: int | None  # of the process that served, where the app says it
     events: list[bytes]  # what was left of a stream of events when the signal came, as far as it arrived
+    cut: bool  # that stream broke off, and did not end
     seconds: float | None  # until the server was gone
 
 
@@ -88,13 +89,16 @@ class Served:
             self.client.close()  # or some servers wait for it to say more
             with contextlib.closing(self._new_client()) as client, ThreadPoolExecutor(1) as thread:
                 events: list[bytes] = []
+                cut = False
                 with client.stream("GET", "/events", params={"count": 6, "pause": 0.1}) as response:
                     blocks = response.iter_raw()
                     events.append(next(blocks, b""))
                     stopped = thread.submit(self._stop)
-                    with contextlib.suppress(httpx.TransportError):
+                    try:
                         events.extend(blocks)
-                self._end = End(pid, events, stopped.result())
+                    except httpx.TransportError:
+                        cut = True
+                self._end = End(pid, events, cut, stopped.result())
         return self._end
 
     def _stop(self) -> float | None:

@@ -31,7 +31,7 @@ SHORTCOMINGS = (
     Shortcoming(
         "error_mid",
         "The server ends the response like a whole one: without a length it is HTTP/1.0's, or its last chunk is sent.",
-        (*UWSGI, "wsgiref", "granian-wsgi", "mod_wsgi", "passenger"),
+        (*UWSGI, "wsgiref", "mod_wsgi", "passenger"),
     ),
     Shortcoming(
         "sigterm_lets_a_response_end",
