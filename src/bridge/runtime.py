@@ -160,7 +160,10 @@ class Loop:
     def _wake(self) -> None:
         try:
             self._told = True
-            self._knock()
+            if self._fd >= 0:  # as in `_knock`, without its call
+                os.eventfd_write(self._fd, 1)
+            else:
+                self._knock()
         except BaseException:
             # A signal's handler raised, or a watchdog threw something in. Another thread may rely on this wake-up.
             self._told = False

@@ -51,6 +51,7 @@ class LoopThread:
         self._startup_timeout = startup_timeout
         self._shutdown_timeout = shutdown_timeout
         self._thread = BackgroundThread("ASGIToWSGI loop", self._run)
+        self._ident = 0  # the thread's; written there
         self._started = binary_semaphore()
         self._serving = False
         self._stopped = False
@@ -101,7 +102,7 @@ class LoopThread:
 
     def check_thread(self) -> None:
         """Raise WouldBlockLoop on the loop's own thread, which is not to wait for itself."""
-        if threading.get_ident() == self._thread.ident and not self.ended:  # a number that another thread may get then
+        if threading.get_ident() == self._ident and not self.ended:  # a number that another thread may get then
             raise WouldBlockLoop(
                 "the ASGI app called its own adapter on its event loop, which would wait for itself: make that call in "
                 "a worker thread (anyio.to_thread.run_sync)"
@@ -173,6 +174,7 @@ class LoopThread:
 
     def _run(self) -> None:
         """Run the loop; the thread's whole life."""
+        self._ident = threading.get_ident()
         try:
             options = self._backend_options
             green_loop_factory = maybe_green_loop_factory(self._backend, options)

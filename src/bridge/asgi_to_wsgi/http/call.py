@@ -86,6 +86,12 @@ class WSGICall:
         """Wait for the next block; return None at the end."""
         if self._over:
             return None
+        # The first block needs no such check: `submit` has one.
+        if not self._exchange.outbox and self._exchange.loop.runs_here():
+            raise WouldBlockLoop(
+                "the response of an ASGI app was iterated on the app's own event loop, which would wait for itself: "
+                "iterate it in a worker thread (anyio.to_thread.run_sync)"
+            )
         try:
             item = self._next_item()
         except BaseException:
@@ -156,11 +162,6 @@ class WSGICall:
 
     def _sleep(self) -> None:
         """Sleep until the loop has something to tell; where the client is in sight, until it leaves."""
-        if self._exchange.loop.runs_here():
-            raise WouldBlockLoop(
-                "the response of an ASGI app was iterated on the app's own event loop, which would wait for itself: "
-                "iterate it in a worker thread (anyio.to_thread.run_sync)"
-            )
         while not self._exchange.lock.acquire(timeout=_CLIENT_CHECK if self._in_sight else -1):
             if self._client_has_left is None:  # not before, as most apps answer sooner than that
                 self._client_has_left = maybe_client_check(self._environ)
