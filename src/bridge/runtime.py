@@ -72,6 +72,36 @@ async def _task_group_beside(function: Callable[[], Coroutine[Any, Any, None]]) 
         tasks.cancel_scope.cancel()
 
 
+class Change:
+    """Wakes every task that waits for a change; all of it on the loop.
+
+    `event` makes an event on that loop: `Loop.event`, or `anyio.Event`.
+    """
+
+    __slots__ = ("_event", "_waiting")
+
+    def __init__(self, event: Callable[[], Event]) -> None:
+        self._event = event
+        self._waiting: list[Event] = []
+
+    async def wait(self) -> None:
+        """Wait for the next change. The caller checks its condition in a loop, because any change ends the wait."""
+        event = self._event()
+        self._waiting.append(event)
+        try:
+            await event.wait()
+        except BaseException:  # cancelled, so nobody waits for this event now
+            if event in self._waiting:
+                self._waiting.remove(event)
+            raise
+
+    def notify_all(self) -> None:
+        """Wake all tasks that wait now."""
+        waiting, self._waiting = self._waiting, []
+        for event in waiting:
+            event.set()
+
+
 # The modules of loops that are woken by an eventfd of ours, where the system has that. What call_soon_threadsafe does
 # takes longer: a third with asyncio, which writes to a socket and reads it twice, and a little with uvloop.
 _WOKEN_BY_EVENTFD = ("asyncio.", "uvloop")
