@@ -108,7 +108,7 @@ def test_a_loop_and_its_lifespan_start_in_an_empty_context(backend: str) -> None
 
 def test_what_is_called_on_a_loop_without_an_eventfd_has_an_empty_context(monkeypatch: pytest.MonkeyPatch) -> None:
     """asyncio would call it in that of whoever woke the loop, and many share a wake-up."""
-    monkeypatch.setattr(runtime, "_HAS_EVENTFD", False)
+    monkeypatch.setattr(runtime.loop, "_HAS_EVENTFD", False)
 
     async def main() -> str:
         user: asyncio.Future[str] = asyncio.get_running_loop().create_future()

@@ -19,6 +19,7 @@ from tests.fakes import ASGIServer, ASGIWebSocket, eventually, in_thread
 from tests.interruptions import Interruption
 from tests.processes import wait_until
 
+RUNTIME = ("runtime/loop.py", "runtime/threads.py")
 ERRORS = [TimeoutError, RuntimeError, SystemExit]
 
 
@@ -58,7 +59,7 @@ async def test_an_exception_from_without_ends_no_request_in_silence(error_class:
     """Wherever it lands in the thread of a request, the loop hears that the thread is done."""
     step = 0
     while True:
-        interruption = Interruption(step, error_class("from without"), "wsgi_to_asgi/http/exchange.py", "runtime.py")
+        interruption = Interruption(step, error_class("from without"), "wsgi_to_asgi/http/exchange.py", *RUNTIME)
         workers = InterruptedWorkers(interruption)
         adapter = WSGIToASGI(hello)
         adapter._workers = PerProcess(workers.as_worker_threads)
@@ -86,7 +87,7 @@ async def test_an_exception_from_without_ends_no_websocket_in_silence(
     step = 0
     landed = True
     while landed:
-        interruption = Interruption(step, error_class("from without"), "wsgi_to_asgi/websocket/thread.py", "runtime.py")
+        interruption = Interruption(step, error_class("from without"), "wsgi_to_asgi/websocket/thread.py", *RUNTIME)
 
         def interrupted(thread: AppThread, *arguments: Any, interruption: Interruption = interruption) -> None:
             interruption.run(lambda: run(thread, *arguments))

@@ -1,0 +1,17 @@
+"""What both directions need of event loops, threads and the process."""
+
+from bridge.runtime.loop import Change, Event, Loop, LoopClosed, running_loop, set_async_library
+from bridge.runtime.threads import BackgroundThread, PerProcess, binary_semaphore, call_at_exit
+
+__all__ = [
+    "BackgroundThread",
+    "Change",
+    "Event",
+    "Loop",
+    "LoopClosed",
+    "PerProcess",
+    "binary_semaphore",
+    "call_at_exit",
+    "running_loop",
+    "set_async_library",
+]
