@@ -27,6 +27,7 @@ class Interruption:
         self.ended = False
         self._left = step
         self.error = error
+        assert all((SOURCE / file).is_file() for file in files)
         self._files = {str(SOURCE / file) for file in files}
 
     def run(self, function: Callable[[], object]) -> None:

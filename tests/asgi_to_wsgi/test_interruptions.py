@@ -11,7 +11,9 @@ from tests.interruptions import Interruption
 from tests.processes import wait_until
 
 Adapt = Callable[..., ASGIToWSGI]
-FILES = [f"asgi_to_wsgi/{name}.py" for name in ("adapter", "body", "call", "http", "loop", "streams")] + ["runtime.py"]
+FILES = [f"asgi_to_wsgi/{name}.py" for name in ("adapter", "loop")]
+FILES += [f"asgi_to_wsgi/http/{name}.py" for name in ("body", "call", "exchange", "streams")]
+FILES += ["runtime/loop.py", "runtime/threads.py"]
 
 
 @pytest.mark.filterwarnings("ignore:.*Blocks.close:pytest.PytestUnraisableExceptionWarning")  # it lands there, too
