@@ -11,7 +11,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-import bridge.wsgi_to_asgi.http.call
+import bridge.wsgi_to_asgi.http.hop
 from bridge import WouldBlockLoop, WSGIToASGI
 from bridge.runtime import running_loop
 from bridge.types import Environ, Message, StartResponse
@@ -293,7 +293,7 @@ asyncio.run(main())
 
 def test_a_closed_loop_frees_its_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that waits for a loop which was closed under it finds out, and close() runs."""
-    monkeypatch.setattr(bridge.wsgi_to_asgi.http.call, "_LOOP_CHECK", 0.05)
+    monkeypatch.setattr(bridge.wsgi_to_asgi.http.hop, "_LOOP_CHECK", 0.05)
     closed = threading.Event()
 
     class Endless:

@@ -4,7 +4,7 @@ from bridge.runtime import PerProcess
 from bridge.sansio.callables import check_wsgi_app
 from bridge.sansio.options import check_count, check_flag
 from bridge.types import Receive, Scope, Send, WSGIApp
-from bridge.wsgi_to_asgi.http.call import environ_template
+from bridge.wsgi_to_asgi.http.environ import environ_template
 from bridge.wsgi_to_asgi.http.exchange import HTTPExchange
 from bridge.wsgi_to_asgi.lifespan import serve_lifespan
 from bridge.wsgi_to_asgi.runner import WorkerThreads

@@ -5,6 +5,7 @@ import gc
 import gzip
 import io
 import itertools
+import math
 import sys
 import sysconfig
 import threading
@@ -27,8 +28,9 @@ from bridge import AppProtocolError, ClientDisconnected, ServerProtocolError, WS
 from bridge.runtime import running_loop
 from bridge.types import Environ, Message, StartResponse
 from bridge.wsgi_to_asgi.http.body import RequestBody
-from bridge.wsgi_to_asgi.http.call import FINISHED, environ_template
+from bridge.wsgi_to_asgi.http.environ import environ_template
 from bridge.wsgi_to_asgi.http.exchange import HTTPExchange
+from bridge.wsgi_to_asgi.http.hop import FINISHED, Exchange, body_message_from_items
 from bridge.wsgi_to_asgi.http.streams import Spool
 from bridge.wsgi_to_asgi.runner import WorkerThreads
 from tests.fakes import ASGIServer, eventually, http_scope, request
@@ -598,13 +600,9 @@ async def test_a_block_that_comes_while_the_loop_looks_is_no_end() -> None:
             self.append(b"two")
             return some
 
-    async def never(*arguments: Any) -> Any:
-        raise AssertionError
-
-    exchange = HTTPExchange(answers().app, WorkerThreads(1), environ_template(False, True), http_scope(), never, never)
-    exchange.outbox = Outbox()
-    message = exchange._body_message(bytes(100_000))
-    assert (message["more_body"], list(exchange.outbox)) == (True, [b"two"])
+    outbox = Outbox()
+    message = body_message_from_items(bytes(100_000), outbox)
+    assert (message["more_body"], list(outbox)) == (True, [b"two"])
 
 
 async def test_a_thread_that_tells_while_the_loop_looks_is_heard() -> None:
@@ -628,7 +626,7 @@ async def test_a_thread_that_tells_while_the_loop_looks_is_heard() -> None:
             return some
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        exchange: HTTPExchange = environ["bridge.disconnected"]._connection
+        exchange: HTTPExchange = environ["bridge.disconnected"]._exchange
         exchanges.append(exchange)
         outbox = Outbox()
         exchange.outbox = outbox
@@ -754,7 +752,7 @@ async def test_what_an_app_raises_amid_a_cancellation_is_logged(
     """The loop has looked for an error, and there was none yet: from then on the thread logs by itself."""
     entered, proceed = threading.Event(), threading.Event()
 
-    class Exchange(HTTPExchange):
+    class WatchedExchange(HTTPExchange):
         def _log_error(self) -> None:
             super()._log_error()
             if threading.get_ident() == here:
@@ -771,7 +769,7 @@ async def test_what_an_app_raises_amid_a_cancellation_is_logged(
     workers = WorkerThreads(1)
 
     async def adapter(scope: Any, receive: Any, send: Any) -> None:
-        await Exchange(app, workers, environ_template(True, True), scope, receive, send).serve()
+        await WatchedExchange(app, workers, environ_template(True, True), scope, receive, send).serve()
 
     server = ASGIServer(adapter)
     async with server.running_cancellable() as cancel:
@@ -785,7 +783,7 @@ async def test_a_thread_that_sleeps_wakes_to_a_request_that_has_finished() -> No
     sleeping, woken = threading.Event(), threading.Event()
     states: list[bool] = []
 
-    class Exchange(HTTPExchange):
+    class WatchedExchange(HTTPExchange):
         def wake_sleepers(self) -> None:
             super().wake_sleepers()
             states.append(self.finished)
@@ -805,7 +803,7 @@ async def test_a_thread_that_sleeps_wakes_to_a_request_that_has_finished() -> No
     workers = WorkerThreads(1)
 
     async def adapter(scope: Any, receive: Any, send: Any) -> None:
-        await Exchange(app, workers, environ_template(True, True), scope, receive, send).serve()
+        await WatchedExchange(app, workers, environ_template(True, True), scope, receive, send).serve()
 
     with pytest.raises(ZeroDivisionError):
         await ASGIServer(adapter).run()
@@ -942,7 +940,7 @@ async def test_two_threads_that_write_at_once_both_go_on() -> None:
     exchanges: list[HTTPExchange] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        exchanges.append(environ["bridge.disconnected"]._connection)
+        exchanges.append(environ["bridge.disconnected"]._exchange)
         write = start_response(OK, [])
         write(b"small, so that all leaves as one")
         threads.extend(threading.Thread(target=write, args=(block,), daemon=True) for _ in range(2))
@@ -1474,15 +1472,13 @@ async def test_a_body_in_memory_outlives_its_request() -> None:
     assert results == [40_000, "end", "end"]
 
 
-class Request:
-    """What a body asks of its request; `read_on` and `sleep_while` are for the test to say."""
-
-    gone = complete = finished = False
+class Request(Exchange):
+    """An exchange whose body is all there, unless the test says what `read_on` and `sleep_while` do."""
 
     def read_on(self) -> None:
         raise AssertionError("asked for more")
 
-    def sleep_while(self, blocked: Callable[[], bool]) -> None:
+    def sleep_while(self, blocked: Callable[[], bool], timeout: float = math.inf) -> None:
         raise AssertionError("slept")
 
 
@@ -1500,7 +1496,7 @@ def test_what_came_before_the_end_is_read_before_it(end: str) -> None:
             return not empty
 
     body._blocks = Blocks()
-    connection.sleep_while = lambda blocked: None  # type: ignore[method-assign]
+    connection.sleep_while = lambda blocked, timeout=0.0: None  # type: ignore[method-assign]
     connection.read_on = lambda: None  # type: ignore[method-assign]
     assert [body.next_block(connection), body.next_block(connection)] == [b"last", b""]
 

@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
 
 import anyio
 
@@ -10,6 +9,7 @@ from bridge.errors import ClientDisconnected, ServerProtocolError
 from bridge.runtime import Event
 from bridge.sansio.redacted import shown
 from bridge.types import Message
+from bridge.wsgi_to_asgi.http.hop import Exchange
 from bridge.wsgi_to_asgi.http.streams import Spool
 
 # How much of a body is taken before the app reads it, because the server reports that the client has left behind it.
@@ -18,18 +18,6 @@ _READ_AHEAD = 1024 * 1024
 _PATIENCE = 5.0
 # How much goes to disk until the app has read all of that: the size of the file.
 _DISK_LIMIT = 16 * 1024 * 1024
-
-
-class Connection(Protocol):
-    """What a body asks of the request that it belongs to; see `http.HTTPExchange`."""
-
-    gone: bool
-    complete: bool
-    finished: bool
-
-    def read_on(self) -> None: ...
-
-    def sleep_while(self, blocked: Callable[[], bool]) -> None: ...
 
 
 def block_from_message(message: Message) -> bytes:
@@ -109,12 +97,12 @@ class RequestBody:
 
     # IN THE THREAD THAT READS
 
-    def next_block(self, connection: Connection) -> bytes:
+    def next_block(self, exchange: Exchange) -> bytes:
         """Return the next block; wait for it. Return b"" once every byte was returned. Raises ClientDisconnected."""
         asked = False
         while True:
             # Before the look at the blocks: what arrived before the end is given before it.
-            over = connection.gone or connection.complete or connection.finished
+            over = exchange.gone or exchange.complete or exchange.finished
             block = self._maybe_take()
             if block:
                 self._consumed += len(block)
@@ -122,13 +110,13 @@ class RequestBody:
             if self.ended and self._consumed == self._arrived:  # else the rest was on disk, and was dropped
                 return b""
             if over:
-                if connection.complete and not connection.gone:
+                if exchange.complete and not exchange.gone:
                     raise ClientDisconnected("the response has ended, and with it the request body")
                 raise ClientDisconnected
             if not asked:
                 asked = True
-                connection.read_on()
-            connection.sleep_while(lambda: self._waits_for(connection))
+                exchange.read_on()
+            exchange.sleep_while(lambda: self._waits_for(exchange))
 
     def _maybe_take(self) -> bytes:
         """Return the oldest block; b"" if there is none."""
@@ -137,7 +125,7 @@ class RequestBody:
             return self._blocks.popleft()
         return b"" if spool is None else spool.take()
 
-    def _waits_for(self, connection: Connection) -> bool:
+    def _waits_for(self, exchange: Exchange) -> bool:
         """Return whether there is neither a block nor a reason why none will come."""
-        over = self.ended or connection.gone or connection.complete or connection.finished
+        over = self.ended or exchange.gone or exchange.complete or exchange.finished
         return not over and self._arrived <= self._consumed

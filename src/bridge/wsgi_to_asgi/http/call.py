@@ -1,143 +1,17 @@
 """One call of a WSGI app, in its worker thread: the server's part of PEP 3333, and the way to the loop."""
 
-import abc
-import contextlib
-import enum
-import math
-import threading
-import time
-from collections import deque
 from collections.abc import Callable, Container, Iterable
-from typing import BinaryIO, Final, TypeAlias
 
 from bridge.errors import AppProtocolError, ClientDisconnected, ClientProtocolError
-from bridge.runtime import Loop, LoopClosed, binary_semaphore, set_async_library
-from bridge.sansio.request import CGI_TEMPLATE, environ_from_scope
+from bridge.runtime import set_async_library
 from bridge.sansio.response import ResponseFromWSGI, check_chunk, check_iterable, raw_headers_from_native
-from bridge.types import Environ, ExcInfo, Headers, Message, Scope, Write, WSGIApp
-from bridge.wsgi_to_asgi.http.streams import Disconnected, ErrorStream, FileWrapper, LateInput, spooled_input
+from bridge.types import Environ, ExcInfo, Headers, Scope, Write, WSGIApp
+from bridge.wsgi_to_asgi.http.hop import END, Exchange, Item
+from bridge.wsgi_to_asgi.http.streams import FileWrapper, LateInput, spooled_input
 from bridge.wsgi_to_asgi.runner import lend_loop_to_asgiref
 
 # How much of a body may be on the way: more wake-ups with less, and no fewer with more.
 _LIMIT = 256 * 1024
-# How often a sleeping thread looks whether its loop is still there, in seconds.
-_LOOP_CHECK = 5.0
-
-
-class Mark(enum.Enum):
-    """What a thread says to the loop, besides messages and blocks of body."""
-
-    END = "the response is complete"
-    WATCH_WANTED = "the app reads on, or asks whether the client is still there"
-    FINISHED = "the thread is done with the request"
-
-
-# Python 3.11 takes ten times as long to find a member in its class.
-END: Final = Mark.END
-WATCH_WANTED: Final = Mark.WATCH_WANTED
-FINISHED: Final = Mark.FINISHED
-
-
-Item: TypeAlias = Message | bytes | Mark
-
-
-# What is the same in every environ, and what each has of its own to fill in.
-_TEMPLATE: Environ = {
-    **CGI_TEMPLATE,
-    "wsgi.version": (1, 0),
-    "wsgi.input": None,
-    "wsgi.input_terminated": True,
-    "wsgi.errors": ErrorStream(),
-    "wsgi.multithread": True,
-    "wsgi.multiprocess": True,
-    "wsgi.run_once": False,
-    "wsgi.file_wrapper": FileWrapper,
-    "bridge.disconnected": None,
-}
-
-
-def environ_template(multithread: bool, multiprocess: bool) -> Environ:
-    """Return what every environ of one adapter begins with."""
-    return {**_TEMPLATE, "wsgi.multithread": multithread, "wsgi.multiprocess": multiprocess}
-
-
-def environ_for_request(scope: Scope, template: Environ, input_stream: BinaryIO, disconnected: Disconnected) -> Environ:
-    """Return a new environ; in the thread of the call, where it is used, and made without holding up the loop.
-
-    Raises ClientProtocolError where the request's headers contradict each other.
-    """
-    environ = environ_from_scope(scope, template)
-    environ["wsgi.input"] = input_stream
-    environ["bridge.disconnected"] = disconnected
-    return environ
-
-
-# What stands in for a queue that is not made before it is needed; it takes nothing.
-_NO_ITEMS: deque[Item] = deque(maxlen=0)
-_NO_SLEEPERS: deque[threading.Lock] = deque(maxlen=0)
-
-
-class Connection(abc.ABC):
-    """What a call asks of the request that it answers: a way to the loop, and one to wait for what that does."""
-
-    loop: Loop
-    # Written in the thread of the call:
-    outbox = _NO_ITEMS
-    # Written on the loop:
-    gone = False  # nobody is there to send anything to
-    finished = False  # all has ended
-    transmitted = 0  # bytes of the response body
-    # Made by the first thread that has to sleep; the locks of all that do, as each has its own:
-    _sleepers = _NO_SLEEPERS
-
-    # ON THE LOOP
-
-    @abc.abstractmethod
-    def look(self) -> None:
-        """See what is in the outbox."""
-
-    def wake_sleepers(self) -> None:
-        """Have each thread that sleeps look again at what it waits for."""
-        if sleepers := self._sleepers:
-            for _ in range(len(sleepers)):  # and no more, as one that looks may come back
-                with contextlib.suppress(IndexError):  # one whose time ran out takes its own lock out
-                    sleepers.popleft().release()
-
-    # IN ANY THREAD
-
-    @abc.abstractmethod
-    def tell(self) -> None:
-        """Have the loop look at the outbox, unless it is about to."""
-
-    @abc.abstractmethod
-    def watch(self) -> None:
-        """Have the connection watched from now on, if it is not."""
-
-    def knock(self) -> None:
-        """Wake the loop; note that the client is as good as gone where that was closed."""
-        try:
-            self.loop.call_soon(self.look)
-        except LoopClosed:
-            self.gone = True
-
-    def sleep_while(self, blocked: Callable[[], bool], timeout: float = math.inf) -> None:
-        """Sleep while `blocked`, as far as that is for the loop to change, and for `gone`; up to `timeout` seconds.
-
-        Raises WouldBlockLoop on the loop's own thread, if there is anything to sleep for.
-        """
-        if self.loop.runs_here() and timeout > 0 and blocked():
-            self.loop.refuse_to_sleep("a read of wsgi.input, write(), or a wait for bridge.disconnected")
-        deadline = time.monotonic() + timeout
-        lock = binary_semaphore()
-        sleepers = vars(self).setdefault("_sleepers", deque())  # at once, as another thread may be about to as well
-        sleepers.append(lock)  # before the look at what may have changed already
-        while blocked() and (left := deadline - time.monotonic()) > 0:
-            if lock.acquire(timeout=min(left, _LOOP_CHECK)):
-                sleepers.append(lock)
-            else:
-                self.knock()
-        with contextlib.suppress(ValueError):  # who woke us took it out
-            sleepers.remove(lock)
 
 
 class WSGICall:
@@ -146,11 +20,11 @@ class WSGICall:
     All of it runs in the worker thread, except that `write()` may come from another one.
     """
 
-    __slots__ = ("_connection", "_early_hints", "_ended", "_outbox", "_pathsend", "_produced", "_response")
+    __slots__ = ("_early_hints", "_ended", "_exchange", "_outbox", "_pathsend", "_produced", "_response")
 
-    def __init__(self, connection: Connection, scope: Scope, method: str, extensions: Container[str] = ()) -> None:
-        self._connection = connection
-        self._outbox = connection.outbox
+    def __init__(self, exchange: Exchange, scope: Scope, method: str, extensions: Container[str] = ()) -> None:
+        self._exchange = exchange
+        self._outbox = exchange.outbox
         self._response = ResponseFromWSGI(method, scope)
         self._pathsend = "http.response.pathsend" in extensions
         self._early_hints = "http.response.early_hint" in extensions
@@ -169,7 +43,7 @@ class WSGICall:
         if self._early_hints:
             environ["wsgi.early_hints"] = self._send_early_hints
         set_async_library(None)
-        lend_loop_to_asgiref(self._connection.loop if lend_loop else None)
+        lend_loop_to_asgiref(self._exchange.loop if lend_loop else None)
         wants_length = buffer_body and "CONTENT_LENGTH" not in environ
         if (wants_length or lend_loop) and type(environ["wsgi.input"]) is not LateInput:
             with spooled_input(environ, wants_length):
@@ -182,7 +56,7 @@ class WSGICall:
         links = [value for name, value in raw_headers_from_native(headers) if name == b"link"]
         if links and not self._response.begun:
             self._outbox.append({"type": "http.response.early_hint", "links": links})
-            self._connection.tell()
+            self._exchange.tell()
 
     def _refuse(self, error: ClientProtocolError) -> None:
         body = f"Bad request: {error}\n".encode()
@@ -198,7 +72,7 @@ class WSGICall:
         finally:
             close = getattr(iterable, "close", None)
             if close is not None:
-                self._connection.tell()  # the end of the response need not wait for close()
+                self._exchange.tell()  # the end of the response need not wait for close()
                 close()
 
     def _start_response(self, status: str, headers: Headers, exc_info: ExcInfo | None = None, /) -> Write:
@@ -210,14 +84,14 @@ class WSGICall:
 
     def _write(self, chunk: bytes, /) -> None:
         complete = self._ended and self._response.length.reached
-        if self._connection.gone and not complete:  # else the client had left no sooner than it had all
+        if self._exchange.gone and not complete:  # else the client had left no sooner than it had all
             raise ClientDisconnected
-        if self._connection.finished or (self._ended and not complete):
+        if self._exchange.finished or (self._ended and not complete):
             raise AppProtocolError("write() was called after the response had ended")
         self._put(chunk)
         if self._response.length.overrun:
             raise AppProtocolError("write() went beyond Content-Length (PEP 3333, Handling the Content-Length Header)")
-        self._connection.tell()
+        self._exchange.tell()
 
     def _respond(self, iterable: Iterable[bytes]) -> None:
         """Pass on what the app returned, block by block."""
@@ -230,16 +104,16 @@ class WSGICall:
         if not self._ended:  # it may be, by write()
             for chunk in iterator:
                 self._put(chunk)
-                if self._ended or self._connection.gone:
+                if self._ended or self._exchange.gone:
                     break
                 if not at_hand:
-                    self._connection.tell()
+                    self._exchange.tell()
             else:
                 self._end()
                 return
-        if not (at_hand or self._connection.gone or self._response.length.bodiless):
+        if not (at_hand or self._exchange.gone or self._response.length.bodiless):
             # A generator may have something to do behind its last block, and does it under servers that ask on.
-            self._connection.tell()  # the client does not wait for that
+            self._exchange.tell()  # the client does not wait for that
             next(iterator, None)
 
     def _send_path(self, wrapper: FileWrapper) -> bool:
@@ -253,7 +127,7 @@ class WSGICall:
         self._outbox.extend([response.begin(), {"type": "http.response.pathsend", "path": path}])
         self._ended = True
         self._produced += 1
-        self._connection.tell()
+        self._exchange.tell()
         self._make_room(0)  # for close(), which may delete the file
         return True
 
@@ -262,7 +136,7 @@ class WSGICall:
         check_chunk(chunk)
         if not chunk:
             # The headers wait for the first block that is not empty (PEP 3333). An app may wait so, too.
-            self._connection.watch()
+            self._exchange.watch()
             return
         response = self._response
         items: list[Item] = [] if response.begun else [response.begin()]
@@ -274,14 +148,14 @@ class WSGICall:
             items.append(END)
         self._outbox.extend(items)
         self._produced += len(chunk)
-        if self._produced - self._connection.transmitted > _LIMIT:
-            self._connection.tell()
+        if self._produced - self._exchange.transmitted > _LIMIT:
+            self._exchange.tell()
             self._make_room(_LIMIT)
 
     def _make_room(self, limit: int) -> None:
         """Wait until no more than `limit` is on the way."""
-        connection = self._connection
-        connection.sleep_while(lambda: self._produced - connection.transmitted > limit and not connection.gone)
+        exchange = self._exchange
+        exchange.sleep_while(lambda: self._produced - exchange.transmitted > limit and not exchange.gone)
 
     def _end(self) -> None:
         """Pass the end of the body on, and the headers if there was no body."""

@@ -10,13 +10,12 @@ import functools
 import io
 import logging
 from collections import deque
-from collections.abc import Iterator
 from typing import BinaryIO
 
 import anyio
 
 from bridge.errors import AppProtocolError, ServerProtocolError, is_of_disconnect
-from bridge.runtime import Event, running_loop
+from bridge.runtime import running_loop
 from bridge.sansio.messages import type_from_message
 from bridge.sansio.redacted import shown
 from bridge.sansio.request import (
@@ -30,20 +29,20 @@ from bridge.sansio.request import (
 from bridge.sansio.request_name import request_name
 from bridge.types import Environ, Message, Receive, Scope, Send, WSGIApp
 from bridge.wsgi_to_asgi.http.body import RequestBody, block_from_message
-from bridge.wsgi_to_asgi.http.call import END, FINISHED, WATCH_WANTED, Connection, Mark, WSGICall, environ_for_request
+from bridge.wsgi_to_asgi.http.call import WSGICall
+from bridge.wsgi_to_asgi.http.environ import environ_for_request
+from bridge.wsgi_to_asgi.http.hop import END, FINISHED, WATCH_WANTED, Exchange, body_message_from_items
 from bridge.wsgi_to_asgi.http.streams import Disconnected, LateInput, RequestStream
 from bridge.wsgi_to_asgi.runner import WorkerThreads
 
 _logger = logging.getLogger("bridge")
 
-# A block of body below this is worth copying, to save the server a message.
-_SMALL_BLOCK = 16 * 1024
 # How long to wait for a body that nothing announces, if it is to be here before the app runs, in seconds: a server that
 # says nothing in that time never will, where there is none.
 _PATIENCE = 1.0
 
 
-class HTTPExchange(Connection):
+class HTTPExchange(Exchange):
     """One request and its response, between the loop and the worker thread that runs the app.
 
     The thread puts what it has to say in `outbox`, wakes the loop unless that is about to look
@@ -58,19 +57,14 @@ class HTTPExchange(Connection):
     """
 
     # Written on the loop:
-    complete = False  # the response has ended
     _status = 0  # of it, once it has begun
     _whole_body: bytes | None = None  # where the first message had all of it; the thread takes it
     _body: RequestBody | None = None  # where it did not; made in any thread
-    _event: Event | None = None  # tells `_work` that something is in the outbox
     _streaming = False  # the response has begun, and its end is not in sight
     _failure: Exception | None = None
     _context: contextvars.Context | None = None  # for the thread, which takes it
     # Written in the worker thread:
     _error: BaseException | None = None  # what the app raised
-    _watch_asked = False
-    # Set by a thread that wakes the loop, cleared on the loop before it looks:
-    _told = False
 
     def __init__(
         self,
@@ -216,7 +210,10 @@ class HTTPExchange(Connection):
                     elif self.gone:
                         pass  # nobody is there to send it to
                     elif isinstance(item, bytes) or item is END:
-                        message = self._body_message(item)
+                        message = body_message_from_items(item, outbox)
+                        self._streaming = message["more_body"]
+                        if not self._streaming:
+                            self._set_complete()
                         size = len(message["body"])  # middleware may change it in place, as Starlette's gzip does
                         await self._send(message)
                         self.transmitted += size
@@ -244,29 +241,6 @@ class HTTPExchange(Connection):
                 self._failure = error
                 self._leave()
 
-    def _body_message(self, item: bytes | Mark) -> Message:
-        """Return the message for a block, or for the end; small blocks that wait together leave as one."""
-        outbox = self.outbox
-        if not isinstance(item, bytes):  # END, behind blocks that have left
-            item, more_body = b"", False
-        else:
-            if len(item) < _SMALL_BLOCK and outbox and isinstance(outbox[0], bytes):
-                item = b"".join([item, *self._pop_blocks()])
-            # One look: `not (outbox and ...)` would look twice, and take for the end what came in between.
-            more_body = outbox[0] is not END if outbox else True
-            if not more_body:
-                outbox.popleft()
-        self._streaming = more_body
-        if not more_body:
-            self._set_complete()
-        return {"type": "http.response.body", "body": item, "more_body": more_body}
-
-    def _pop_blocks(self) -> Iterator[bytes]:
-        outbox = self.outbox
-        while outbox and isinstance(block := outbox[0], bytes):
-            outbox.popleft()
-            yield block
-
     async def _watch(self) -> None:
         """Receive beside the response: the request's body, and `http.disconnect`, which is all that some servers say.
 
@@ -288,10 +262,6 @@ class HTTPExchange(Connection):
         """Let everybody know that there is no client any more."""
         self.gone = True
         self.wake_sleepers()
-
-    def look(self) -> None:
-        if self._event is not None:
-            self._event.set()
 
     # IN THE WORKER THREAD
 
@@ -351,22 +321,3 @@ class HTTPExchange(Connection):
         if error is not None and not is_of_disconnect(error):
             text = "%s: the WSGI app raised after its request was cancelled"
             _logger.error(text, request_name(self._scope), exc_info=error)
-
-    def tell(self) -> None:
-        try:
-            if not self._told:
-                self._told = True
-                self.knock()
-        except BaseException:  # thrown in from without: whoever tells next wakes the loop
-            self._told = False
-            raise
-
-    def read_on(self) -> None:
-        """Have more of the body taken, and the connection watched from now on."""
-        self.outbox.append(WATCH_WANTED)
-        self.tell()
-
-    def watch(self) -> None:
-        if not self._watch_asked:
-            self._watch_asked = True
-            self.read_on()

@@ -10,10 +10,11 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, BinaryIO, Protocol, Self
+from typing import Any, BinaryIO, Self
 
 from bridge.runtime import Loop
 from bridge.types import Environ
+from bridge.wsgi_to_asgi.http.hop import Exchange
 
 # A block costs a hop, so files go out in large ones, whatever block size the app suggests.
 _BLOCK_SIZE = 64 * 1024
@@ -204,18 +205,6 @@ def spooled_input(environ: Environ, wants_length: bool) -> Iterator[None]:
         yield
 
 
-class Watched(Protocol):
-    """What knows of a client; see `http.HTTPExchange`."""
-
-    gone: bool
-    complete: bool
-    finished: bool
-
-    def watch(self) -> None: ...
-
-    def sleep_while(self, blocked: Callable[[], bool], timeout: float = ...) -> None: ...
-
-
 class Disconnected:
     """`environ["bridge.disconnected"]`: a `threading.Event`, as far as one may look at it.
 
@@ -223,25 +212,25 @@ class Disconnected:
     watched; a request that never asks pays nothing.
     """
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_exchange",)
 
-    def __init__(self, connection: Watched) -> None:
-        self._connection = connection
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
 
     def is_set(self) -> bool:
         """Return whether the client has left."""
-        self._connection.watch()
-        return self._connection.gone
+        self._exchange.watch()
+        return self._exchange.gone
 
     def wait(self, timeout: float | None = None) -> bool:
         """Return True once the client has left; False after `timeout` seconds, or with the request."""
-        connection = self._connection
-        connection.watch()
-        connection.sleep_while(
-            lambda: not (connection.gone or connection.complete or connection.finished),
+        exchange = self._exchange
+        exchange.watch()
+        exchange.sleep_while(
+            lambda: not (exchange.gone or exchange.complete or exchange.finished),
             math.inf if timeout is None else timeout,
         )
-        return connection.gone
+        return exchange.gone
 
 
 class LoopEvent(threading.Event):

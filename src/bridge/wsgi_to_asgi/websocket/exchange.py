@@ -21,7 +21,7 @@ from bridge.sansio.redacted import shown
 from bridge.sansio.request_name import request_name
 from bridge.sansio.websocket import code_and_reason_from_close
 from bridge.types import Environ, Message, Receive, Scope, Send
-from bridge.wsgi_to_asgi.http.call import END, FINISHED, Mark
+from bridge.wsgi_to_asgi.http.hop import END, FINISHED, Mark
 from bridge.wsgi_to_asgi.websocket.environ import complete_environ
 from bridge.wsgi_to_asgi.websocket.messages import Accept, Close, Content, Messages
 from bridge.wsgi_to_asgi.websocket.pair import AppSocket, BridgeSocket, PairClient, call_when_closed, client_frame
@@ -38,7 +38,7 @@ _LONGEST_REASON = 123  # bytes, of the 125 that a close frame has room for
 _STOPPED = (1012, "")  # "service restart": by the server, that is
 
 
-class WebSocketSession:
+class WebSocketExchange:
     """One WebSocket: the server on one side, the app's thread on the other. All of it runs on the loop.
 
     Two tasks carry messages, and end each other by cancel scopes. What the app's threads wait for
@@ -64,7 +64,7 @@ class WebSocketSession:
         app_socket = AppSocket(theirs.detach(), self._loop)
         self._socket = BridgeSocket(ours, self._loop)
         self._messages = Messages(self._loop)
-        self.thread = AppThread(self, self._loop, app_socket, self._messages)
+        self.thread = AppThread(scope, self._loop, app_socket, self._messages, self.stop)
         self._forget_loop = call_when_closed(self._loop, self.let_go)
         take_over_simple_websocket()
         subprotocols = environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "").split(", ")
@@ -129,7 +129,7 @@ class WebSocketSession:
     def let_go(self) -> None:
         """End the app's end, and with it whatever its threads wait for."""
         self._forget_loop()
-        self.thread.over = True
+        self.thread.finished = True
         self.thread.hush()
         self.thread.disconnected.set()
         if self._end is None:

@@ -35,7 +35,7 @@ async def serve_websocket(
     if message_type != "websocket.connect":
         raise ServerProtocolError(f"expected websocket.connect, got {shown(message)} (ASGI WebSocket spec)")
     try:
-        from bridge.wsgi_to_asgi.websocket.exchange import WebSocketSession
+        from bridge.wsgi_to_asgi.websocket.exchange import WebSocketExchange
     except ModuleNotFoundError as error:
         if error.name != "wsproto":
             raise
@@ -47,14 +47,14 @@ async def serve_websocket(
     except ClientProtocolError as error:
         await _refuse(scope, send, 400, f"Bad request: {error}")
         return
-    session = WebSocketSession(scope, receive, send, environ)
-    thread = session.thread
+    exchange = WebSocketExchange(scope, receive, send, environ)
+    thread = exchange.thread
     if not websockets.start(thread, app, environ, lend_loop):
-        session.let_go()
+        exchange.let_go()
         await _refuse(scope, send, 503, "Too many WebSockets are open on this server")
         return
     try:
-        await session.serve()
+        await exchange.serve()
     finally:
         websockets.discard_if_over(thread)
 
@@ -103,7 +103,7 @@ class OpenWebSockets:
     def discard_if_over(self, thread: "AppThread") -> None:
         """Make room, if neither the loop nor the app has anything left to do."""
         with self._lock:
-            if thread.over and thread.done:
+            if thread.finished and thread.done:
                 self._threads.discard(thread)
 
     def stop(self) -> None:

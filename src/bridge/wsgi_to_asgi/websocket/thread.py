@@ -9,20 +9,18 @@ import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wsproto.utilities import LocalProtocolError
 
 from bridge.errors import AppProtocolError
 from bridge.runtime import BackgroundThread, Loop, LoopClosed
 from bridge.sansio.request_name import request_name
-from bridge.types import Environ, StartResponse, Write, WSGIApp
-from bridge.wsgi_to_asgi.http.call import FINISHED, Connection, Item, Mark, WSGICall
+from bridge.types import Environ, Scope, StartResponse, Write, WSGIApp
+from bridge.wsgi_to_asgi.http.call import WSGICall
+from bridge.wsgi_to_asgi.http.hop import FINISHED, Exchange, Item, Mark
 from bridge.wsgi_to_asgi.http.streams import LoopEvent
 from bridge.wsgi_to_asgi.websocket.messages import Messages
-
-if TYPE_CHECKING:
-    from bridge.wsgi_to_asgi.websocket.exchange import WebSocketSession
 
 _logger = logging.getLogger("bridge")
 
@@ -30,10 +28,13 @@ _logger = logging.getLogger("bridge")
 _SMALL_BODY = 32 * 1024
 
 
-class AppThread(Connection):
-    """The thread of a WebSocket's app, and what it shares with the session; a `Connection` to its `WSGICall`."""
+class AppThread(Exchange):
+    """The thread of a WebSocket's app, and what it shares with the session; the `Exchange` of its `WSGICall`."""
 
-    def __init__(self, session: "WebSocketSession", loop: Loop, sock: socket.socket, messages: Messages) -> None:
+    def __init__(
+        self, scope: Scope, loop: Loop, sock: socket.socket, messages: Messages, stop: Callable[[], object]
+    ) -> None:
+        """`stop`, a method, ends the WebSocket as the server does; it is called on the loop."""
         self.loop = loop
         # Written in the thread:
         self.outbox = deque[Item]()
@@ -44,11 +45,9 @@ class AppThread(Connection):
         # Written on the loop:
         self.answered = False  # on its socket the app has accepted, or refused
         self.gone = False  # the app's response is not wanted, or not any more
-        self.over = False  # so is the session
         self.disconnected = LoopEvent(loop, "bridge.disconnected")
-        self._event = loop.event()  # something is in the outbox, or the app is done
-        self._scope = session.scope
-        self._session = weakref.ref(session)  # which refers to this, and ends with its request
+        self._scope = scope
+        self._stop = weakref.WeakMethod(stop)  # because its object refers to this one, and ends with its request
         self._socket: socket.socket | None = sock
         self._messages = messages
 
@@ -90,9 +89,6 @@ class AppThread(Connection):
     async def _until_told(self) -> None:
         self._event = self.loop.event()
         await self._event.wait()
-
-    def look(self) -> None:
-        self._event.set()
 
     def take_error(self) -> BaseException | None:
         """Return what the app raised, if that was not the end of its WebSocket."""
@@ -151,7 +147,7 @@ class AppThread(Connection):
         self._hang_up()
         self._socket = None  # a library's own thread may have it still, and closes it then
         self.done = True
-        if self.over and (error := self.take_error()) is not None:
+        if self.finished and (error := self.take_error()) is not None:
             name = request_name(self._scope)
             _logger.error("%s: the WSGI app raised after its WebSocket was over", name, exc_info=error)
         self.tell()
@@ -189,9 +185,9 @@ class AppThread(Connection):
 
     def stop(self) -> None:
         """Have the WebSocket end, as the server does."""
-        if (session := self._session()) is not None:
+        if (stop := self._stop()) is not None:
             with contextlib.suppress(LoopClosed):
-                self.loop.call_soon(session.stop)
+                self.loop.call_soon(stop)
 
     def join(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds for the thread to end; return whether it did."""
