@@ -1,0 +1,58 @@
+"""A response as the bytes of HTTP/1.1 (RFC 9112), for a connection that the adapter answers by itself.
+
+The connection ends with the response. No request is parsed here, and status and headers come checked.
+"""
+
+from collections.abc import Iterable
+
+from bridge.types import Headers
+
+
+class ResponseWriter:
+    """The framing of one response: early hints, its head, the blocks of its body, its end.
+
+    Each method returns the bytes to write; none of them waits or sends. `ends_by_close` says, once there is a head,
+    that only the connection's end shows the end of the body, so that a response that was cut needs a reset.
+    """
+
+    def __init__(self, method: str, http_version: str, chunks: bool = True) -> None:
+        """`http_version` is the client's, as ASGI has it; without `chunks` a body of unknown length ends by the close.
+
+        `chunks` must be False behind a proxy that speaks the uwsgi protocol: it would pass the chunk sizes on as body.
+        """
+        self.ends_by_close = False
+        self._method = method
+        self._knows_http11 = http_version != "1.0"
+        self._chunks = chunks and self._knows_http11
+        self._chunked = False
+
+    def early_hints(self, links: Headers) -> bytes:
+        """Return a 103 response (RFC 8297); nothing for a client of HTTP/1.0, which knows no 1xx (RFC 9110 15.2)."""
+        return _head("103 Early Hints", links) if self._knows_http11 else b""
+
+    def head(self, status: str, headers: Headers, date: str) -> bytes:
+        """Return the status line and the headers, with `date` unless the app has set one (RFC 9110 6.6.1)."""
+        names = {name.lower() for name, _ in headers}
+        extra = [] if "date" in names else [("Date", date)]
+        has_body = self._method != "HEAD" and status[:3] not in ("204", "304")  # RFC 9110 6.4.1
+        if has_body and "content-length" not in names:
+            self._chunked = self._chunks
+            self.ends_by_close = not self._chunks
+            if self._chunked:
+                extra.append(("Transfer-Encoding", "chunked"))
+        return _head(status, [*headers, *extra, ("Connection", "close")])
+
+    def block(self, block: bytes) -> tuple[bytes, ...]:
+        """Return the parts that carry a block of the body (RFC 9112 7.1); none for an empty one, which would end it."""
+        if not block:
+            return ()
+        return (b"%x\r\n" % len(block), block, b"\r\n") if self._chunked else (block,)
+
+    def end(self) -> bytes:
+        """Return what ends the body: the last chunk, or nothing."""
+        return b"0\r\n\r\n" if self._chunked else b""
+
+
+def _head(status: str, headers: Iterable[tuple[str, str]]) -> bytes:
+    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers), "", ""]
+    return "\r\n".join(lines).encode("latin-1")
