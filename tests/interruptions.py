@@ -19,11 +19,13 @@ SOURCE = Path(bridge.__file__).parent
 class Interruption:
     """Throws `error` once, at bytecode `step` of what runs in `files` of `bridge`.
 
-    `landed` tells whether it has, and `ended` whether that ended what ran.
+    `landed` tells whether it has, `place` in which function and at which of its bytecodes, and `ended` whether that
+    ended what ran.
     """
 
     def __init__(self, step: int, error: BaseException, *files: str) -> None:
         self.landed = False
+        self.place = ("", 0)
         self.ended = False
         self._left = step
         self.error = error
@@ -57,6 +59,7 @@ class Interruption:
             self._left -= 1
             if self._left < 0:
                 self.landed = True
+                self.place = (frame.f_code.co_qualname, frame.f_lasti)
                 raise self.error
         return self._trace_opcode
 

@@ -66,14 +66,23 @@ class WSGICall:
         self._put(body)
 
     def _call_app(self, app: WSGIApp, environ: Environ) -> None:
-        iterable = app(environ, self._start_response)
+        iterable: Iterable[bytes] | None = None
+        closing = False
         try:
-            self._respond(iterable)
-        finally:
-            close = getattr(iterable, "close", None)
-            if close is not None:
-                self._exchange.tell()  # the end of the response need not wait for close()
+            try:
+                iterable = app(environ, self._start_response)
+                self._respond(iterable)
+            finally:
+                close = getattr(iterable, "close", None)
+                if close is not None:
+                    self._exchange.tell()  # so that the end of the response does not wait for close()
+                    closing = True
+                    close()
+        except BaseException:
+            # An exception from outside (PyThreadState_SetAsyncExc) may have landed just before the call of close().
+            if not closing and (close := getattr(iterable, "close", None)) is not None:
                 close()
+            raise
 
     def _start_response(self, status: str, headers: Headers, exc_info: ExcInfo | None = None, /) -> Write:
         try:
