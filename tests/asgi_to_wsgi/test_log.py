@@ -15,8 +15,8 @@ from bridge import ASGIToWSGI
 from bridge.asgi_to_wsgi.http import call as call_module
 from bridge.asgi_to_wsgi.websocket import handshake as websocket
 from bridge.types import Receive, Scope, Send
-from tests.asgi_to_wsgi.http.test_exchange import answers, body, start, until
-from tests.asgi_to_wsgi.websocket.test_exchange import Client, Script, accept
+from tests.asgi_to_wsgi.http.apps import answers, body, start, until
+from tests.asgi_to_wsgi.websocket.clients import Client, Script, accept
 from tests.fakes import WSGIServer, http_environ, in_thread, respond
 
 Adapt = Callable[..., ASGIToWSGI]

@@ -8,7 +8,7 @@ import pytest
 
 from bridge import ASGIToWSGI
 from bridge.types import Environ, Receive, Scope, Send
-from tests.asgi_to_wsgi.http.test_exchange import body, start, until
+from tests.asgi_to_wsgi.http.apps import body, start, until
 from tests.fakes import WSGIServer, http_environ, in_thread
 
 Adapt = Callable[..., ASGIToWSGI]

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from bridge import ASGIToWSGI, ClientDisconnected, WSGIToASGI
 from bridge.asgi_to_wsgi.http import exchange as http_module
 from bridge.types import Receive, Scope, Send
-from tests.asgi_to_wsgi.http.test_exchange import body, start, until
+from tests.asgi_to_wsgi.http.apps import body, start, until
 from tests.fakes import ASGIServer, WSGIServer, http_environ, in_thread
 
 Adapt = Callable[..., ASGIToWSGI]
