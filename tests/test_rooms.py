@@ -60,7 +60,7 @@ def test_the_directions_are_twins() -> None:
     shared |= {f"http/{name}.py" for name in ("__init__", "body", "call", "exchange", "streams")}
     shared |= {f"websocket/{name}.py" for name in ("__init__", "exchange", "handshake")}
     assert modules["wsgi_to_asgi"] == shared | {
-        *("http/environ.py", "http/hop.py"),
+        *("outcome.py", "http/environ.py", "http/hop.py"),
         *(f"websocket/{name}.py" for name in ("environ", "messages", "pair", "server", "simple_websocket", "thread")),
     }
     assert modules["asgi_to_wsgi"] == shared | {

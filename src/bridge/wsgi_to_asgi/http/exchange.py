@@ -1,8 +1,7 @@
-"""One HTTP request to a WSGI app: its body in, its response out.
+"""One HTTP request to a WSGI app, on the server's loop. Its twin is `asgi_to_wsgi/http/exchange.py`.
 
-Everything here has one home, the loop or a worker thread, and a banner says which. What one side
-tells the other goes through a deque and a wake-up; but for flags that only ever get set, no
-attribute is written from both.
+Each method runs on the loop or in a worker thread, and a banner says which. No attribute is written
+from both, except flags that are only ever set.
 """
 
 import contextvars
@@ -14,7 +13,7 @@ from typing import BinaryIO
 
 import anyio
 
-from bridge.errors import AppProtocolError, ServerProtocolError, is_of_disconnect
+from bridge.errors import ServerProtocolError, is_of_disconnect
 from bridge.runtime import running_loop
 from bridge.sansio.messages import type_from_message
 from bridge.sansio.redacted import shown
@@ -33,36 +32,32 @@ from bridge.wsgi_to_asgi.http.call import WSGICall
 from bridge.wsgi_to_asgi.http.environ import environ_for_request
 from bridge.wsgi_to_asgi.http.hop import END, FINISHED, WATCH_WANTED, Exchange, body_message_from_items
 from bridge.wsgi_to_asgi.http.streams import Disconnected, LateInput, RequestStream
+from bridge.wsgi_to_asgi.outcome import raise_outcome
 from bridge.wsgi_to_asgi.runner import WorkerThreads
 
 _logger = logging.getLogger("bridge")
 
-# How long to wait for a body that nothing announces, if it is to be here before the app runs, in seconds: a server that
-# says nothing in that time never will, where there is none.
+# How long a request without a body may take to say so, in seconds, if the app is to find the body read. Some never do.
 _PATIENCE = 1.0
 
 
 class HTTPExchange(Exchange):
     """One request and its response, between the loop and the worker thread that runs the app.
 
-    The thread puts what it has to say in `outbox`, wakes the loop unless that is about to look
-    anyway, and sleeps when it must wait for that to send, or for more of the request body. The app
-    may read its body in a second thread.
+    The thread appends to `outbox`, and wakes the loop unless that is about to look. It sleeps while
+    the loop has too much to send, or no block of the request body. The app may read in other threads.
 
-    Who ends each wait: the loop, by its answer; `_leave`, on the loop, when the client has left,
-    `send` failed or the task was cancelled; the thread itself, where the loop was closed.
-
-    What most requests never need is not made for each: the defaults stand in for it. And what one
-    side makes is as far as possible for itself, as it is dear to look at on the other.
+    The loop ends each of these waits by its answer, or by `leave` when the client has left, `send`
+    has failed or the task was cancelled. If the loop was closed, the thread notices that by itself.
     """
 
     # Written on the loop:
-    _status = 0  # of it, once it has begun
-    _whole_body: bytes | None = None  # where the first message had all of it; the thread takes it
-    _body: RequestBody | None = None  # where it did not; made in any thread
-    _streaming = False  # the response has begun, and its end is not in sight
+    _status = 0  # of the response, once it has begun
+    _whole_body: bytes | None = None  # if the first message had all of it; the thread takes it
+    _body: RequestBody | None = None  # if it did not; made in any thread
+    _streaming = False  # the response has begun, and its end is not in the outbox
     _failure: Exception | None = None
-    _context: contextvars.Context | None = None  # for the thread, which takes it
+    _context: contextvars.Context | None = None  # for the thread, which sets it to None when it starts
     # Written in the worker thread:
     _error: BaseException | None = None  # what the app raised
 
@@ -90,34 +85,31 @@ class HTTPExchange(Exchange):
     # ON THE LOOP
 
     async def serve(self) -> None:
-        """Answer the request; return when the app is done with it, `close()` included."""
-        # To await the first message here keeps slow clients out of the threads. If nothing announces a body there is
-        # most likely none, and some servers never say so: that message is received while the app runs, if it asks. A
-        # client that expects 100 Continue gets that when the app reads, and not before (RFC 9110 10.1.1).
+        """Answer the request; return once the app has ended and its iterable is closed."""
+        # Slow clients must not occupy threads, so the loop awaits the first message. It does not without a body, as
+        # some servers send none then, nor if receive() would send 100 Continue before the app reads (RFC 9110 10.1.1).
         announcement = announcement_from_scope(self._scope)
         if announcement is CONTINUE_EXPECTED:
             self._body = RequestBody(self.loop.event)
         elif announcement is not NOTHING_ANNOUNCED:
             await self._take_first()
         elif self._lend_loop or (self._buffer_body and self._scope.get("method") not in BODILESS_METHODS):
-            # What there is of a body is to be here before the app runs.
             with anyio.move_on_after(_PATIENCE):
                 await self._take_first()
         if self.gone:
             return
         self._context = contextvars.copy_context()
         try:
-            # One that waits its turn is watched from the start, as its client may leave before that comes; but not
-            # where to receive would be to say 100 Continue.
+            # A request that waits for a thread is watched, because its client may leave before its turn.
             waits = not self._workers.submit(self._run) and announcement is not CONTINUE_EXPECTED
             if waits or not await self._work(watched=False):
                 async with self.loop.beside(self._watch):
                     await self._work(watched=True)
         except BaseException:
-            # Cancelled, or dropped together with the loop: to the app, the client has left.
-            self._leave()
-            self._context = None  # where the job never runs
-            self.finished = True  # from here on the thread logs by itself
+            # The task was cancelled, or dropped together with its loop. To the app, the client has left.
+            self.leave()
+            self._context = None  # in case the job never runs
+            self.finished = True  # from here on, the thread logs its own error
             self._log_error()
             raise
         finally:
@@ -128,11 +120,11 @@ class HTTPExchange(Exchange):
         self._raise_outcome()
 
     async def _take_first(self) -> None:
-        """Take the message that starts a request (ASGI HTTP spec, Request), and that is all of most bodies."""
+        """Receive the first message, which holds most bodies whole (ASGI HTTP spec, Request)."""
         try:
             message = await self._receive()
-        except OSError:
-            self._leave()  # ASGI HTTP spec 2.4: that is how a server says that the client left
+        except OSError:  # the client has left (ASGI HTTP spec 2.4)
+            self.leave()
             return
         if type_from_message(message) == "http.request" and not message.get("more_body"):
             self._whole_body = block_from_message(message)
@@ -140,7 +132,7 @@ class HTTPExchange(Exchange):
             self._take(message)
 
     async def _fetch_body(self) -> None:
-        """Take one message from the server, once there is room: a block of the body, or that the client has left."""
+        """Receive one message, once there is room for it: a block of the body, or http.disconnect."""
         try:
             if self._body is not None and self._body.full:
                 await self._body.wait_for_room(lambda: self._context is None)
@@ -149,18 +141,18 @@ class HTTPExchange(Exchange):
             try:
                 message = await self._receive()
             except OSError:
-                self._leave()
+                self.leave()
                 return
             self._take(message)
         except Exception as error:
             self._failure = error
-            self._leave()
+            self.leave()
 
     def _take(self, message: Message) -> None:
         message_type = type_from_message(message)
         if message_type == "http.disconnect":
-            if not self.complete:  # after that it says so of any client
-                self._leave()
+            if not self.complete:  # after the response, it is sent for every client
+                self.leave()
         elif message_type != "http.request":
             raise ServerProtocolError(f"expected http.request or http.disconnect, got {shown(message)}")
         elif self._whole_body is None:
@@ -168,32 +160,27 @@ class HTTPExchange(Exchange):
             self.wake_sleepers()
 
     def _raise_outcome(self) -> None:
-        """Raise what went wrong, if anything did and the server should know."""
+        """Raise the error that the server should see, if there is one."""
         error, failure = self._error, self._failure
         if error is None and failure is None:
             return
         self._error = self._failure = None
         try:
-            if failure is not None:
-                raise failure from error
-            if error is None or (self.gone and is_of_disconnect(error)):
+            if failure is None and self.gone and is_of_disconnect(error):
                 return
-            if self.complete:
-                # To raise it would have the server cut the connection, and with it the client's next request.
+            if failure is None and self.complete:
+                # The server would cut the connection if this raised, and lose the client's next request.
                 text = "%s: the WSGI app raised after it had answered with %d"
                 _logger.error(text, request_name(self._scope), self._status, exc_info=error)
                 return
-            if not isinstance(error, Exception):
-                # SystemExit would stop the server's loop, CancelledError mean something else to it.
-                raise AppProtocolError(f"the WSGI app raised {error!r:.200}") from error
-            raise error
+            raise_outcome(failure, error)
         finally:
-            del failure, error  # each refers to this frame by its traceback
+            del failure, error  # whose tracebacks refer to this frame
 
     async def _work(self, watched: bool) -> bool:
-        """Do what the outbox says, until the thread is done; or return False if a watcher is needed.
+        """Send what is in the outbox until the thread is done; return False if a watcher is needed first.
 
-        A small request whose response ends with its first block needs none, and costs no second task.
+        A response that ends with its first block needs no watcher, and so no second task.
         """
         while True:
             try:
@@ -208,18 +195,18 @@ class HTTPExchange(Exchange):
                         if not watched and not self.gone:
                             return False
                     elif self.gone:
-                        pass  # nobody is there to send it to
+                        pass  # there is nobody to send it to
                     elif isinstance(item, bytes) or item is END:
                         message = body_message_from_items(item, outbox)
                         self._streaming = message["more_body"]
                         if not self._streaming:
-                            self._set_complete()
-                        size = len(message["body"])  # middleware may change it in place, as Starlette's gzip does
+                            self.end_response()
+                        size = len(message["body"])  # before Starlette's gzip middleware changes it in place
                         await self._send(message)
                         self.transmitted += size
                         self.wake_sleepers()
                         if not watched and self._streaming and outbox:
-                            return False  # an app that is always ahead would keep us here
+                            return False  # this loop would not end while the app stays ahead
                     else:
                         message_type = item["type"]  # likewise
                         self._streaming = message_type == "http.response.start"
@@ -228,48 +215,37 @@ class HTTPExchange(Exchange):
                         await self._send(item)
                         if message_type == "http.response.pathsend":
                             self.transmitted += 1
-                            self._set_complete()
+                            self.end_response()
                 if not watched and not self.gone and self._streaming:
                     return False
-                self._told = False  # from here on, a thread that adds to the outbox wakes us
-                if not self.outbox:  # else it did before that
+                self._told = False  # from here on, a thread that appends to the outbox wakes the loop
+                if not self.outbox:  # it may have appended just before that
                     self._event = self.loop.event()
                     await self._event.wait()
-            except OSError:
-                self._leave()  # ASGI HTTP spec 2.4: that is how a server says that the client left
+            except OSError:  # the client has left (ASGI HTTP spec 2.4)
+                self.leave()
             except Exception as error:
                 self._failure = error
-                self._leave()
+                self.leave()
 
     async def _watch(self) -> None:
-        """Receive beside the response: the request's body, and `http.disconnect`, which is all that some servers say.
+        """Receive the request body and http.disconnect while the response is sent.
 
-        What the app leaves unread is taken up to a limit, behind which a client that leaves goes
-        unnoticed. So after a while more of it goes to disk.
+        The disconnect comes only after the body, so what the app leaves unread is stored, up to a limit.
         """
         ended = False
         while not (ended or self.gone or self.complete):
-            # Behind that come a client that left, or a server's slip.
+            # After the end of the body, one more message comes: http.disconnect.
             ended = self._whole_body is not None or (self._body is not None and self._body.ended)
             await self._fetch_body()
-
-    def _set_complete(self) -> None:
-        """Note that the response has ended: the server gives no more of the request."""
-        self.complete = True
-        self.wake_sleepers()
-
-    def _leave(self) -> None:
-        """Let everybody know that there is no client any more."""
-        self.gone = True
-        self.wake_sleepers()
 
     # IN THE WORKER THREAD
 
     def _run(self) -> None:
-        """Run the app, whatever happens; once, though a call that an exception from without cut short is repeated."""
+        """Run the app. Raises nothing; a second call, after an exception from outside, does not run the app again."""
         try:
             try:
-                context, self._context = self._context, None  # that is not kept: it may come to refer to the environ
+                context, self._context = self._context, None  # not kept, because it may refer to the environ
                 if context is not None and not self.gone:
                     self.outbox = deque()
                     try:
@@ -280,16 +256,16 @@ class HTTPExchange(Exchange):
             except BaseException as error:
                 self._error = error
             self._finish()
-        except BaseException as late:  # thrown in by an app's watchdog (PyThreadState_SetAsyncExc), behind the app
+        except BaseException as late:  # an app's watchdog raised it here after the app (PyThreadState_SetAsyncExc)
             if self._error is None:
                 self._error = late
             self._finish()
 
     def _finish(self) -> None:
-        """Tell the loop that the app is done; does no harm twice."""
+        """Tell the loop that the app is done. Idempotent."""
         if self.finished:
             self._log_error()
-        self.outbox = self.outbox or deque()  # there is none where the app did not run
+        self.outbox = self.outbox or deque()  # there is none if the app did not run
         self.outbox.append(FINISHED)
         self.tell()
 
@@ -297,12 +273,12 @@ class HTTPExchange(Exchange):
         return environ_for_request(self._scope, self._template, self._input_stream(), Disconnected(self))
 
     def _input_stream(self) -> BinaryIO:
-        """Return `wsgi.input`: a body that is here, or a stream of what comes."""
+        """Return `wsgi.input`: the whole body if it has arrived, else a stream of its blocks."""
         if self._whole_body is not None:
-            body, self._whole_body = self._whole_body, b""  # which goes when the app lets go of it
+            body, self._whole_body = self._whole_body, b""  # so that only the app refers to it
             return io.BytesIO(body)
         if self._body is None:
-            return LateInput(self._open_body)  # type: ignore[return-value]  # which is one by its __getattr__
+            return LateInput(self._open_body)  # type: ignore[return-value]  # a stream by its __getattr__
         return self._open_body()
 
     # IN ANY THREAD
@@ -311,13 +287,13 @@ class HTTPExchange(Exchange):
         return io.BufferedReader(RequestStream(functools.partial(self._make_body().next_block, self)), 64 * 1024)
 
     def _make_body(self) -> RequestBody:
-        """Return the body, which the loop and the thread may both be the first to need."""
-        body: RequestBody = self._body or vars(self).setdefault("_body", RequestBody(self.loop.event))  # at once
+        """Return the body, which the loop or a thread is the first to need."""
+        body: RequestBody = self._body or vars(self).setdefault("_body", RequestBody(self.loop.event))  # atomic
         return body
 
     def _log_error(self) -> None:
-        """Log what the app has raised, as its request was cancelled and nobody will raise it."""
-        error, self._error = self._error, None  # that refers to this request by its traceback
+        """Log what the app has raised, because nobody can raise it to the server after a cancellation."""
+        error, self._error = self._error, None  # its traceback refers to this request
         if error is not None and not is_of_disconnect(error):
             text = "%s: the WSGI app raised after its request was cancelled"
             _logger.error(text, request_name(self._scope), exc_info=error)

@@ -13,7 +13,7 @@ import anyio.abc
 from wsproto import events as ws
 from wsproto.frame_protocol import LOCAL_ONLY_CLOSE_REASONS, CloseReason
 
-from bridge.errors import AppProtocolError, ServerProtocolError
+from bridge.errors import ServerProtocolError
 from bridge.runtime import running_loop
 from bridge.sansio.messages import DONE, type_from_message
 from bridge.sansio.redacted import shown
@@ -21,6 +21,7 @@ from bridge.sansio.request_name import request_name
 from bridge.sansio.websocket import code_and_reason_from_close
 from bridge.types import Environ, Receive, Scope, Send
 from bridge.wsgi_to_asgi.http.hop import END, FINISHED, Mark
+from bridge.wsgi_to_asgi.outcome import raise_outcome
 from bridge.wsgi_to_asgi.websocket.environ import complete_environ
 from bridge.wsgi_to_asgi.websocket.messages import Accept, Close, Messages
 from bridge.wsgi_to_asgi.websocket.pair import AppSocket, BridgeSocket, PairClient, call_when_closed, client_frame
@@ -89,7 +90,7 @@ class WebSocketExchange:
             if self._server.state == "connecting":
                 await self._refuse()
             elif self._end is None:
-                self.thread.hush()
+                self.thread.leave()
                 with anyio.move_on_after(_EXIT_TIMEOUT):
                     await self.thread.until_done()
                 self._finish(1011 if self.thread.failed else 1000)
@@ -102,7 +103,7 @@ class WebSocketExchange:
         """Close the WebSocket unless the client has, and wait for the app to end."""
         self.thread.disconnected.set()  # first, because a library's own thread may tell the app at any moment
         await self._receive_no_more()
-        self.thread.hush()
+        self.thread.leave()
         code, reason = self._end or (1000, "")
         try:
             if self._server.state == "open":
@@ -125,7 +126,7 @@ class WebSocketExchange:
         """Close the app's side and wake all of its threads. Idempotent."""
         self._forget_loop()
         self.thread.finished = True
-        self.thread.hush()
+        self.thread.leave()
         self.thread.disconnected.set()
         if self._end is None:
             self._end = _STOPPED  # the task was cancelled, or dropped together with the loop
@@ -160,13 +161,7 @@ class WebSocketExchange:
         failure, error = self._failure, self.thread.take_error() if self.thread.done else None
         self._failure = None
         try:
-            if failure is not None:
-                raise failure from error
-            if error is not None and not isinstance(error, Exception):
-                # SystemExit would stop the server's loop, and CancelledError would look like a cancelled task.
-                raise AppProtocolError(f"the WSGI app raised {error!r:.200}") from error
-            if error is not None:
-                raise error
+            raise_outcome(failure, error)
         finally:
             del failure, error  # whose tracebacks refer to this frame
 

@@ -63,11 +63,6 @@ class AppThread(Exchange):
             return False
         return True
 
-    def hush(self) -> None:
-        """Have the app's response, if any, come to its end."""
-        self.gone = True
-        self.wake_sleepers()
-
     async def until_done(self) -> None:
         """Wait for the end of the app."""
         while not self.done:
