@@ -1,4 +1,5 @@
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,11 @@ def test_errors_are_drawn_in_their_docstring() -> None:
         if isinstance(value, type):
             assert f" {name} " in f"{errors.__doc__} ".replace("\n", " ")
             assert issubclass(value, errors.BridgeError)
+
+
+def test_the_architecture_page_names_files_that_exist() -> None:
+    """docs/architecture.md refers to modules by their paths in `src/bridge`, and each of them is there."""
+    page = (Path(__file__).parent.parent / "docs" / "architecture.md").read_text()
+    named = set(re.findall(r"`([\w/]+\.py)`", page)) - {"tests/test_rooms.py"}
+    assert "sansio/request.py" in named
+    assert {name for name in named if not (SOURCE / name).is_file()} == set()
