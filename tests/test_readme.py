@@ -226,7 +226,7 @@ def test_sigterm_with_an_open_event_stream(tmp_path: Path, module: str, serve: s
     pytest.importorskip(module)
     app = """
 import {module}
-from tests.asgi_to_wsgi.test_stopping import Streams
+from tests.asgi_to_wsgi.apps import Streams
 
 class Reports(Streams):
     async def __call__(self, scope, receive, send):

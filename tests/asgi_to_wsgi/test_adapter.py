@@ -2,9 +2,7 @@ import asyncio
 import contextlib
 import functools
 import gc
-import os
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -18,18 +16,13 @@ from bridge.asgi_to_wsgi import loop as loop_module
 from bridge.asgi_to_wsgi import runner as runner_module
 from bridge.runtime import Loop, running_loop
 from bridge.types import Environ, Receive, Scope, Send, StartResponse
+from tests.asgi_to_wsgi.apps import Requester, hello
 from tests.asgi_to_wsgi.conftest import BACKENDS
 from tests.fakes import WSGIServer, http_environ, in_thread, respond
 from tests.processes import run_script, wait_until
 
 Adapt = Callable[..., ASGIToWSGI]
-
 EAGER = getattr(asyncio, "eager_task_factory", None)
-
-
-async def hello(scope: Scope, receive: Receive, send: Send) -> None:
-    await send({"type": "http.response.start", "status": 200})
-    await send({"type": "http.response.body", "body": b"hello"})
 
 
 def wsgi_app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -38,52 +31,6 @@ def wsgi_app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]
 
 def threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "ASGIToWSGI loop"]
-
-
-class Requester:
-    """A request to `adapter` in a thread of its own, and what became of it: a body, or an error."""
-
-    def __init__(self, adapter: ASGIToWSGI, environ: Environ | None = None) -> None:
-        self.outcome: bytes | BaseException | None = None
-        self._server = WSGIServer(adapter, environ)
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._server.run()
-            self.outcome = self._server.body
-        except BaseException as error:
-            self.outcome = error
-
-    def join(self) -> bytes | BaseException | None:
-        """Wait for the outcome, up to five seconds, and return it."""
-        self._thread.join(5)
-        return self.outcome
-
-
-APPS = """
-import anyio, io, os, sys, threading
-from bridge import ASGIToWSGI
-from tests.fakes import WSGIServer, respond
-
-async def app(scope, receive, send):
-    if scope["type"] == "lifespan":
-        await receive()
-        print("startup", os.getpid() == main, flush=True)
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        print("shutdown", os.getpid() == main, flush=True)
-        await send({"type": "lifespan.shutdown.complete"})
-        return
-    await send({"type": "http.response.start", "status": 200})
-    await send({"type": "http.response.body", "body": b"hello", "more_body": scope["path"] != "/"})
-    if scope["path"] != "/":
-        await anyio.sleep(60)
-
-main = os.getpid()
-adapter = ASGIToWSGI(app)
-"""
 
 
 @pytest.mark.parametrize("app", [None, "module:app", 42])
@@ -203,37 +150,6 @@ def test_a_dropped_adapter_lets_its_response_end(
     assert b"".join(blocks) == b", done"
     assert shut_down.wait(5)
     assert events == ["background work", "shutdown"]
-
-
-def test_the_interpreters_exit_waits_for_a_dropped_adapter() -> None:
-    """Background work of an adapter that is gone ends, and its app shuts down, before the interpreter exits."""
-    output = run_script(
-        APPS.replace("adapter = ASGIToWSGI(app)", "")
-        + """
-async def with_background_work(scope, receive, send):
-    await app(scope, receive, send)
-    if scope["type"] == "http":
-        await anyio.sleep(0.3)
-        print("background work", flush=True)
-
-assert respond(ASGIToWSGI(with_background_work)).body == b"hello"
-"""
-    )
-    assert output.splitlines() == ["startup True", "background work", "shutdown True"]
-
-
-def test_cgi_shuts_an_adapter_down_that_it_has_dropped() -> None:
-    """CGIHandler().run(ASGIToWSGI(app)) keeps no adapter, whose app shuts down all the same, each time."""
-    script = (
-        APPS.replace("adapter = ASGIToWSGI(app)", "")
-        + """
-from wsgiref.handlers import CGIHandler
-os.environ.update(REQUEST_METHOD="GET", SERVER_NAME="x", SERVER_PORT="80", SERVER_PROTOCOL="HTTP/1.1", PATH_INFO="/")
-CGIHandler().run(ASGIToWSGI(app))
-"""
-    )
-    for _ in range(5):
-        assert run_script(script).endswith("shutdown True\n")
 
 
 def test_adapters_are_registered_for_as_long_as_they_live() -> None:
@@ -558,78 +474,3 @@ except AdapterClosed:
 """
     )
     assert output == "closed\n"
-
-
-def test_a_fork_starts_its_own_loop_and_lifespan() -> None:
-    """An adapter that served before a fork serves after it, on both sides, with one lifespan a process."""
-    output = run_script(
-        APPS
-        + """
-assert respond(adapter).body == b"hello"
-if (pid := os.fork()) == 0:
-    assert respond(adapter).body == b"hello"
-    adapter.close()
-    os._exit(7)
-assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
-assert respond(adapter).body == b"hello"
-"""
-    )
-    assert sorted(output.splitlines()) == ["shutdown False", "shutdown True", "startup False", "startup True"]
-
-
-def test_the_interpreters_exit_shuts_the_app_down() -> None:
-    """Without close() the app is shut down when the interpreter exits."""
-    assert run_script(APPS + "respond(adapter)").splitlines() == ["startup True", "shutdown True"]
-
-
-@pytest.mark.parametrize("daemon", [True, False])
-def test_the_interpreter_exits_whatever_is_in_flight(daemon: bool) -> None:
-    """A stream that has no end, in a thread that the interpreter would wait for, ends within two seconds."""
-    start = time.monotonic()
-    output = run_script(
-        APPS
-        + f"""
-adapter.start()
-server = WSGIServer(adapter, dict(respond.__globals__["http_environ"]("GET", "/endless")))
-first = threading.Event()
-def run():
-    blocks = server.call()
-    next(blocks)
-    first.set()
-    try:
-        next(blocks)
-    except Exception:
-        pass
-threading.Thread(target=run, daemon={daemon}).start()
-assert first.wait(5)
-import time
-start = time.monotonic()
-import atexit
-atexit.register(lambda: print(time.monotonic() - start < 2))
-"""
-    )
-    assert output.splitlines() == ["startup True", "shutdown True", "True"]
-    assert time.monotonic() - start < 15
-
-
-def test_cgi_prints_the_whole_response() -> None:
-    """A server of one request and one thread, CGI, works, shuts the app down and exits."""
-    output = run_script(
-        APPS
-        + """
-from wsgiref.handlers import CGIHandler
-os.environ.update(REQUEST_METHOD="GET", SERVER_NAME="x", SERVER_PORT="80", SERVER_PROTOCOL="HTTP/1.1", PATH_INFO="/")
-CGIHandler().run(adapter)
-"""
-    )
-    assert "Status: 200 OK" in output
-    assert "hello" in output
-    assert output.endswith("shutdown True\n")
-
-
-def test_another_process_has_another_pid() -> None:
-    """The pid is what tells processes apart, so it must not be remembered wrongly."""
-    adapter = ASGIToWSGI(hello, lifespan="off")
-    with adapter:
-        assert adapter._private_loop.maybe_get() is adapter._private_loop.get()
-        assert list(adapter._private_loop._by_pid) == [os.getpid()]

@@ -7,62 +7,14 @@ from collections.abc import Callable
 import anyio
 import pytest
 
-from bridge import AdapterClosed, ASGIToWSGI, ClientDisconnected
+from bridge import AdapterClosed, ASGIToWSGI
 from bridge.asgi_to_wsgi import loop as loop_module
 from bridge.types import Receive, Scope, Send
-from tests.asgi_to_wsgi.test_adapter import Requester
+from tests.asgi_to_wsgi.apps import Requester, Streams
 from tests.fakes import http_environ, in_thread, respond
 from tests.processes import run_script, wait_until
 
 Adapt = Callable[..., ASGIToWSGI]
-
-EVENT_STREAM = [(b"content-type", b"text/event-stream; charset=utf-8")]
-
-
-class Streams:
-    """An app of streams: /events of server-sent events, any other path of plain text; each has its own kind of end.
-
-    /events/sends sends until that raises; a plain one ends once `proceed` is set. `ended` tells how each has ended,
-    and when the lifespan has.
-    """
-
-    def __init__(self) -> None:
-        self.begun = threading.Semaphore(0)
-        self.proceed = threading.Event()
-        self.ended: list[str] = []
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await receive()
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-            self.ended.append("lifespan")
-            await send({"type": "lifespan.shutdown.complete"})
-            return
-        path = scope["path"]
-        headers = EVENT_STREAM if path.startswith("/events") else []
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        if path != "/events/mute":
-            await send({"type": "http.response.body", "body": b"begun", "more_body": True})
-        self.begun.release()
-        try:
-            if path == "/events/sends":
-                while True:
-                    await send({"type": "http.response.body", "body": b".", "more_body": True})
-                    await anyio.sleep(0.001)
-            elif path.startswith("/events"):
-                await receive()
-                self.ended.append((await receive())["type"])
-            else:
-                while not self.proceed.is_set():
-                    await anyio.sleep(0.001)
-                await send({"type": "http.response.body", "body": b", done"})
-        except ClientDisconnected:
-            self.ended.append("send raised")
-            raise
-        except anyio.get_cancelled_exc_class():
-            self.ended.append("cancelled")
-            raise
 
 
 @pytest.mark.parametrize(
@@ -224,7 +176,7 @@ import threading, time
 from bridge import ASGIToWSGI
 from bridge.asgi_to_wsgi import runner
 from tests.fakes import WSGIServer
-from tests.asgi_to_wsgi.test_stopping import Streams
+from tests.asgi_to_wsgi.apps import Streams
 from tests.fakes import http_environ
 
 app = Streams()
