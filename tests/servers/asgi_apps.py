@@ -1,4 +1,4 @@
-"""The ASGI apps that `test_wsgi_servers.py` has real WSGI servers serve.
+"""The ASGI apps that real WSGI servers serve for the tests.
 
 `wsgi_app` is `app` behind the adapter: one small app a path, most of them named after what they do,
 or do wrong. What happens in them that no client sees is noted in the server's log.

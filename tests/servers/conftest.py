@@ -1,11 +1,15 @@
-"""Which servers a run takes: a core of them, or all by `--all-servers`."""
+"""Which servers a run takes: a core of them, or all by `--all-servers`; and fixtures of their tests."""
 
+import contextlib
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import pytest
 
 from tests.servers.checks import checks_of
+from tests.servers.wsgi_client import Puppet
 
 # Each way to run an app that differs in kind: two loops, a fork before and after the adapter is made, one big buffer.
 CORE = (
@@ -62,3 +66,19 @@ def _in_core(params: dict[str, Any]) -> bool:
         return params["served"] in CORE_PAIRS
     kind = params.get("kind")
     return kind is None or getattr(kind, "name", kind) in CORE
+
+
+_ids = itertools.count(1)
+
+
+@pytest.fixture
+def request_id() -> str:
+    """Return an id for the notes of an app, new for each test."""
+    return f"request-{next(_ids)}"
+
+
+@pytest.fixture
+def puppet() -> Iterator[Puppet]:
+    """Return an app that obeys the test, from the test's side."""
+    with contextlib.closing(Puppet()) as puppet:
+        yield puppet

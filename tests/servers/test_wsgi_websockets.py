@@ -2,185 +2,21 @@
 
 import contextlib
 import hashlib
-import importlib.util
 import random
-import re
-import socket
 import ssl
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
-from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from tests.frames import (
-    BINARY,
-    CLOSE,
-    CONTINUATION,
-    KEY,
-    PING,
-    PONG,
-    TEXT,
-    Frame,
-    client_frame,
-    close_payload,
-    maybe_frame,
-)
-from tests.processes import Server, serving, wait_until
+from tests.frames import BINARY, CLOSE, CONTINUATION, KEY, PING, PONG, TEXT, Frame, client_frame, close_payload
+from tests.processes import Server, wait_until
 from tests.servers.websocket_apps import LARGE
-
-APP = "tests.servers.websocket_apps:wsgi_app"
-# How long the servers are told to wait for requests in flight at shutdown, in seconds.
-GRACE = 8
-HOOKS = "from bridge.gunicorn import post_worker_init, worker_exit"
+from tests.servers.wsgi_websocket_client import Raw, http, open_websocket
+from tests.servers.wsgi_websocket_hosts import GRACE, HOSTS, TLS, WAITRESS, Host, gunicorn, running, script, uwsgi
 
 # --- Servers --------------------------------------------------------------------------------------
-
-
-class Host(NamedTuple):
-    """A server, in one way to run it, and what is different with it."""
-
-    name: str
-    command: tuple[str, ...]
-    optional: str | None = None  # the module without which it is skipped
-    env: dict[str, str] = {}  # noqa: RUF012  # read only
-    tls: bool = False
-    crowd: int = 200  # how many sockets it can have at once
-    goodbye: bool = True  # lets what runs in it end at SIGTERM, so that clients get 1012
-    answers_errors: bool = True  # with 500; else it hangs up
-    core: bool = False
-
-
-def _gunicorn(name: str, *options: str, **traits: Any) -> Host:
-    command = ("{python}", "-m", "gunicorn", "--bind", "127.0.0.1:{port}", "--graceful-timeout", str(GRACE))
-    return Host(f"gunicorn-{name}", (*command, *options, APP), **traits)
-
-
-def _script(name: str, code: str, before: str = "", at_exit: str = "", **traits: Any) -> Host:
-    """Return a server that some lines of Python start; it ends as on Ctrl-C, but by SIGTERM."""
-    exit_on_term = f"import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: ({at_exit} sys.exit()))"
-    lines = (before, f"from {APP.replace(':', ' import ')} as app", exit_on_term, code)
-    return Host(name, ("{python}", "-c", "\n".join(lines)), **traits)
-
-
-def _uwsgi(name: str, *options: str, **traits: Any) -> Host:
-    command = (
-        *(str(Path(sys.executable).parent / "uwsgi"), "--home", sys.prefix, "--master", "--need-app"),
-        *("--die-on-term", "--worker-reload-mercy", str(GRACE), *options, "--module", APP),
-    )
-    return Host(f"uwsgi-{name}", command, optional="uwsgidecorators", answers_errors=False, **traits)
-
-
-# Of tracebacks: an app's own, the adapter's about an app, and gevent's about who looked whether the port is open.
-MEANT = ("Deliberate", "without an answer", "do_handshake")
-GTHREAD = ("-k", "gthread", "--threads")
-TLS = ("--certfile", "{{folder}}/cert.pem", "--keyfile", "{{folder}}/key.pem")
-GEVENT_SERVER = "from gevent.pywsgi import WSGIServer\nWSGIServer(('127.0.0.1', {port}), app{tls}).serve_forever()"
-EVENTLET_SERVER = (
-    "import eventlet, eventlet.wsgi\nlistener = eventlet.listen(('127.0.0.1', {port}))\n{tls}"
-    "eventlet.wsgi.server(listener, app)"
-)
-EVENTLET_TLS = (
-    "listener = eventlet.wrap_ssl("
-    "listener, keyfile='{{folder}}/key.pem', certfile='{{folder}}/cert.pem', server_side=True)\n"
-)
-WAITRESS = "import waitress\nwaitress.serve(app, host='127.0.0.1', port={port}, threads=4)"
-GOODBYE = "app.close_websockets(),"  # for a server that waits for what is held, or cuts it off, before it exits
-NO_WARNING = "import warnings\nwarnings.simplefilter('ignore')\n"
-
-HOSTS = [
-    _gunicorn("sync"),
-    _gunicorn("gthread", *GTHREAD, "4", core=True),
-    _gunicorn("gthread-trio", *GTHREAD, "4", env={"BACKEND": "trio"}),
-    _gunicorn("gthread-held", "-c", "{{folder}}/hooks.py", *GTHREAD, "24", env={"WEBSOCKET": "hold"}, crowd=16),
-    _gunicorn("gthread-tls", "-c", "{{folder}}/hooks.py", *GTHREAD, "24", *TLS, tls=True, crowd=16),
-    _gunicorn("gevent", "-c", "{{folder}}/hooks.py", "-k", "gevent", optional="gevent"),
-    _gunicorn("gevent-tls", "-c", "{{folder}}/hooks.py", "-k", "gevent", *TLS, optional="gevent", tls=True),
-    _gunicorn("gevent_pywsgi", "-c", "{{folder}}/hooks.py", "-k", "gevent_pywsgi", optional="gevent"),
-    _uwsgi("threads", "--http-socket", "127.0.0.1:{port}", "--threads", "4"),
-    _uwsgi("enable-threads", "--http-socket", "127.0.0.1:{port}", "--enable-threads"),
-    _uwsgi("http-router", "--http", "127.0.0.1:{port}", "--http-websockets", "--threads", "4", goodbye=False),
-    _uwsgi("gevent", "--http-socket", "127.0.0.1:{port}", "--gevent", "250", goodbye=False),
-    _script("waitress", WAITRESS),
-    _script(
-        "cheroot",
-        "from cheroot.wsgi import Server\nServer(('127.0.0.1', {port}), app, shutdown_timeout=2).safe_start()",
-        optional="cheroot",
-    ),
-    _script(
-        "cheroot-tls",
-        "from cheroot.wsgi import Server\nfrom cheroot.ssl.builtin import BuiltinSSLAdapter\n"
-        "server = Server(('127.0.0.1', {port}), app, numthreads=24, shutdown_timeout=2)\n"
-        "server.ssl_adapter = BuiltinSSLAdapter('{{folder}}/cert.pem', '{{folder}}/key.pem')\nserver.safe_start()",
-        at_exit=GOODBYE,
-        optional="cheroot",
-        tls=True,
-        crowd=16,
-    ),
-    _script("werkzeug", "from werkzeug.serving import run_simple\nrun_simple('127.0.0.1', {port}, app, threaded=True)"),
-    _script(
-        "werkzeug-tls",
-        "from werkzeug.serving import run_simple\n"
-        "files = ('{{folder}}/cert.pem', '{{folder}}/key.pem')\n"
-        "run_simple('127.0.0.1', {port}, app, threaded=True, ssl_context=files)",
-        tls=True,
-    ),
-    _script(
-        "wsgiref",
-        "from socketserver import ThreadingMixIn\n"
-        "from wsgiref.simple_server import WSGIServer, make_server\n"
-        "class Threading(ThreadingMixIn, WSGIServer):\n"
-        "    daemon_threads, request_queue_size = True, 64\n"
-        "make_server('127.0.0.1', {port}, app, Threading).serve_forever()",
-    ),
-    _script(
-        "gevent-pywsgi",
-        GEVENT_SERVER.replace("{tls}", ""),
-        before="from gevent import monkey\nmonkey.patch_all()",
-        optional="gevent",
-        goodbye=False,  # it ends its greenlets
-    ),
-    _script("gevent-pywsgi-unpatched", GEVENT_SERVER.replace("{tls}", ""), optional="gevent", goodbye=False),
-    _script(
-        "gevent-pywsgi-unpatched-tls",
-        GEVENT_SERVER.replace("{tls}", ", keyfile='{{folder}}/key.pem', certfile='{{folder}}/cert.pem'"),
-        optional="gevent",
-        tls=True,
-        goodbye=False,
-    ),
-    _script(
-        "eventlet",
-        EVENTLET_SERVER.replace("{tls}", ""),
-        before=f"{NO_WARNING}import eventlet\neventlet.monkey_patch()",
-        at_exit=GOODBYE,
-        optional="eventlet",
-        goodbye=False,  # SystemExit may hit any greenlet
-        crowd=50,  # its select() takes its time
-    ),
-    _script(
-        "eventlet-unpatched",
-        EVENTLET_SERVER.replace("{tls}", ""),
-        before=NO_WARNING,
-        at_exit=GOODBYE,
-        optional="eventlet",
-        goodbye=False,
-    ),
-    _script(
-        "eventlet-unpatched-tls",
-        EVENTLET_SERVER.replace("{tls}", EVENTLET_TLS),
-        before=NO_WARNING,
-        at_exit=GOODBYE,
-        optional="eventlet",
-        tls=True,
-        goodbye=False,
-    ),
-]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -191,132 +27,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("host", hosts, ids=lambda host: host.name, scope="module")
 
 
-@contextlib.contextmanager
-def running(host: Host, **env: str) -> Iterator[Server]:
-    """Run the server, or skip the test if it is missing; what it logs then is no traceback but deliberate ones."""
-    if host.optional is not None and importlib.util.find_spec(host.optional) is None:
-        pytest.skip(f"{host.optional} is not installed")
-    with tempfile.TemporaryDirectory() as folder:
-        if host.tls:
-            make_certificate(folder)
-        Path(folder, "hooks.py").write_text(HOOKS)
-        command = [part.replace("{{folder}}", folder) for part in host.command]
-        with serving(command, env={**host.env, "XDG_RUNTIME_DIR": folder, **env}) as server:
-            yield server
-            for traceback in server.output().split("Traceback (most recent call last):")[1:]:
-                assert any(word in traceback for word in MEANT), server.output()
-
-
-def make_certificate(folder: str) -> None:
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    files = ["-subj", "/CN=localhost", "-keyout", f"{folder}/key.pem", "-out", f"{folder}/cert.pem"]
-    try:
-        subprocess.run([*command, *files], check=True, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("openssl is not installed")
-
-
 @pytest.fixture(scope="module")
 def server(host: Host) -> Iterator[Server]:
     """One server of each kind for all tests that leave it as it was."""
     with running(host) as server:
         server.client.close()
         yield server
-
-
-# --- Clients --------------------------------------------------------------------------------------
-
-
-def client_context() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def dial(host: Host, server: Server) -> socket.socket:
-    connection = server.connect()
-    return client_context().wrap_socket(connection) if host.tls else connection
-
-
-def open_websocket(host: Host, server: Server, path: str, **options: Any) -> ClientConnection:
-    """Return an open WebSocket; messages may have 64 MiB, and are not compressed."""
-    url = f"{'wss' if host.tls else 'ws'}://127.0.0.1:{server.port}{path}"
-    if host.tls:
-        options["ssl"] = client_context()
-    options = {"compression": None, "max_size": 1 << 26, "open_timeout": 20, "close_timeout": 20, **options}
-    websocket: ClientConnection = connect(url, proxy=None, **options).__enter__()
-    return websocket
-
-
-def http(host: Host, server: Server, path: str, method: str = "GET") -> str:
-    """Return the body of a response, by a connection of its own."""
-    with contextlib.closing(dial(host, server)) as connection:
-        connection.sendall(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
-        head, _, body = read_all(connection).partition(b"\r\n\r\n")
-        assert re.match(rb"HTTP/1\.[01] 200 ", head), head
-        return body.decode()
-
-
-def read_all(connection: socket.socket) -> bytes:
-    """Return what comes until the server ends the connection, in one way or the other."""
-    blocks = []
-    with contextlib.suppress(ConnectionResetError):
-        while block := connection.recv(1 << 20):
-            blocks.append(block)
-    return b"".join(blocks)
-
-
-class Raw:
-    """A WebSocket client that says what it is told to, right or wrong."""
-
-    def __init__(self, host: Host, server: Server, path: str = "/echo", *, status: int = 101, **headers: str) -> None:
-        self.socket = dial(host, server)
-        fields = {
-            "Host": "localhost",
-            "Connection": "keep-alive, Upgrade",
-            "Upgrade": "websocket",
-            "Sec-WebSocket-Version": "13",
-            "Sec-WebSocket-Key": KEY,
-            **{name.replace("_", "-"): value for name, value in headers.items()},
-        }
-        lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items() if value), "\r\n"]
-        self.socket.sendall("\r\n".join(lines).encode())
-        self.unread = b""
-        # On Python 3.14 gunicorn's error pages have a bare "\n" for the empty line: textwrap.dedent drops its "\r".
-        while (end := re.search(rb"\r\n\r?\n", self.unread)) is None:
-            block = self.socket.recv(65_536)
-            if not block:
-                self.socket.close()
-                raise AssertionError(f"the server hung up after {self.unread!r}")
-            self.unread += block
-        self.head = self.unread[: end.start()].decode("latin-1")
-        self.unread = self.unread[end.end() :]
-        if re.match(rf"HTTP/1\.[01] {status} ", self.head) is None:
-            self.socket.close()
-            raise AssertionError(self.head)
-
-    def __enter__(self) -> "Raw":
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.socket.close()
-
-    def send(self, opcode: int, payload: bytes = b"", **how: Any) -> None:
-        self.socket.sendall(client_frame(opcode, payload, **how))
-
-    def receive(self) -> Frame:
-        """Return the next frame."""
-        while (parsed := maybe_frame(self.unread)) is None:
-            block = self.socket.recv(1 << 20)
-            assert block, f"the server hung up after {self.unread!r}"
-            self.unread += block
-        frame, self.unread = parsed
-        return frame
-
-    def rest(self) -> bytes:
-        """Return what comes until the server hangs up."""
-        return self.unread + read_all(self.socket)
 
 
 # --- Messages -------------------------------------------------------------------------------------
@@ -590,7 +306,7 @@ def test_a_client_that_floods_is_slowed_by_its_app(host: Host) -> None:
 
 def test_a_handshake_that_is_pipelined_leaves_the_response_before_it_whole() -> None:
     """waitress runs it while it has still to send that response, and no 101 comes amidst it."""
-    host = _script("waitress", WAITRESS)
+    host = script("waitress", WAITRESS)
     with running(host) as server, contextlib.closing(server.connect()) as connection:
         requests = ["GET /large HTTP/1.1", "Host: a", "", "GET /echo HTTP/1.1", "Host: a", "Connection: Upgrade"]
         requests += ["Upgrade: websocket", "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {KEY}", "", ""]
@@ -609,14 +325,14 @@ def test_a_handshake_that_is_pipelined_leaves_the_response_before_it_whole() -> 
 # --- Where it cannot be ---------------------------------------------------------------------------
 
 UNABLE = [
-    _uwsgi("no-threads", "--http-socket", "127.0.0.1:{port}"),
-    _script(
+    uwsgi("no-threads", "--http-socket", "127.0.0.1:{port}"),
+    script(
         "waitress-lookahead",
         "import waitress\nwaitress.serve(app, host='127.0.0.1', port={port}, channel_request_lookahead=5)",
     ),
-    _gunicorn("sync-tls", *TLS, tls=True),
-    _gunicorn("off", env={"WEBSOCKET": "off"}, core=True),
-    _script("without-wsproto", WAITRESS, before="import sys\nsys.modules['wsproto'] = None"),
+    gunicorn("sync-tls", *TLS, tls=True),
+    gunicorn("off", env={"WEBSOCKET": "off"}, core=True),
+    script("without-wsproto", WAITRESS, before="import sys\nsys.modules['wsproto'] = None"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""The ASGI app that `test_wsgi_websockets.py` has real WSGI servers serve: one small WebSocket app a path.
+"""The ASGI app that real WSGI servers serve for the tests: one small WebSocket app a path.
 
 WEBSOCKET, MAX_WEBSOCKETS, COMPRESSION and BACKEND are options of the adapter.
 """
