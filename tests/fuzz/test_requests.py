@@ -3,13 +3,9 @@
 from hypothesis import given
 
 from bridge.errors import ClientProtocolError, ServerProtocolError
-from bridge.sansio.request import (
-    Announcement,
-    announcement_from_scope,
-    environ_from_scope,
-    scope_from_environ,
-    with_header_pairs,
-)
+from bridge.sansio.announcement import Announcement, announcement_from_scope
+from bridge.sansio.request import environ_from_scope, scope_from_environ
+from bridge.sansio.request_headers import with_header_pairs
 from bridge.sansio.shapes import SCOPES as SHAPES
 from bridge.sansio.shapes import TOLERATED as BY_SERVERS
 from bridge.sansio.websocket import Refusal, is_websocket_request, maybe_refusal, websocket_scope_from_http

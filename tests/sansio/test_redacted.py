@@ -8,7 +8,8 @@ import pytest
 from bridge import BridgeError
 from bridge.sansio.messages import event_from_message
 from bridge.sansio.redacted import RedactedMapping, shown
-from bridge.sansio.response import check_chunk, check_iterable, native_from_raw_headers, raw_headers_from_native
+from bridge.sansio.response import check_chunk, check_iterable
+from bridge.sansio.response_headers import native_from_raw_headers, raw_headers_from_native
 from bridge.sansio.websocket import code_and_reason_from_close, payload_from_send, response_from_accept
 from bridge.wsgi_to_asgi.http.body import block_from_message
 

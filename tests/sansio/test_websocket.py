@@ -4,7 +4,10 @@ from typing import Any
 import pytest
 
 from bridge.errors import AppProtocolError
-from bridge.sansio.request import scope_from_environ
+from bridge.sansio.request import (
+    environ_from_scope,
+    scope_from_environ,
+)
 from bridge.sansio.websocket import (
     accept_from_key,
     code_and_reason_from_close,
@@ -17,6 +20,7 @@ from bridge.sansio.websocket import (
 from bridge.types import Environ
 from tests.fakes import http_environ
 from tests.frames import ACCEPT, KEY
+from tests.sansio.requests import scope_with
 
 
 def handshake(method: str = "GET", **keys: Any) -> Environ:
@@ -197,3 +201,58 @@ def test_a_reason_is_text() -> None:
     """ASGI WebSocket spec, Close."""
     with pytest.raises(AppProtocolError, match="'reason' must be a str"):
         code_and_reason_from_close({"reason": b"why"})
+
+
+# --- WebSockets -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("http_version", ["1.1", "2"])
+def test_websocket_looks_as_over_http_1_1(http_version: str) -> None:
+    """What marks a WebSocket there is put in, as HTTP/2 has none of it (RFC 8441); what is the server's is left out."""
+    headers = [
+        (b"connection", b"keep-alive, Upgrade"),
+        (b"upgrade", b"WebSocket"),
+        (b"sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ=="),
+        (b"sec-websocket-extensions", b"permessage-deflate"),
+        (b"sec-websocket-protocol", b"chat, v2"),
+        (b"content-length", b"5"),
+        (b"origin", b"https://example.org"),
+    ]
+    scope = scope_with(
+        type="websocket",
+        scheme="wss",
+        http_version=http_version,
+        headers=headers if http_version == "1.1" else headers[-1:],
+        subprotocols=["chat", "v2"],
+    )
+    del scope["method"]
+    environ = environ_from_scope(scope)
+    check = {key: environ.get(key) for key in environ if key.startswith(("HTTP_", "CONTENT_", "REQUEST_METHOD"))}
+    assert check == {
+        "REQUEST_METHOD": "GET",
+        "HTTP_CONNECTION": "Upgrade",
+        "HTTP_UPGRADE": "websocket",
+        "HTTP_HOST": f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}",
+        "HTTP_ORIGIN": "https://example.org",
+        "HTTP_SEC_WEBSOCKET_PROTOCOL": "chat, v2",
+        "HTTP_SEC_WEBSOCKET_VERSION": "13",
+    }
+    assert environ["SERVER_PROTOCOL"] == "HTTP/1.1"
+    assert environ["wsgi.url_scheme"] == "https"
+
+
+@pytest.mark.parametrize("subprotocols", [None, [], ["", "a b", "ü", "a\r\nb"]])
+def test_websocket_offers_no_subprotocol_that_is_no_token(subprotocols: list[str] | None) -> None:
+    """RFC 6455 4.1; a server may let others through."""
+    headers = [(b"sec-websocket-protocol", b"a b")]
+    scope = scope_with(type="websocket", scheme="ws", headers=headers, subprotocols=subprotocols)
+    assert "HTTP_SEC_WEBSOCKET_PROTOCOL" not in environ_from_scope(scope)
+
+
+@pytest.mark.parametrize("header", [(b"content-length", b"5"), (b"transfer-encoding", b"chunked")])
+def test_websocket_begins_with_a_get_that_has_no_body(header: tuple[bytes, bytes]) -> None:
+    """RFC 6455 4.1, whatever HTTP/2 has in its place (CONNECT, of RFC 8441)."""
+    environ = environ_from_scope(scope_with(type="websocket", scheme="ws", method="CONNECT", headers=[header]))
+    assert environ["REQUEST_METHOD"] == "GET"
+    assert "CONTENT_LENGTH" not in environ
+    assert "HTTP_TRANSFER_ENCODING" not in environ

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from bridge.migration.choice import Choice
 from bridge.migration.kinds import check_header, is_asgi_app
 from bridge.migration.lifespans import serve_lifespans
-from bridge.sansio.request import with_header_pairs
+from bridge.sansio.request_headers import with_header_pairs
 from bridge.types import ASGIApp, Message, Receive, Scope, Send, WSGIApp
 from bridge.wsgi_to_asgi.adapter import WSGIToASGI
 

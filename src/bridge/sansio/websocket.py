@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from bridge.errors import AppProtocolError
 from bridge.sansio.redacted import shown
-from bridge.sansio.response import native_from_raw_headers
+from bridge.sansio.response_headers import native_from_raw_headers
 from bridge.types import Environ, Headers, Message, Scope
 
 # RFC 6455 1.3: what a server adds to the key, so that no server says yes by accident.

@@ -25,7 +25,8 @@ from bridge.runtime import Event, binary_semaphore
 from bridge.sansio.messages import DONE, RESPONSE, event_from_message, next_state
 from bridge.sansio.request import scope_from_environ
 from bridge.sansio.request_name import request_name
-from bridge.sansio.response import ResponseFromASGI, native_from_raw_headers
+from bridge.sansio.response import ResponseFromASGI
+from bridge.sansio.response_headers import native_from_raw_headers
 from bridge.types import ASGIApp, Environ, Message, StartResponse
 
 _logger = logging.getLogger("bridge")

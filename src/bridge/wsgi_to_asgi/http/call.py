@@ -4,7 +4,8 @@ from collections.abc import Callable, Container, Iterable
 
 from bridge.errors import AppProtocolError, ClientDisconnected, ClientProtocolError
 from bridge.runtime import set_async_library
-from bridge.sansio.response import ResponseFromWSGI, check_chunk, check_iterable, raw_headers_from_native
+from bridge.sansio.response import ResponseFromWSGI, check_chunk, check_iterable
+from bridge.sansio.response_headers import raw_headers_from_native
 from bridge.types import Environ, ExcInfo, Headers, Scope, Write, WSGIApp
 from bridge.wsgi_to_asgi.http.hop import END, Exchange, Item
 from bridge.wsgi_to_asgi.http.streams import FileWrapper, LateInput, spooled_input

@@ -15,17 +15,12 @@ import anyio
 
 from bridge.errors import ServerProtocolError, is_of_disconnect
 from bridge.runtime import running_loop
+from bridge.sansio.announcement import BODILESS_METHODS, CONTINUE_EXPECTED, NOTHING_ANNOUNCED, announcement_from_scope
 from bridge.sansio.messages import type_from_message
 from bridge.sansio.redacted import shown
-from bridge.sansio.request import (
-    BODILESS_METHODS,
-    CONTINUE_EXPECTED,
-    NOTHING_ANNOUNCED,
-    announcement_from_scope,
-    scope_error,
-    with_header_pairs,
-)
+from bridge.sansio.request_headers import with_header_pairs
 from bridge.sansio.request_name import request_name
+from bridge.sansio.unreadable import scope_error
 from bridge.types import Environ, Message, Receive, Scope, Send, WSGIApp
 from bridge.wsgi_to_asgi.http.body import RequestBody, block_from_message
 from bridge.wsgi_to_asgi.http.call import WSGICall

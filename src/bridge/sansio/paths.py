@@ -1,0 +1,124 @@
+"""The target and paths of a request: `root_path`, `path` and `raw_path` <-> SCRIPT_NAME, PATH_INFO and RAW_URI."""
+
+import re
+import string
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from bridge.sansio.native_text import bytes_from_native, native_from_text
+from bridge.types import Environ, Scope
+
+# RFC 3986 3.3: what may stand in a path as itself; all else is percent-encoded.
+_PATH_SAFE = "/:@!$&'()*+,;=-._~"
+_PLAIN = (_PATH_SAFE + string.ascii_letters + string.digits).encode()
+# cheroot leaves encoded slashes encoded, and so does Apache where it is told to.
+_ENCODED_SLASH = re.compile(rb"%(2[Ff])")
+
+# RFC 9112 3.2.2: a target may be a whole URL, which most servers pass on as it is.
+_SCHEME_AND_AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
+
+
+def _without_authority(target: str, root_path: str = "") -> str:
+    """Return a target, or its path, without the scheme and authority of the absolute form.
+
+    uvicorn puts its --root-path in front of that, too.
+    """
+    rest = target.removeprefix(root_path.rstrip("/"))
+    match = _SCHEME_AND_AUTHORITY.match(rest)
+    if match is None:
+        return target
+    origin = rest[match.end() :]
+    # RFC 9110 4.2.3: an empty path is the same as "/".
+    return target[: len(target) - len(rest)] + (origin if origin.startswith("/") else f"/{origin}")
+
+
+def script_name_and_path_info_from_scope(scope: Scope) -> tuple[str, str]:
+    """Split `path` behind `root_path`, once and at a segment boundary.
+
+    The ASGI spec has `path` begin with `root_path`. Behind a proxy that strips the prefix, older
+    servers leave it out: then `path` is PATH_INFO as it stands.
+    """
+    path, root_path = scope["path"], scope.get("root_path") or ""
+    if "://" in path:
+        path = _without_authority(path, root_path)
+    if not path.startswith("/"):  # "*" of OPTIONS *, for which CGI has no word
+        path = f"/{path}" if path not in ("", "*") else ""
+    if root_path:
+        root_path = root_path.strip("/")
+        root_path = f"/{root_path}" if root_path else ""
+        if path == root_path or path.startswith(f"{root_path}/"):
+            path = path[len(root_path) :]
+    path_info = native_from_text(path)
+    if not path.isascii() and (target := maybe_target_path(scope)):
+        path_info = _maybe_path_info_from_target(target, root_path, path) or path_info
+    return native_from_text(root_path), path_info
+
+
+def maybe_target_path(scope: Scope) -> str | None:
+    """Return `raw_path` as a WSGI string, without an authority."""
+    raw_path = scope.get("raw_path")
+    if not raw_path:
+        return None
+    target: str = raw_path.decode("latin-1")
+    return _without_authority(target, scope.get("root_path") or "") if "://" in target else target
+
+
+def _maybe_path_info_from_target(target: str, root_path: str, path: str) -> str | None:
+    """Recover the path's bytes, if `raw_path` still speaks of the same path.
+
+    Servers decode what is not UTF-8 to U+FFFD. Middleware may have rewritten `path` since, and
+    then `path` counts.
+    """
+    raw = unquote_to_bytes(target.encode("latin-1"))
+    if not raw.startswith(b"/"):
+        raw = b"/" + raw  # as `path` got one
+    for prefix in (root_path.encode("utf-8", "replace"), b""):
+        if raw.startswith(prefix) and raw[len(prefix) :].decode("utf-8", "replace") == path:
+            return raw[len(prefix) :].decode("latin-1")
+    return None
+
+
+def paths_from_environ(environ: Environ) -> tuple[str, str, bytes]:
+    """Return the scope's `root_path`, `path` (which begins with it) and `raw_path`.
+
+    `raw_path` is the request target that the server kept as RAW_URI or REQUEST_URI, if that still
+    is SCRIPT_NAME + PATH_INFO; else it is these, quoted.
+    """
+    script_name = bytes_from_native(environ.get("SCRIPT_NAME") or "").rstrip(b"/")
+    native = environ.get("PATH_INFO") or ""
+    path_info = bytes_from_native(_without_authority(native) if "://" in native else native)
+    raw_path = b""
+    target = environ.get("RAW_URI") or environ.get("REQUEST_URI")
+    if target and isinstance(target, str):
+        candidate = bytes_from_native(_without_authority(target) if "://" in target else target).partition(b"?")[0]
+        unquoted = unquote_to_bytes(candidate) if b"%" in candidate else candidate
+        raw_path = _raw_path_from_target(candidate, unquoted, script_name, path_info)
+        if not raw_path:
+            if candidate == b"*" and not script_name and path_info in (b"", b"/*"):
+                path_info = raw_path = b"*"  # our other direction, and cheroot
+            elif b"%2" in path_info:
+                slashes_kept = unquote_to_bytes(_ENCODED_SLASH.sub(rb"%25\1", candidate))
+                raw_path = _raw_path_from_target(candidate, slashes_kept, script_name, path_info)
+                if raw_path:
+                    path_info = unquoted[len(script_name) :] if raw_path == candidate else unquoted
+    if not raw_path:
+        raw_path = _quoted(script_name + path_info or b"/")
+    root_path = script_name.decode("utf-8", "replace")
+    return root_path, root_path + path_info.decode("utf-8", "replace") or "/", raw_path
+
+
+def _quoted(path: bytes) -> bytes:
+    return quote_from_bytes(path, _PATH_SAFE).encode() if path.translate(None, _PLAIN) else path
+
+
+def _raw_path_from_target(target: bytes, decoded: bytes, script_name: bytes, path_info: bytes) -> bytes:
+    """Return a target, which is `decoded` when decoded, as the `raw_path`; b"" if it is not of the request's path."""
+    if _same_text(decoded, script_name + path_info or b"/"):
+        return target
+    if _same_text(decoded, path_info):  # a server that was told its SCRIPT_NAME by configuration
+        return _quoted(script_name) + target
+    return b""
+
+
+def _same_text(target: bytes, path: bytes) -> bool:
+    """Return whether both are one path; a server (Werkzeug's) may have put U+FFFD for what is not UTF-8."""
+    return target == path or target.decode("utf-8", "replace").encode() == path

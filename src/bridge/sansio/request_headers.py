@@ -1,0 +1,117 @@
+"""The headers of a request in an ASGI scope <-> in a WSGI environ, as adjacent inverse pairs."""
+
+import functools
+import re
+
+from bridge.errors import ClientProtocolError
+from bridge.sansio.native_text import bytes_from_native
+from bridge.sansio.unreadable import scope_error
+from bridge.types import Environ, RawHeaders, Scope
+
+# Many, but no more than int() takes.
+_DIGITS = re.compile("[0-9]{1,1000}")
+
+
+# Names are few and come again; the caches are small, as a client may also send any it likes.
+@functools.lru_cache(maxsize=256)
+def maybe_cgi_name_from_header(name: bytes) -> str | None:
+    """Return the environ key of a request header; None for one that must not get through.
+
+    A `_` would pass for a `-` (nginx and gunicorn drop such names), `Proxy` would become the
+    HTTP_PROXY that HTTP clients obey ("httpoxy"), and a pseudo header is not a header.
+    """
+    key = name.upper().decode("latin-1")  # in this order: case is a matter of ASCII
+    if not key or "_" in key or key == "PROXY" or key.startswith(":"):
+        return None
+    key = key.replace("-", "_")
+    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
+
+
+# HTTP_PROXY is the process's own: wsgiref and CGI handlers copy os.environ.
+_NOT_OF_A_HEADER = ("HTTP_", "HTTP_PROXY", "HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH")
+
+
+@functools.lru_cache(maxsize=256)
+def maybe_header_from_cgi_name(key: str) -> bytes | None:
+    """Return the name of the request header behind an environ key; None where there is none."""
+    if key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        return key.lower().replace("_", "-").encode()
+    if not key.startswith("HTTP_") or key in _NOT_OF_A_HEADER or ":" in key:
+        return None
+    return key[5:].encode("latin-1", "replace").lower().replace(b"_", b"-")
+
+
+def add_headers(environ: Environ, headers: RawHeaders) -> None:
+    """Add the request headers to an environ that has none.
+
+    RFC 3875 4.1.18: repeated headers become one value of the same meaning. They are joined once,
+    at the end, so that 60,000 repeats cost 60,000 steps.
+    """
+    repeated: dict[str, list[str]] = {}
+    for name, value in headers:
+        key = maybe_cgi_name_from_header(name)
+        if key is None:
+            continue
+        if key in environ:
+            repeated.setdefault(key, [environ[key]]).append(value.decode("latin-1"))
+        else:
+            environ[key] = value.decode("latin-1")
+    for key, values in repeated.items():
+        if key == "CONTENT_LENGTH":
+            _check_same("Content-Length", values)  # RFC 9112 6.3: differing lengths are how requests are smuggled
+        elif key == "HTTP_HOST":
+            _check_same("Host", values)  # RFC 9112 3.2; over HTTP/2 there may be one beside an equal :authority
+        elif key != "CONTENT_TYPE":  # joining would not mean the same; the first one counts
+            # RFC 9113 8.2.3: HTTP/2 may split the Cookie header, and "; " is its separator.
+            environ[key] = ("; " if key == "HTTP_COOKIE" else ",").join(values)
+    if "CONTENT_LENGTH" in environ:
+        content_length_from_header(environ["CONTENT_LENGTH"])
+        if "HTTP_TRANSFER_ENCODING" in environ:
+            # RFC 9112 6.3: Transfer-Encoding wins; the length is not that of the body we get.
+            del environ["CONTENT_LENGTH"]
+
+
+def _check_same(name: str, values: list[str]) -> None:
+    if len(set(values)) > 1:
+        raise ClientProtocolError(f"differing {name} headers: {', '.join(values)[:64]}")
+
+
+def headers_from_environ(environ: Environ) -> RawHeaders:
+    """Return the request headers of an environ, in its order.
+
+    Raises ClientProtocolError where Host holds two that differ.
+    """
+    headers: RawHeaders = []
+    for key, value in environ.items():
+        if key.startswith(("HTTP_", "CONTENT_")):
+            if not isinstance(value, str):
+                if key != "CONTENT_LENGTH" or not isinstance(value, int):
+                    continue
+                value = str(value)  # Django's test client and some middleware set an int
+            name = maybe_header_from_cgi_name(key)
+            # An empty CONTENT_TYPE or CONTENT_LENGTH means the same as none (PEP 3333, environ).
+            if name is not None and (value or key.startswith("HTTP_")):
+                if key == "HTTP_HOST" and "," in value:  # most servers join headers that repeat, Host among them
+                    hosts = [host.strip() for host in value.split(",")]
+                    _check_same("Host", hosts)
+                    value = hosts[0]
+                headers.append((name, bytes_from_native(value)))
+    return headers
+
+
+def content_length_from_header(value: str) -> int:
+    """Return the length in bytes; RFC 9110 8.6 allows digits, and nothing else."""
+    if _DIGITS.fullmatch(value) is None:
+        raise ClientProtocolError(f"Content-Length is not a number: {value[:64]!r}")
+    return int(value)
+
+
+def with_header_pairs(scope: Scope) -> Scope:
+    """Return `scope`; where its headers can be read but once, as ASGI allows, a copy with a list of pairs."""
+    headers = scope.get("headers") or []
+    if isinstance(headers, (list, tuple)) and (not headers or isinstance(headers[0], (tuple, list))):
+        return scope
+    try:
+        return {**scope, "headers": [tuple(header) for header in headers]}
+    except TypeError as error:
+        raise scope_error(scope) from error

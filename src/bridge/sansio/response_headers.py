@@ -1,0 +1,123 @@
+"""The headers of a response: a WSGI app's <-> an ASGI app's, checked on the way."""
+
+import functools
+import logging
+import re
+from collections.abc import Iterable
+
+from bridge.errors import AppProtocolError
+from bridge.sansio.redacted import shown
+from bridge.types import Headers, RawHeaders
+
+_logger = logging.getLogger("bridge")
+
+# RFC 9110 5.6.2 and 5.5: what a name is made of, and what a value may hold (latin-1, no controls).
+_NOT_IN_NAME = re.compile(r"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
+_NOT_IN_VALUE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
+# RFC 9110 7.6.1; PEP 3333, Other HTTP Features: these belong to a connection, and so to its server.
+_HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "trailers",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+
+def raw_headers_from_native(headers: Headers) -> RawHeaders:
+    """Return ASGI's header list, checked: lower-case names, latin-1 bytes, order and repeats kept."""
+    if not isinstance(headers, (list, tuple)):
+        raise AppProtocolError(
+            f"headers must be a list of (name, value) tuples, got {shown(headers)} "
+            "(PEP 3333, The start_response() Callable)"
+        )
+    raw: RawHeaders = []
+    found = False
+    try:
+        for name, value in headers:
+            value = value.strip(" \t")
+            raw_name = _maybe_raw_name(name)
+            if not (value.isascii() and value.isprintable()):
+                _check_value(name, value)
+            if raw_name is None:
+                found = True
+            else:
+                raw.append((raw_name, value.encode("latin-1")))
+        return raw_headers_from_native(_without_hop_by_hop(headers)) if found else raw
+    except (AttributeError, TypeError, ValueError):
+        raise AppProtocolError(
+            f"headers must be pairs of str, got {shown(headers)} (PEP 3333, The start_response() Callable)"
+        ) from None
+
+
+def native_from_raw_headers(headers: Iterable[Iterable[bytes]]) -> Headers:
+    """Return WSGI's header list, a new list of str tuples, order and repeats kept, checked.
+
+    PEP 3333 has no control characters in values; a tab, which HTTP allows, means the same as a space.
+    """
+    native: Headers = []
+    found = False
+    try:
+        for raw_name, raw_value in headers:
+            name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1").replace("\t", " ").strip(" ")
+            if _is_hop_by_hop(name):
+                found = True
+            if not (value.isascii() and value.isprintable()):
+                _check_value(name, value)
+            native.append((name, value))
+        return _without_hop_by_hop(native) if found else native
+    except (AttributeError, TypeError, ValueError):
+        raise AppProtocolError(
+            f"headers must be pairs of bytes, got {shown(headers)} (ASGI HTTP spec, Response Start)"
+        ) from None
+
+
+@functools.lru_cache(maxsize=256)
+def _is_hop_by_hop(name: str) -> bool:
+    """Return whether a header belongs to the connection; raises AppProtocolError if its name is not a token."""
+    wrong = _NOT_IN_NAME.search(name)
+    if wrong is not None or not name:
+        # What comes behind may be a value, which an app took for a part of the name.
+        known = f"{name[: wrong.start()]!r:.200} followed by {wrong[0]!r}" if wrong else repr(name)
+        raise AppProtocolError(f"header name {known} is not a token (RFC 9110 5.1)")
+    return name.lower() in _HOP_BY_HOP
+
+
+@functools.lru_cache(maxsize=256)
+def _maybe_raw_name(name: str) -> bytes | None:
+    """Return the name as ASGI has it; None for a hop-by-hop one. Raises as `_is_hop_by_hop` does."""
+    return None if _is_hop_by_hop(name) else name.lower().encode("latin-1")
+
+
+def _check_value(name: str, value: str) -> None:
+    if wrong := _NOT_IN_VALUE.search(value):
+        raise AppProtocolError(
+            f"header {name!r} holds CR, LF, NUL, another control character or text beyond latin-1: "
+            f"{wrong[0]!r} at index {wrong.start()} (RFC 9110 5.5)"
+        )
+
+
+def _without_hop_by_hop(headers: Headers) -> Headers:
+    hop_by_hop = set(_HOP_BY_HOP)
+    for name, value in headers:
+        if name.lower() == "connection":  # "and any field it nominates"
+            hop_by_hop.update(token.strip().lower() for token in value.split(","))
+    for name in hop_by_hop.intersection(name.lower() for name, _ in headers):
+        _warn_hop_by_hop(name)
+    return [(name, value) for name, value in headers if name.lower() not in hop_by_hop]
+
+
+@functools.lru_cache(maxsize=64)  # once a name, and no more names than an app could mean to send
+def _warn_hop_by_hop(name: str) -> None:
+    _logger.warning(
+        "dropped the app's %r header, now and from now on: it is hop-by-hop, so only the server may "
+        "send it (PEP 3333, Other HTTP Features)",
+        name,
+    )

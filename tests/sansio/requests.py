@@ -1,0 +1,15 @@
+"""The smallest requests, for tests to add to."""
+
+from typing import Any
+
+from bridge.types import Environ
+
+
+def scope_with(**keys: Any) -> dict[str, Any]:
+    """Return the least of an http scope, as the ASGI spec requires it, with `keys`."""
+    return {"type": "http", "http_version": "1.1", "method": "GET", "path": "/", "query_string": b"", **keys}
+
+
+def environ_with(**variables: Any) -> Environ:
+    """Return the smallest environ of a request, with `variables`."""
+    return {"REQUEST_METHOD": "GET", "PATH_INFO": "/", **variables}
