@@ -37,13 +37,17 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the tests whose server, or whose framework on it, is not in the core."""
-    items[:] = [item for item in items if not _is_of_here(item) or _makes_sense(item)]
-    if config.getoption("--all-servers"):
-        return
-    left_out = [item for item in items if _is_of_here(item) and not _in_core(_params(item))]
+    all_servers = config.getoption("--all-servers")
+    chosen: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
+    for item in items:
+        if not _is_of_here(item):
+            chosen.append(item)
+        elif _makes_sense(item):
+            (chosen if all_servers or _in_core(_params(item)) else left_out).append(item)
+    items[:] = chosen
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in set(left_out)]
 
 
 def _is_of_here(item: pytest.Item) -> TypeGuard[pytest.Function]:
