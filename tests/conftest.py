@@ -1,5 +1,9 @@
 """Options and fixtures for all tests."""
 
+import gc
+import logging
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import settings
 
@@ -19,6 +23,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--backends", help="loops to run --wsgi-to-asgi on (asyncio,trio for bridge's, else asyncio)")
     group.addoption("--deadline", type=float, default=5.0, help="seconds after which a wait fails (5)")
     group.addoption("--conformance-results", metavar="FILE", help="write what became of each test, as JSON")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Raise UsageError if several processes would each write their part of the results to one file."""
+    if config.getoption("conformance_results") and config.getoption("numprocesses", None):
+        raise pytest.UsageError("--conformance-results: expected a run in one process, got -n; leave out -n")
+
+
+def pytest_collection_finish() -> None:
+    """Hide modules and tests from the garbage collector, which would walk all of them whenever a test calls it."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _root_logger_has_its_level() -> Iterator[None]:
+    """Fail a test that sets up logging for all later tests of its process, as an app that it imports may do."""
+    yield
+    found = logging.root.level
+    logging.root.setLevel(logging.WARNING)
+    assert found == logging.WARNING, f"the root logger's level was set to {logging.getLevelName(found)}"
 
 
 @pytest.fixture(params=["asyncio", "asyncio+uvloop", "trio"])

@@ -78,7 +78,8 @@ def litestar() -> Any:
     async def stream() -> Stream:
         return Stream(blocks())
 
-    return module.Litestar([module.get("/")(stream)])
+    # Litestar's own configuration would set up the root logger for all tests to come.
+    return module.Litestar([module.get("/")(stream)], logging_config=None)
 
 
 def falcon() -> Any:

@@ -7,6 +7,7 @@ import pytest
 
 from bridge import WSGIToASGI
 from tests.conformance.conftest import load_adapter
+from tests.conftest import pytest_configure
 from tests.processes import ROOT
 
 
@@ -49,3 +50,10 @@ def test_a_run_with_a_misspelt_adapter_says_so(name: str) -> None:
     result = subprocess.run(command, capture_output=True, timeout=40, cwd=ROOT, text=True, check=False)
     assert result.returncode == pytest.ExitCode.USAGE_ERROR
     assert f"ERROR: --wsgi-to-asgi {name}: " in result.stdout + result.stderr
+
+
+def test_results_of_several_processes_are_a_usage_error() -> None:
+    """Each process of a run with `-n` would write the results of its own tests over the others'."""
+    config: Any = SimpleNamespace(getoption={"conformance_results": "results.json", "numprocesses": 4}.get)
+    with pytest.raises(pytest.UsageError, match=r"^--conformance-results: expected a run in one process, got -n"):
+        pytest_configure(config)
