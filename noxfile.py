@@ -10,13 +10,15 @@ nox.options.error_on_missing_interpreters = False
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PROJECT = PYPROJECT["project"]
 PYTHONS = nox.project.python_versions(PYPROJECT)
+# As in the README's test command, where no tests are named.
+ALL = ("-n", "4", "--dist", "loadfile")
 
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the default tests, or those that are named."""
     session.install("-e", ".[test]")
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", *(session.posargs or ALL))
 
 
 @nox.session(python=PYTHONS[0])
@@ -24,7 +26,7 @@ def lowest(session: nox.Session) -> None:
     """Run the tests on the oldest Python, with the lowest versions that pyproject.toml allows the package."""
     lines = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["websocket"]
     session.install("-e", ".[test]", *(line.replace(">=", "==") for line in lines))
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", *(session.posargs or ALL))
 
 
 @nox.session(python=["3.13t", "3.14t"])

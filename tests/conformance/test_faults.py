@@ -45,6 +45,7 @@ def test_there_are_forty_faults_in_each_direction() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(0)
 def test_every_fault_is_caught(capsys: pytest.CaptureFixture[str]) -> None:
     """A test of a clause that the fault breaks fails."""

@@ -118,6 +118,7 @@ KINDS: list[tuple[Callable[[Visitor, int], None], int]] = [
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_soak(server_kind: Kind) -> None:
     """Each request is answered once; memory, threads, tasks and descriptors stay as they were."""
