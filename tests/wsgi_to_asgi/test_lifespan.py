@@ -89,7 +89,7 @@ async def test_shutdown_does_not_wait_for_ever(
         server.feed_message({"type": "lifespan.startup"})
         server.feed_message({"type": "lifespan.shutdown"})
         await server.run()
-        assert "left behind" in caplog.text
+        assert "were abandoned" in caplog.text
         proceed.set()
     assert in_flight.body == b"hello"
 

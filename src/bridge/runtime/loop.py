@@ -1,7 +1,7 @@
-"""The event loop, as the tasks on it and the threads beside it use it.
+"""The event loop, as the tasks on it and other threads use it.
 
-asyncio and trio differ here by three words: how a thread has something called on the loop, what a
-task waits on, and what runs beside it. Everything else is one code path.
+asyncio and trio differ here in three things: how a thread calls something on the loop, what a task
+waits on, and how a task runs beside a block. Everything else is one code path.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from bridge.errors import WouldBlockLoop
 
 
 class Event(Protocol):
-    """What one task waits on, once, until it is told; set on the loop's own thread."""
+    """An event that one task awaits once; it is set on the loop's thread."""
 
     def set(self) -> object: ...
 
@@ -29,7 +29,7 @@ class Event(Protocol):
 
 
 class _FutureEvent:
-    """An asyncio.Event for one waiter, at half its cost."""
+    """An event for one asyncio task, at half the cost of an asyncio.Event."""
 
     __slots__ = ("_future",)
 
@@ -45,7 +45,7 @@ class _FutureEvent:
 
 
 class _TaskBeside:
-    """A task of asyncio that runs beside a block, and is cancelled behind it, at a fifth of a task group's cost."""
+    """An asyncio task that runs beside a block and is cancelled at its end, at a fifth of a task group's cost."""
 
     def __init__(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._task = asyncio.get_running_loop().create_task(function())
@@ -55,7 +55,7 @@ class _TaskBeside:
 
     async def __aexit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
         if exc_type is GeneratorExit:
-            return  # dropped, together with its loop, where nothing can be awaited any more
+            return  # the task was dropped together with its loop, so nothing can be awaited
         self._task.cancel()
         await asyncio.wait([self._task])
 
@@ -98,20 +98,20 @@ class Change:
             event.set()
 
 
-# The modules of loops that are woken by an eventfd of ours, where the system has that. What call_soon_threadsafe does
-# takes longer: a third with asyncio, which writes to a socket and reads it twice, and a little with uvloop.
+# The modules of loops that an eventfd of the bridge wakes, if the system has that. call_soon_threadsafe() takes a third
+# longer with asyncio, which writes to a socket and reads from it twice, and a little longer with uvloop.
 _WOKEN_BY_EVENTFD = ("asyncio.", "uvloop")
 _HAS_EVENTFD = hasattr(os, "eventfd")
 
 
 class LoopClosed(RuntimeError):
-    """The loop that a thread wants to call something on was closed."""
+    """The loop on which a thread wanted to call something was closed."""
 
 
 class Loop:
-    """A running event loop, seen from the threads beside it.
+    """A running event loop, as other threads see it.
 
-    What they have it call is called in order, and all that waits together takes one wake-up.
+    The loop makes their calls in order, and calls that wait together share one wake-up.
     """
 
     def __init__(
@@ -121,9 +121,9 @@ class Loop:
         wake: Callable[[Callable[[], None]], object],
         is_closed: Callable[[], bool],
     ) -> None:
-        """`native` is asyncio's loop, or trio's token; `event` makes one, on the loop."""
+        """`native` is an asyncio loop or a trio token; `event` makes an event, `wake` calls a function on the loop."""
         self.asyncio_loop = native if isinstance(native, asyncio.AbstractEventLoop) else None
-        # Runs a function, which is to raise nothing, in a task beside a block, and cancels that behind it.
+        # Runs a function, which must not raise, in a task beside a block, and cancels the task at the end of the block.
         self.beside = _task_group_beside if self.asyncio_loop is None else _TaskBeside
         self.event = event
         self._wake_up = wake
@@ -131,55 +131,55 @@ class Loop:
         self._refused = False
         self._thread = threading.get_ident()
         self._calls: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
-        # Set by a thread that wakes the loop, cleared on the loop before it looks:
+        # Set by a thread that wakes the loop, cleared on the loop before it looks for calls:
         self._told = False
         self._fd = -1
         if self.asyncio_loop is not None and type(native).__module__.startswith(_WOKEN_BY_EVENTFD) and _HAS_EVENTFD:
             self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            # In a context of its own, or the loop would keep that of the request that happens to be the first.
+            # In an empty context, because the loop would otherwise hold that of the first request.
             contextvars.Context().run(self.asyncio_loop.add_reader, self._fd, self._run)
 
     def reference(self) -> "Callable[[], Loop | None]":
-        """Return what finds this loop as long as asyncio's is open.
+        """Return a function that finds this object while the asyncio loop is open.
 
-        asyncio's keeps its readers until it is closed, and so this loop, which goes then, with its descriptor. A second
-        reference would make a cycle of the two, which the garbage collector might never look at.
+        The asyncio loop refers to its readers, and so to this object, until it is closed. A strong reference back would
+        make a cycle, and leave the file descriptor open until the garbage collector finds it.
         """
         return weakref.ref(self) if self._fd >= 0 else lambda: self
 
     def call_soon(self, function: Callable[..., object], *args: object) -> None:
-        """Have `function` called on the loop; from any thread. Raises LoopClosed once the loop is closed."""
+        """Call `function` on the loop; from any thread. Raises LoopClosed once the loop is closed."""
         self._calls.append((function, args))
         if not self._told:
             try:
                 self._wake()
-            except RuntimeError:  # so says a loop that is closed, or what an app's watchdog throws in
+            except RuntimeError:  # from a closed loop, or from an app's watchdog
                 if not self.is_closed():
                     raise
         if closed := self.is_closed():
-            self._calls.clear()  # each refers to its request
+            self._calls.clear()  # because each refers to its request
         if closed or self._refused:
             raise LoopClosed("the event loop is closed")
 
     def call_next_turn(self, function: Callable[[], None]) -> None:
-        """Have `function`, which is to raise nothing, called after whatever is ready now; on the loop."""
+        """Call `function`, which must not raise, after everything that is ready now; on the loop."""
         self._wake_up(function)
 
     def refuse_calls(self) -> None:
-        """Be closed from now on, to those who call; what waits is not called."""
+        """Raise LoopClosed from now on in `call_soon`, as if the loop were closed."""
         self._refused = True
 
     def runs_here(self) -> bool:
-        """Return whether the calling thread is the loop's own, at work on it; from any thread."""
-        if threading.get_ident() != self._thread:  # another thread may get that number, once the loop's has ended
+        """Return whether the calling thread is running this loop."""
+        if threading.get_ident() != self._thread:
             return False
         return asyncio._get_running_loop() is self.asyncio_loop if self.asyncio_loop else not self.is_closed()
 
     def refuse_to_sleep(self, what: str) -> None:
-        """Raise WouldBlockLoop on the loop's own thread; for whoever is about to sleep until the loop wakes them."""
+        """Raise WouldBlockLoop on the loop's own thread. Call this before a sleep that only the loop can end."""
         if self.runs_here():
             raise WouldBlockLoop(
-                f"{what} would stop the server's event loop for ever, as it waits for that loop on its own thread: "
+                f"{what} would block the server's event loop for ever, because it waits for the loop on its thread: "
                 "call it in a worker thread, as asgiref's sync_to_async does, or leave WSGIToASGI(lend_loop=) at False"
             )
 
@@ -191,7 +191,7 @@ class Loop:
             else:
                 self._knock()
         except BaseException:
-            # A signal's handler raised, or a watchdog threw something in. Another thread may rely on this wake-up.
+            # From a signal handler or a watchdog. Another thread may rely on this wake-up, so do it all the same.
             self._told = False
             self._knock()
             raise
@@ -200,7 +200,7 @@ class Loop:
         if self._fd >= 0:
             os.eventfd_write(self._fd, 1)
         else:
-            # asyncio would make the calls in the context of the request that happens to wake it.
+            # In an empty context, because asyncio would otherwise make the calls in that of the request that wakes it.
             contextvars.Context().run(self._wake_up, self._run)
 
     def _run(self) -> None:
@@ -210,26 +210,26 @@ class Loop:
                 if self._fd >= 0:
                     os.eventfd_read(self._fd)
             except BlockingIOError:
-                pass  # a loop that runs within the loop (nest_asyncio) was here before
+                pass  # a nested run of the loop (nest_asyncio) has read it already
             finally:
                 self._told = False
             while self._calls:
                 function, args = self._calls.popleft()
                 function(*args)
         finally:
-            if self._calls and not self._told:  # one has raised, which is no reason for those behind it to wait
+            if self._calls and not self._told:  # a call has raised; those after it must not wait
                 self._wake()
 
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # at exit there may be no `os` any more
-        # Not before: a thread that is about to write would hit whatever had got the number. So would a
-        # finalizer that runs after this one, where both are parts of one cycle.
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # bound early, because `os` may be gone at exit
+        # Closed only here, and -1 from now on, because a thread or another finalizer may still write to the descriptor,
+        # whose number would by then be another file's.
         fd, self._fd = self._fd, -1
         if fd >= 0:
             close(fd)
 
 
 def running_loop() -> Loop:
-    """Return the loop that the calling task runs on; for an asyncio loop the same one each time."""
+    """Return the loop that the calling task runs on; for one asyncio loop always the same object."""
     trio: Any = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_task():
         return _loop_from_token(trio, trio.lowlevel.current_trio_token())
@@ -238,8 +238,8 @@ def running_loop() -> Loop:
     loop = None if find is None else find()
     if loop is None:
         loop = _loop_from_asyncio(native)
-        with contextlib.suppress(AttributeError):  # it has no room for that: one more another time
-            native._bridge_loop = loop.reference()  # where any thread finds it, and whose end is its own
+        with contextlib.suppress(AttributeError):  # a loop with __slots__ gets a new object each time
+            native._bridge_loop = loop.reference()
     return loop
 
 
@@ -259,10 +259,9 @@ def _loop_from_token(trio: Any, token: Any) -> Loop:
 
 
 def set_async_library(name: str | None) -> None:
-    """Tell sniffio, where it is in use, what runs in the current context; None for a thread.
+    """Tell sniffio, if it is in use, which async library runs in the current context; None in a thread.
 
-    A context that is carried over a hop still names the library of the side it comes from, and
-    anyio would believe it.
+    A context that crosses a hop still names the library of the other side, and anyio would believe it.
     """
     sniffio = sys.modules.get("sniffio")
     if sniffio is not None and sniffio.current_async_library_cvar.get() != name:

@@ -13,15 +13,15 @@ T = TypeVar("T")
 
 
 class BackgroundThread:
-    """A thread that keeps nothing of whoever starts it, and does not keep the interpreter from exiting.
+    """A daemon thread that starts in an empty context.
 
-    It starts in an empty context. Where threads inherit one (free-threaded Python 3.14, `-X thread_inherit_context=1`),
-    that of a request would live in it for ever.
+    If threads inherit a context (free-threaded Python 3.14, `-X thread_inherit_context=1`), this one would otherwise
+    hold the context of a request for ever.
 
-    Sub-interpreters may forbid daemon threads. There it is none, and `end`, which tells it to end, is called when the
-    interpreter exits and before that waits for it.
+    Sub-interpreters may forbid daemon threads. Then the thread is an ordinary one, and the interpreter calls `end`,
+    which must make the thread end, before it waits for threads at exit.
 
-    It has a thread and is none, as gevent may replace `threading.Thread` after this class was made.
+    This class wraps a thread because gevent may replace `threading.Thread` after the class was made.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class BackgroundThread:
         except RuntimeError:
             self.thread = threading.Thread(name=name, target=target, args=args, daemon=False)
             if end is not None:
-                vars(self.thread)["bridge_end"] = end  # which refers to the thread, and so is not kept elsewhere
+                vars(self.thread)["bridge_end"] = end  # stored on the thread, because it refers to that
                 _to_end.add(self.thread)
                 _register_end_all()
 
@@ -68,20 +68,21 @@ def _end_all() -> None:
 
 
 def call_at_exit(function: Callable[[], None]) -> None:
-    """Have `function` called at the interpreter's exit, by the hook that concurrent.futures uses.
+    """Call `function` when the interpreter exits, before it waits for threads, as concurrent.futures does.
 
-    It runs before the interpreter waits for threads, some of which wait for us; atexit comes after that.
+    atexit would be too late, because some of those threads wait for the bridge.
     """
-    import concurrent.futures.thread  # noqa: F401  # its hook is to run after ours, or no app could use threads
+    # Imported first so that its hook runs after this one: until then, apps can use thread pools.
+    import concurrent.futures.thread  # noqa: F401
 
     getattr(threading, "_register_atexit", atexit.register)(function)
 
 
 class PerProcess(Generic[T]):
-    """One `T` a process: threads and loops do not live through a fork, so a child makes its own.
+    """One `T` in each process. A forked child makes its own, because threads and loops do not survive a fork.
 
-    Any thread may call `get()`. A fork is noticed by the pid, as servers that fork in C (uWSGI)
-    run no Python hooks.
+    Any thread may call `get()`. It notices a fork by the pid, because servers that fork in C (uWSGI) run
+    no Python hooks.
     """
 
     def __init__(self, factory: Callable[[], T]) -> None:
@@ -93,16 +94,16 @@ class PerProcess(Generic[T]):
         try:
             return self._by_pid[pid]
         except KeyError:
-            # Not the parent's, whose lock may be held by a thread that is not here.
+            # No lock: a thread that did not survive the fork might hold it.
             return self._by_pid.setdefault(pid, self._factory())
 
     def maybe_get(self) -> T | None:
-        """Return this process's `T` if it has one by now."""
+        """Return this process's `T`, or None if it has none yet."""
         return self._by_pid.get(os.getpid())
 
 
 def binary_semaphore() -> threading.Lock:
-    """Return a lock that is taken: a thread sleeps in `acquire()` until the loop releases it."""
+    """Return a lock that is already acquired, so that a thread sleeps in `acquire()` until another releases it."""
     lock = threading.Lock()
     lock.acquire()
     return lock

@@ -1,4 +1,4 @@
-"""`WSGIToASGI`: a WSGI app as an ASGI app."""
+"""`WSGIToASGI`: a WSGI app as an ASGI app. Its twin is `asgi_to_wsgi/adapter.py`."""
 
 from bridge.runtime import PerProcess
 from bridge.sansio.callables import check_wsgi_app
@@ -19,35 +19,37 @@ class WSGIToASGI:
     app
         Any WSGI callable (PEP 3333).
     workers
-        The most requests that run at once, 40 by default; more wait their turn. Threads start as
-        they are needed. With 1 the app runs single-threaded, and `wsgi.multithread` says so.
+        The largest number of requests that run at once, 40 by default. Further requests wait. Threads
+        start on demand. With 1 the app runs single-threaded, and `wsgi.multithread` is False.
     buffer_body
-        Whether to read a request body without Content-Length to its end before the app is called,
-        in memory up to 1 MiB and on disk beyond, and to set CONTENT_LENGTH. For frameworks that
-        read nothing without it (Django, Bottle). Off by default: bodies stream.
+        Whether to read a request body without Content-Length completely before the app is called, in
+        memory up to 1 MiB and on disk above, and to set CONTENT_LENGTH. For frameworks that read
+        nothing without it (Django, Bottle). False by default: bodies stream.
     multiprocess
-        What `wsgi.multiprocess` says: whether the server may run the app in other processes, too.
-        ASGI does not tell, so True by default. False is for debug tools that need one process
-        (pyramid_debugtoolbar, Paste's), on a server with one worker.
+        The value of `wsgi.multiprocess`: whether the server may run the app in other processes as
+        well. ASGI does not say, so it is True by default. Debug tools that need one process
+        (pyramid_debugtoolbar, Paste's) need False, on a server with one worker.
     lend_loop
         Whether the app's `async def` views run on the server's loop, so that an `httpx.AsyncClient`
-        made in one request works in the next. The request body is read to its end before the app
-        is called, as with `buffer_body`. A view that blocks has every client wait, and what would
-        wait for the loop raises WouldBlockLoop there. Off by default: asgiref runs each call of
+        made in one request works in the next. The request body is read completely before the app is
+        called, as with `buffer_body`. A view that blocks stops every client, and a call that would
+        wait for the loop raises WouldBlockLoop there. False by default: asgiref runs each call of
         such a view on a new loop, as under any WSGI server.
     max_websockets
-        The most WebSockets that are open at once, 1000 by default; the next one is refused with 503,
-        and with 0 all are. Each has a thread of its own, beside the `workers`. They need `bridge[websocket]`.
+        The largest number of WebSockets that are open at once, 1000 by default. Further ones are
+        refused with 503, and all of them with 0. Each uses a thread of its own, in addition to the
+        `workers`. They need `bridge[websocket]`.
 
-    The adapter is called on the server's event loop, asyncio or trio, and serves any number of
-    requests and loops at once. `environ["asgi.scope"]` is the scope, as a mapping whose repr shows
-    no values, and `environ["bridge.disconnected"]` an Event-like object that tells whether the
-    client has left.
+    Server and app meet as PEP 3333 and the ASGI HTTP, WebSocket and lifespan specs say. The server
+    calls the adapter on its event loop, asyncio or trio; one adapter can serve several loops and any
+    number of requests at once. The app runs in worker threads. `environ["asgi.scope"]` is the scope,
+    as a mapping whose repr shows no values, and `environ["bridge.disconnected"]` is an Event-like
+    object that is set once the client has left.
 
-    Raises TypeError if `app` is not callable, is an ASGI app, or a class or function that makes an
-    app; TypeError or ValueError for an option that makes no sense. What the app raises reaches the
-    server; AppProtocolError says that it broke PEP 3333, ServerProtocolError that the server broke
-    the ASGI spec.
+    Raises TypeError if `app` is not callable, is an ASGI app, or is a class or function that makes an
+    app, and TypeError or ValueError for an invalid option. Calls raise what the app raises,
+    AppProtocolError if the app breaks PEP 3333, and ServerProtocolError if the server breaks the
+    ASGI spec.
     """
 
     def __init__(
@@ -74,7 +76,10 @@ class WSGIToASGI:
         self._websockets = PerProcess(lambda: OpenWebSockets(max_websockets))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection, on the loop that the server runs on (ASGI spec, Applications)."""
+        """Serve one HTTP request, WebSocket or lifespan, on the server's loop (ASGI spec, Applications).
+
+        Raises ValueError for a scope of any other type, as the spec asks.
+        """
         scope_type = scope.get("type")
         if scope_type == "http":
             workers, buffer_body, lend_loop = self._workers.get(), self._buffer_body, self._lend_loop
@@ -86,5 +91,4 @@ class WSGIToASGI:
         elif scope_type == "lifespan":
             await serve_lifespan(self._workers.get(), self._websockets.get(), receive, send)
         else:
-            # "If an application does not understand the scope, it should raise": ASGI spec.
             raise ValueError(f"no bridge for a scope of type {scope_type!r:.200}")

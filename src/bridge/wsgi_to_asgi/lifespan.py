@@ -1,4 +1,4 @@
-"""The lifespan of a WSGI app's threads."""
+"""The server's lifespan protocol, which a WSGI app does not know. Its twin is `asgi_to_wsgi/lifespan.py`."""
 
 import time
 
@@ -11,13 +11,13 @@ from bridge.types import Receive, Send
 from bridge.wsgi_to_asgi.runner import WorkerThreads
 from bridge.wsgi_to_asgi.websocket.handshake import OpenWebSockets
 
-# How long shutdown waits for requests in flight, in seconds. Servers have waited for theirs by
-# then (uvicorn's timeout_graceful_shutdown), so what is left has lost its client.
+# How long shutdown waits for running requests, in seconds. Servers have waited for their clients before
+# (uvicorn's timeout_graceful_shutdown), so the remaining requests have none.
 _SHUTDOWN_TIMEOUT = 10.0
 
 
 async def serve_lifespan(workers: WorkerThreads, websockets: OpenWebSockets, receive: Receive, send: Send) -> None:
-    """Answer startup at once, and shutdown when the threads have ended."""
+    """Answer startup at once, and shutdown once the threads have ended (ASGI lifespan spec)."""
     message = await receive()
     if type_from_message(message) != "lifespan.startup":
         raise ServerProtocolError(f"expected lifespan.startup, got {shown(message)} (ASGI lifespan spec)")

@@ -1,4 +1,4 @@
-"""The request body on its way from the loop to the thread that reads it."""
+"""The request body on its way from the loop to the thread that reads it. Its twin is `asgi_to_wsgi/http/body.py`."""
 
 from collections import deque
 from collections.abc import Callable
@@ -12,16 +12,16 @@ from bridge.types import Message
 from bridge.wsgi_to_asgi.http.hop import Exchange
 from bridge.wsgi_to_asgi.http.streams import Spool
 
-# How much of a body is taken before the app reads it, because the server reports that the client has left behind it.
+# How many bytes are received before the app reads them, because servers report a disconnect only after the body.
 _READ_AHEAD = 1024 * 1024
-# How long a body beyond that waits for the app to read on, in seconds, before more of it goes to disk.
+# How long a longer body waits for the app to read, in seconds, before more of it goes to disk.
 _PATIENCE = 5.0
-# How much goes to disk until the app has read all of that: the size of the file.
+# How large the file on disk may become, in bytes; it is dropped when the app has read all of it.
 _DISK_LIMIT = 16 * 1024 * 1024
 
 
 def block_from_message(message: Message) -> bytes:
-    """Return the block of body in an `http.request`."""
+    """Return the block of body in an `http.request` message."""
     block = message.get("body") or b""
     if not isinstance(block, bytes):
         raise ServerProtocolError(f"the body of http.request must be bytes, got {shown(block)}")
@@ -29,17 +29,17 @@ def block_from_message(message: Message) -> bytes:
 
 
 class RequestBody:
-    """Blocks that wait to be read: in memory up to a limit, and on disk, up to another, if nobody reads for a while.
+    """Blocks that wait to be read: in memory up to a limit, then, if nobody reads for a while, on disk up to another.
 
-    The loop puts them in; one thread takes them out, the app's worker thread most likely. Once that
-    has read all that was on disk, blocks wait in memory again.
+    The loop adds blocks, and one thread takes them, usually the app's worker thread. Once it has read
+    all that is on disk, blocks wait in memory again.
     """
 
     # Written on the loop:
     ended = False
     _arrived = 0
-    _spool: Spool | None = None  # for what comes from now on, until all of it was read
-    _read_on: Event | None = None  # tells `wait_for_room` that the app reads on
+    _spool: Spool | None = None  # holds later blocks until all of them are read
+    _read_on: Event | None = None  # ends `wait_for_room`
     # Written in the thread that reads:
     _consumed = 0
 
@@ -50,7 +50,7 @@ class RequestBody:
     # ON THE LOOP
 
     def put(self, message: Message) -> None:
-        """Take an `http.request` message."""
+        """Add the block of an `http.request` message."""
         if self.ended:
             return
         block = block_from_message(message)
@@ -59,11 +59,11 @@ class RequestBody:
                 self._spool = None
                 self._blocks.append(block)
             self._arrived += len(block)
-        self.ended = not message.get("more_body")  # last, as whoever sees it takes the rest to have arrived
+        self.ended = not message.get("more_body")  # last, because a reader that sees it expects no more blocks
 
     @property
     def full(self) -> bool:
-        """Whether there is more unread than there should be."""
+        """Whether the unread blocks have reached their limit."""
         if self.ended:
             return False
         if self._spool is not None and not self._spool.closed:
@@ -71,9 +71,10 @@ class RequestBody:
         return self._arrived - self._consumed >= _READ_AHEAD
 
     async def wait_for_room(self, begun: Callable[[], bool]) -> None:
-        """Wait while there is more unread than there should be.
+        """Wait while the body is full.
 
-        If an app that has `begun` reads nothing for a while, more goes to disk, so that its client is seen to leave.
+        If the app has `begun` and reads nothing for a while, more goes to disk, so that the server can report a
+        disconnect.
         """
         while self.full:
             could_read, consumed = begun(), self._consumed
@@ -86,28 +87,28 @@ class RequestBody:
                 self._spool = Spool()
 
     def wake_loop(self) -> None:
-        """End `wait_for_room`'s wait: the app reads on."""
+        """End the wait of `wait_for_room`, because the app reads."""
         if self._read_on is not None:
             self._read_on.set()
 
     def close(self) -> None:
-        """Drop what is on disk."""
+        """Delete what is on disk."""
         if self._spool is not None:
             self._spool.close()
 
     # IN THE THREAD THAT READS
 
     def next_block(self, exchange: Exchange) -> bytes:
-        """Return the next block; wait for it. Return b"" once every byte was returned. Raises ClientDisconnected."""
+        """Wait for the next block; return b"" at the end. Raises ClientDisconnected if the body ends early."""
         asked = False
         while True:
-            # Before the look at the blocks: what arrived before the end is given before it.
+            # Checked before the blocks, so that a block that arrived before the end is returned first.
             over = exchange.gone or exchange.complete or exchange.finished
             block = self._maybe_take()
             if block:
                 self._consumed += len(block)
                 return block
-            if self.ended and self._consumed == self._arrived:  # else the rest was on disk, and was dropped
+            if self.ended and self._consumed == self._arrived:  # otherwise the rest was on disk, and was deleted
                 return b""
             if over:
                 if exchange.complete and not exchange.gone:
@@ -119,13 +120,13 @@ class RequestBody:
             exchange.sleep_while(lambda: self._waits_for(exchange))
 
     def _maybe_take(self) -> bytes:
-        """Return the oldest block; b"" if there is none."""
-        spool = self._spool  # first: what is in a spool that the loop makes later comes behind blocks yet unseen
+        """Return the oldest block, or b"" if there is none."""
+        spool = self._spool  # first, because a spool made later holds blocks that come after those in memory
         if self._blocks:
             return self._blocks.popleft()
         return b"" if spool is None else spool.take()
 
     def _waits_for(self, exchange: Exchange) -> bool:
-        """Return whether there is neither a block nor a reason why none will come."""
+        """Return whether a block may still come and none is here."""
         over = self.ended or exchange.gone or exchange.complete or exchange.finished
         return not over and self._arrived <= self._consumed

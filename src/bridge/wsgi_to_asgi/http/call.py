@@ -1,4 +1,7 @@
-"""One call of a WSGI app, in its worker thread: the server's part of PEP 3333, and the way to the loop."""
+"""One call of a WSGI app, in its worker thread: the server's part of PEP 3333.
+
+Its twin is `asgi_to_wsgi/http/call.py`.
+"""
 
 from collections.abc import Callable, Container, Iterable
 
@@ -11,14 +14,14 @@ from bridge.wsgi_to_asgi.http.hop import END, Exchange, Item
 from bridge.wsgi_to_asgi.http.streams import FileWrapper, LateInput, spooled_input
 from bridge.wsgi_to_asgi.runner import lend_loop_to_asgiref
 
-# How much of a body may be on the way: more wake-ups with less, and no fewer with more.
+# How many bytes of a response body may wait to be sent. Less costs more wake-ups; more saves none.
 _LIMIT = 256 * 1024
 
 
 class WSGICall:
-    """One call of the app, and what it makes of the response.
+    """One call of the app: runs it, and puts its response into the outbox of its exchange.
 
-    All of it runs in the worker thread, except that `write()` may come from another one.
+    All of it runs in the worker thread; only `write()` may be called from another one.
     """
 
     __slots__ = ("_early_hints", "_ended", "_exchange", "_outbox", "_pathsend", "_produced", "_response")
@@ -35,7 +38,7 @@ class WSGICall:
     def run(
         self, app: WSGIApp, make_environ: Callable[[], Environ], buffer_body: bool = False, lend_loop: bool = False
     ) -> None:
-        """Run `app`, in the context that it is to have. Raises what it raises."""
+        """Run `app`; the caller enters the app's context. Raises what the app raises."""
         try:
             environ = make_environ()
         except ClientProtocolError as error:
@@ -53,7 +56,7 @@ class WSGICall:
             self._call_app(app, environ)
 
     def _send_early_hints(self, headers: Headers) -> None:
-        """`wsgi.early_hints`, as gunicorn has it: send the Link headers ahead of the response."""
+        """Send the Link headers before the response; this is `wsgi.early_hints`, as in gunicorn."""
         links = [value for name, value in raw_headers_from_native(headers) if name == b"link"]
         if links and not self._response.begun:
             self._outbox.append({"type": "http.response.early_hint", "links": links})
@@ -94,7 +97,7 @@ class WSGICall:
 
     def _write(self, chunk: bytes, /) -> None:
         complete = self._ended and self._response.length.reached
-        if self._exchange.gone and not complete:  # else the client had left no sooner than it had all
+        if self._exchange.gone and not complete:  # a client that has received all may leave
             raise ClientDisconnected
         if self._exchange.finished or (self._ended and not complete):
             raise AppProtocolError("write() was called after the response had ended")
@@ -104,14 +107,14 @@ class WSGICall:
         self._exchange.tell()
 
     def _respond(self, iterable: Iterable[bytes]) -> None:
-        """Pass on what the app returned, block by block."""
-        at_hand = isinstance(iterable, (list, tuple))  # no next() will keep a block waiting
+        """Pass on the blocks that the app returned."""
+        at_hand = isinstance(iterable, (list, tuple))  # so that no next() delays a block
         if not at_hand:
             check_iterable(iterable)
             if self._pathsend and type(iterable) is FileWrapper and self._send_path(iterable):
                 return
         iterator = iter(iterable)
-        if not self._ended:  # it may be, by write()
+        if not self._ended:  # write() may have sent the whole response
             for chunk in iterator:
                 self._put(chunk)
                 if self._ended or self._exchange.gone:
@@ -122,12 +125,12 @@ class WSGICall:
                 self._end()
                 return
         if not (at_hand or self._exchange.gone or self._response.length.bodiless):
-            # A generator may have something to do behind its last block, and does it under servers that ask on.
-            self._exchange.tell()  # the client does not wait for that
+            # Other servers ask once more after the last block, so a generator may do its remaining work then.
+            self._exchange.tell()  # so that the client does not wait for that
             next(iterator, None)
 
     def _send_path(self, wrapper: FileWrapper) -> bool:
-        """Have the server send the file by itself, if it can and the file is fit for it."""
+        """Let the server send the file by its path, if that would send the same; return whether it does."""
         response = self._response
         if response.begun or not response.ready or response.length.bodiless:
             return False
@@ -138,14 +141,14 @@ class WSGICall:
         self._ended = True
         self._produced += 1
         self._exchange.tell()
-        self._make_room(0)  # for close(), which may delete the file
+        self._make_room(0)  # before close(), which may delete the file
         return True
 
     def _put(self, chunk: bytes) -> None:
-        """Pass one block on; wait if there is more on the way than there should be."""
+        """Pass on one block; wait while too much waits to be sent."""
         check_chunk(chunk)
         if not chunk:
-            # The headers wait for the first block that is not empty (PEP 3333). An app may wait so, too.
+            # The headers wait for the first block that is not empty (PEP 3333). An app may yield empty ones to wait.
             self._exchange.watch()
             return
         response = self._response
@@ -163,12 +166,12 @@ class WSGICall:
             self._make_room(_LIMIT)
 
     def _make_room(self, limit: int) -> None:
-        """Wait until no more than `limit` is on the way."""
+        """Wait until no more than `limit` bytes wait to be sent."""
         exchange = self._exchange
         exchange.sleep_while(lambda: self._produced - exchange.transmitted > limit and not exchange.gone)
 
     def _end(self) -> None:
-        """Pass the end of the body on, and the headers if there was no body."""
+        """Pass on the end of the response, and its headers if there was no body."""
         response = self._response
         items: list[Item] = [] if response.begun else [response.begin(empty=True)]
         response.length.check_reached()

@@ -6,7 +6,7 @@ from bridge.sansio.request import CGI_TEMPLATE, environ_from_scope
 from bridge.types import Environ, Scope
 from bridge.wsgi_to_asgi.http.streams import Disconnected, ErrorStream, FileWrapper
 
-# What is the same in every environ, and what each has of its own to fill in.
+# The values that every environ shares; None stands for those that each request sets.
 _TEMPLATE: Environ = {
     **CGI_TEMPLATE,
     "wsgi.version": (1, 0),
@@ -22,14 +22,14 @@ _TEMPLATE: Environ = {
 
 
 def environ_template(multithread: bool, multiprocess: bool) -> Environ:
-    """Return what every environ of one adapter begins with."""
+    """Return the values that all environs of one adapter share."""
     return {**_TEMPLATE, "wsgi.multithread": multithread, "wsgi.multiprocess": multiprocess}
 
 
 def environ_for_request(scope: Scope, template: Environ, input_stream: BinaryIO, disconnected: Disconnected) -> Environ:
-    """Return a new environ; in the thread of the call, where it is used, and made without holding up the loop.
+    """Return the environ of one request. It is made in the worker thread, so as not to hold up the loop.
 
-    Raises ClientProtocolError where the request's headers contradict each other.
+    Raises ClientProtocolError if the request's headers contradict each other.
     """
     environ = environ_from_scope(scope, template)
     environ["wsgi.input"] = input_stream

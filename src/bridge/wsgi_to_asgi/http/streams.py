@@ -1,4 +1,4 @@
-"""What an environ holds of our own: `wsgi.input`, `wsgi.errors`, `wsgi.file_wrapper`, `bridge.disconnected`."""
+"""The objects in an environ: `wsgi.input`, `wsgi.errors`, `wsgi.file_wrapper`, `bridge.disconnected`."""
 
 import contextlib
 import io
@@ -16,17 +16,17 @@ from bridge.runtime import Loop
 from bridge.types import Environ
 from bridge.wsgi_to_asgi.http.hop import Exchange
 
-# A block costs a hop, so files go out in large ones, whatever block size the app suggests.
+# The smallest block of a file, in bytes, because each block costs a hop.
 _BLOCK_SIZE = 64 * 1024
-# Beyond this a spooled body goes to disk.
+# A spooled body above this size goes to disk, in bytes.
 _SPOOL_LIMIT = 1024 * 1024
 
 
 class RequestStream(io.RawIOBase):
-    """A request body that arrives block by block; `io.BufferedReader` makes `wsgi.input` of it.
+    """A request body that arrives block by block, as a raw stream for `io.BufferedReader`.
 
-    `next_block` waits for the next block and returns b"" at the end; it raises
-    ClientDisconnected where the client left before that.
+    `next_block` waits for the next block, and returns b"" at the end. It raises ClientDisconnected if
+    the client leaves before the end.
     """
 
     def __init__(self, next_block: Callable[[], bytes]) -> None:
@@ -51,14 +51,14 @@ class RequestStream(io.RawIOBase):
 
 
 class LateInput:
-    """`wsgi.input` where nothing announces a body: `make` makes the stream when it is first used, as most never are."""
+    """`wsgi.input` if no header announces a body: `make` makes the stream when the app first uses it, which few do."""
 
     def __init__(self, make: Callable[[], BinaryIO]) -> None:
         self._make = make
 
     def _open(self) -> BinaryIO:
         stream: BinaryIO | None = vars(self).get("_stream")
-        # At once, as another thread may be about to as well.
+        # Atomic, because another thread may do the same.
         return vars(self).setdefault("_stream", self._make()) if stream is None else stream
 
     def __getattr__(self, name: str) -> Any:
@@ -78,9 +78,9 @@ class LateInput:
 
 
 class ErrorStream:
-    """`wsgi.errors`: sys.stderr, with escapes for what that cannot write (PEP 3333, environ Variables).
+    """`wsgi.errors`: sys.stderr, with escapes for characters that it cannot encode (PEP 3333, environ Variables).
 
-    There may be none (pythonw), or another in its place that raises where the interpreter's own escapes.
+    sys.stderr may be None (pythonw), or replaced by a stream that raises instead of escaping.
     """
 
     def write(self, text: str, /) -> None:
@@ -100,12 +100,10 @@ class ErrorStream:
 class FileWrapper:
     """`wsgi.file_wrapper` (PEP 3333, Optional Platform-Specific File Handling).
 
-    Only `read(size)` is asked of the file. `block_size` is a suggestion; blocks are no smaller
-    than 64 KiB.
+    The file needs only `read(size)`. `block_size` is a suggestion, in bytes; blocks are at least 64 KiB.
 
-    It is its own iterator, and has the file's `seek`, `tell` and `seekable` if the file does:
-    Werkzeug answers a Range header by `iter(wrapper).seek(start)`, and otherwise reads and drops
-    all that comes before.
+    It is its own iterator, and has `seek`, `tell` and `seekable` if the file has them, because Werkzeug
+    answers a Range header by `iter(wrapper).seek(start)`, and otherwise reads all that comes before.
     """
 
     def __init__(self, filelike: Any, block_size: int = _BLOCK_SIZE, /) -> None:
@@ -127,10 +125,10 @@ class FileWrapper:
         return block
 
     def maybe_path(self, length: int | None) -> str | None:
-        """Return the absolute path to send in the file's stead, if that would send the same.
+        """Return an absolute path that the server can send instead of the file, or None.
 
-        It would for a plain file at its start, of which `length`, if given, is the size, and
-        whose name still leads to it. A file that decodes, or deletes itself, is not plain.
+        The file must be a plain one at its start, its name must still refer to it, and its size must be
+        `length`, if that is given. A file that decodes its content, or deletes itself, is not plain.
         """
         file = self._file
         if type(file) is not io.BufferedReader or type(file.raw) is not io.FileIO:
@@ -141,27 +139,27 @@ class FileWrapper:
             status = os.fstat(file.fileno())
             same = os.path.samestat(status, os.stat(name))
             at_start = file.tell() == 0
-        except (OSError, TypeError, ValueError):  # of a descriptor without a name, say, or a name that is not UTF-8
+        except (OSError, TypeError, ValueError):  # the file may have no name, or one that is not UTF-8
             return None
         plain = stat.S_ISREG(status.st_mode)
         return name if same and at_start and plain and length in (None, status.st_size) else None
 
 
 class Spool:
-    """A queue of bytes on disk, for one thread that puts and one that takes; it closes once all of it was taken."""
+    """A queue of bytes on disk, for one thread that adds and one that takes. It closes once all of it is taken."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  # close() is below
         self._lock = threading.Lock()
         self._taken = 0
-        self.size = 0  # of the file, with what was taken
+        self.size = 0  # of the file in bytes, including what was taken
 
     @property
     def closed(self) -> bool:
         return self._file.closed
 
     def put(self, block: bytes) -> bool:
-        """Add a block; return False if it is closed."""
+        """Add a block; return False if the spool is closed."""
         with self._lock:
             if self._file.closed:
                 return False
@@ -170,7 +168,7 @@ class Spool:
             return True
 
     def take(self) -> bytes:
-        """Return what there is, up to 64 KiB; b"" if that is nothing."""
+        """Return up to 64 KiB, or b"" if there is nothing."""
         with self._lock:
             if self._file.closed:
                 return b""
@@ -178,7 +176,7 @@ class Spool:
             block = self._file.read(_BLOCK_SIZE)
             self._taken += len(block)
             if block and self._taken == self.size:
-                self._file.close()  # which gives the disk space back
+                self._file.close()  # which frees the disk space
             return block
 
     def close(self) -> None:
@@ -188,10 +186,10 @@ class Spool:
 
 @contextlib.contextmanager
 def spooled_input(environ: Environ, wants_length: bool) -> Iterator[None]:
-    """Read the body to its end, in memory up to 1 MiB and on disk beyond.
+    """Read the whole request body, and make `wsgi.input` a file with it: in memory up to 1 MiB, on disk above.
 
-    With `wants_length` for a framework that reads by CONTENT_LENGTH only, which is set; a request
-    without a body keeps its environ as it is. Else so that nobody who reads it need wait.
+    `wants_length` sets CONTENT_LENGTH as well, unless there is no body, for frameworks that read nothing
+    without it.
     """
     with tempfile.SpooledTemporaryFile(max_size=_SPOOL_LIMIT) as spool:
         shutil.copyfileobj(environ["wsgi.input"], spool, _BLOCK_SIZE)
@@ -199,17 +197,17 @@ def spooled_input(environ: Environ, wants_length: bool) -> Iterator[None]:
         spool.seek(0)
         environ["wsgi.input"] = spool
         if wants_length and (length or "HTTP_TRANSFER_ENCODING" in environ):
-            # What whoever decodes a body does (RFC 9112 7.1.3); Bottle would decode it once more.
+            # A recipient that decodes a body removes this header (RFC 9112 7.1.3); Bottle would decode it again.
             environ.pop("HTTP_TRANSFER_ENCODING", None)
             environ["CONTENT_LENGTH"] = str(length)
         yield
 
 
 class Disconnected:
-    """`environ["bridge.disconnected"]`: a `threading.Event`, as far as one may look at it.
+    """`environ["bridge.disconnected"]`: the `is_set` and `wait` of a `threading.Event`, for any thread.
 
-    It is set once the client has left. Any thread may ask. The first to ask has the connection
-    watched; a request that never asks pays nothing.
+    It is set once the client has left. The first call starts watching the client, so requests that never
+    ask cost nothing extra.
     """
 
     __slots__ = ("_exchange",)
@@ -223,7 +221,7 @@ class Disconnected:
         return self._exchange.gone
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Return True once the client has left; False after `timeout` seconds, or with the request."""
+        """Return True once the client has left, or False after `timeout` seconds or at the end of the request."""
         exchange = self._exchange
         exchange.watch()
         exchange.sleep_while(
@@ -234,7 +232,7 @@ class Disconnected:
 
 
 class LoopEvent(threading.Event):
-    """The same of a WebSocket: an Event that `loop` sets, and on whose thread nobody waits for it."""
+    """An Event that `loop` sets, and that refuses to wait on that loop's thread; for WebSockets."""
 
     def __init__(self, loop: Loop, name: str) -> None:
         super().__init__()
@@ -242,7 +240,7 @@ class LoopEvent(threading.Event):
         self._name = name
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait as any Event does. Raises WouldBlockLoop."""
+        """Wait as an Event does. Raises WouldBlockLoop on the loop's own thread."""
         if (timeout is None or timeout > 0) and not self.is_set():
             self._loop.refuse_to_sleep(f"wait() for {self._name}")
         return super().wait(timeout)

@@ -1,4 +1,4 @@
-"""What a WSGI app finds of its WebSocket in the environ: a socket, and gevent-websocket's object beside it."""
+"""What a WSGI app finds in the environ of a WebSocket: a socket, and an object like gevent-websocket's."""
 
 import contextlib
 import io
@@ -14,7 +14,7 @@ from bridge.wsgi_to_asgi.websocket.messages import Close, Content, Messages
 def complete_environ(
     environ: Environ, sock: socket.socket, key: str, messages: Messages, disconnected: threading.Event
 ) -> None:
-    """Add to the CGI variables what the app speaks by: the socket, for which `key` is the client's, or the object."""
+    """Add the socket, whose handshake uses the client's `key`, the object, and what PEP 3333 requires."""
     environ["HTTP_SEC_WEBSOCKET_KEY"] = key
     environ["werkzeug.socket"] = sock
     environ["wsgi.websocket"] = WebSocket(sock, messages, environ, disconnected)
@@ -29,11 +29,12 @@ def complete_environ(
 
 
 class WebSocket:
-    """`environ["wsgi.websocket"]`, as gevent-websocket has it. Its methods may be called from any thread.
+    """`environ["wsgi.websocket"]`, as in gevent-websocket. Any thread may call its methods.
 
-    The WebSocket is accepted when it is first used; until then an app can refuse it by an ordinary
-    response. Once it is closed, `send` and `receive` raise gevent-websocket's WebSocketError where
-    that was imported, else ClientDisconnected; both are OSErrors.
+    The first use accepts the WebSocket; until then the app can refuse it by an ordinary response. Once it
+    is closed, `send` and `receive` raise gevent-websocket's WebSocketError if that is imported, otherwise
+    ClientDisconnected; both are OSErrors. On the server's loop, a call that would wait raises
+    WouldBlockLoop.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class WebSocket:
         return self._closed or self._disconnected.is_set()
 
     def receive(self) -> Content | None:
-        """Wait for the next message; None says that the client has closed the WebSocket."""
+        """Wait for the next message; return None once the WebSocket is closed."""
         if self._closed:
             raise _closed_error()
         self.accept()
@@ -64,25 +65,25 @@ class WebSocket:
         return content
 
     def send(self, message: str | bytes, binary: bool | None = None) -> None:
-        """Send a message: text if it is a str, unless `binary` says otherwise; wait while the client is slow."""
+        """Send a message, and wait while the client is slow. A str is sent as text unless `binary` is true."""
         if binary is None:
             binary = not isinstance(message, str)
         content = message.encode() if isinstance(message, str) else bytes(message)
         self._send(content if binary else content.decode())
 
     def close(self, code: int = 1000, message: str | bytes = "") -> None:
-        """Close the WebSocket; do nothing if it is closed."""
+        """Close the WebSocket. Idempotent."""
         if not self._closed:
             reason = message if isinstance(message, str) else message.decode()
-            with contextlib.suppress(OSError):  # the client was faster
+            with contextlib.suppress(OSError):  # the client has closed it
                 self._send(Close(code, reason))
             self._closed = True
 
     def accept(self, subprotocol: str | None = None) -> None:
-        """Accept the WebSocket if it is not: from now on all is said here, and nothing on the socket."""
+        """Accept the WebSocket, unless that is done; from now on the app uses this object, not the socket."""
         if self.messages.accept(subprotocol):
             with contextlib.suppress(OSError):  # the app has closed it
-                self._socket.shutdown(socket.SHUT_RDWR)  # a fork may hold a copy
+                self._socket.shutdown(socket.SHUT_RDWR)  # close() alone would not end it if a forked child holds a copy
             self._socket.close()
 
     def _send(self, item: Content | Close) -> None:
@@ -96,7 +97,7 @@ class WebSocket:
 
 
 def _closed_error() -> OSError:
-    """Return the error that the app expects of a WebSocket that is closed."""
+    """Return the error that the app expects from a closed WebSocket."""
     geventwebsocket = sys.modules.get("geventwebsocket.exceptions")
     if geventwebsocket is None:
         return ClientDisconnected("the WebSocket is closed")

@@ -1,4 +1,7 @@
-"""WebSocket connections to a WSGI app: each has a thread of its own, up to a limit."""
+"""The start of a WebSocket to a WSGI app, and all WebSockets that are open.
+
+Its twin is `asgi_to_wsgi/websocket/handshake.py`.
+"""
 
 import functools
 import logging
@@ -27,7 +30,7 @@ async def serve_websocket(
     send: Send,
     lend_loop: bool = False,
 ) -> None:
-    """Serve one WebSocket with `app`; return when it is over."""
+    """Serve one WebSocket with `app`, or refuse it; return when it is over."""
     message = await receive()
     message_type = type_from_message(message)
     if message_type == "websocket.disconnect":
@@ -62,12 +65,12 @@ async def serve_websocket(
 @functools.cache
 def _say_wsproto_is_missing() -> str:
     text = "WebSockets need the Python package wsproto on this server: pip install 'bridge[websocket]'."
-    _logger.error("all WebSockets are refused: %s", text)  # once
+    _logger.error("all WebSockets are refused: %s", text)  # once, because of the cache
     return text
 
 
 async def _refuse(scope: Scope, send: Send, status: int, text: str) -> None:
-    """Answer with an HTTP response where the server can do that; else close, which it makes a 403."""
+    """Send an HTTP response if the server supports that; otherwise close, which the server turns into 403."""
     body = f"{text}\n".encode()
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
     if status == 503:
@@ -79,11 +82,11 @@ async def _refuse(scope: Scope, send: Send, status: int, text: str) -> None:
         else:
             await send({"type": "websocket.close", "code": 1000})
     except OSError:
-        pass  # the client did not wait for it
+        pass  # the client has left
 
 
 class OpenWebSockets:
-    """The threads of the WebSockets that are open, up to `limit`. Its methods may be called from any thread."""
+    """The threads of all open WebSockets, up to `limit`. Any thread may call its methods."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -91,8 +94,8 @@ class OpenWebSockets:
         self._threads: set[AppThread] = set()
 
     def start(self, thread: "AppThread", app: WSGIApp, environ: Environ, lend_loop: bool) -> bool:
-        """Run `app` in one more thread, if there is room for it; return whether it runs."""
-        with self._lock:  # so that `join` never meets a thread that has yet to start
+        """Run `app` in one more thread unless the limit is reached; return whether it runs."""
+        with self._lock:  # so that `join` meets only threads that have started
             if len(self._threads) >= self._limit:
                 return False
             if not thread.start(app, environ, lend_loop, lambda: self.discard_if_over(thread)):
@@ -101,22 +104,22 @@ class OpenWebSockets:
             return True
 
     def discard_if_over(self, thread: "AppThread") -> None:
-        """Make room, if neither the loop nor the app has anything left to do."""
+        """Remove `thread` once both the loop and the app are done with it."""
         with self._lock:
             if thread.finished and thread.done:
                 self._threads.discard(thread)
 
     def stop(self) -> None:
-        """Have all WebSockets end; does not wait."""
+        """Make all WebSockets end, without waiting."""
         for thread in self._snapshot():
             thread.stop()
 
     def join(self, timeout: float) -> None:
-        """Wait for the end of the threads, up to `timeout` seconds."""
+        """Wait up to `timeout` seconds for the threads to end."""
         deadline = time.monotonic() + timeout
         ended = [thread.join(max(0.0, deadline - time.monotonic())) for thread in self._snapshot()]
         if left := ended.count(False):
-            _logger.warning("%d WebSockets still ran %g s after shutdown began, and were left behind", left, timeout)
+            _logger.warning("%d WebSockets still ran %g s after shutdown began, and were abandoned", left, timeout)
 
     def _snapshot(self) -> "list[AppThread]":
         with self._lock:

@@ -1,4 +1,4 @@
-"""Messages between a WebSocket's app and the loop, for an app that needs no socket: no frames, no thread of its own."""
+"""Whole messages between a WebSocket's app and the loop, for an app that needs no socket."""
 
 import contextlib
 import queue
@@ -13,9 +13,9 @@ from bridge.errors import ClientDisconnected
 from bridge.runtime import Event, Loop, LoopClosed, binary_semaphore
 from bridge.wsgi_to_asgi.http.streams import LoopEvent
 
-# How much may be on the way, each way: the high-water mark of asyncio's transports and of uvicorn.
+# How many bytes may wait in each direction; asyncio's transports and uvicorn have the same high-water mark.
 _LIMIT = 64 * 1024
-# What a message counts besides its content, or empty ones would be on the way without end.
+# What a message counts in addition to its content, so that empty messages are limited, too.
 _OVERHEAD = 64
 
 Content: TypeAlias = str | bytes
@@ -38,33 +38,33 @@ Item: TypeAlias = Content | Accept | Close
 
 
 class Messages:
-    """What the app's threads say to the loop, and the reverse. The loop never waits for a lock."""
+    """The messages of one WebSocket between the app's threads and the loop. The loop never waits for a lock."""
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._inbox: queue.SimpleQueue[Content | None] = queue.SimpleQueue()  # None is its end, and stays there
+        self._inbox: queue.SimpleQueue[Content | None] = queue.SimpleQueue()  # None is the end, and stays in it
         self._outbox: deque[Item] = deque()
         # Written on the loop:
-        self.end: tuple[int, str | None] | None = None  # how it ended: the code and reason of a close frame
+        self.end: tuple[int, str | None] | None = None  # code and reason of the close frame
         self._put = 0
         self._sent = 0
-        self._room_within: Event | None = None  # tells `put` that the app has read
-        self._arrival: threading.Event | None = None  # tells the app of something in the inbox, if it has asked
-        self._event = loop.event()  # tells `take` that the app has said something
+        self._room_within: Event | None = None  # wakes `put` when the app has read
+        self._arrival: threading.Event | None = None  # set when something is in the inbox; made for apps that ask
+        self._event = loop.event()  # wakes `take` when something is in the outbox
         # Written in threads:
         self.accepted = False
         self._hung_up = False
-        self._told = False  # the loop will look at the outbox; it takes that back itself
+        self._told = False  # the loop is about to look at the outbox; it clears this first
         self._read = 0
         self._given = 0
         self._reading = threading.Lock()
         self._sending = threading.Lock()
-        self._room = binary_semaphore()  # a thread sleeps on it in `send`
+        self._room = binary_semaphore()  # `send` sleeps on it
 
     # IN ANY THREAD OF THE APP
 
     def accept(self, subprotocol: str | None = None) -> bool:
-        """Accept the WebSocket, and have all be said here; return False if that was so before."""
+        """Accept the WebSocket, whose messages come here from now on; return False if it was accepted before."""
         self._take_turn()
         try:
             if self.accepted:
@@ -76,7 +76,10 @@ class Messages:
             self._sending.release()
 
     def receive(self, timeout: float | None = None) -> Content | None:
-        """Wait for the next message; None is the end. Raises queue.Empty after `timeout` seconds, WouldBlockLoop."""
+        """Wait for the next message; return None at the end.
+
+        Raises queue.Empty after `timeout` seconds, and WouldBlockLoop on the loop's own thread.
+        """
         if self._inbox.empty():
             if timeout is None or timeout > 0:
                 self._loop.refuse_to_sleep("receive() on a WebSocket")
@@ -94,16 +97,19 @@ class Messages:
         return content
 
     def arrival(self) -> threading.Event:
-        """Return what is set when there is something to receive; a `receive` that finds nothing clears it."""
+        """Return an event that is set when there is something to receive; a `receive` that finds nothing clears it."""
         self._arrival = event = LoopEvent(self._loop, "a WebSocket's event")
         if not self._inbox.empty():
             event.set()
         return event
 
     def send(self, item: Content | Close) -> None:
-        """Send a message, or close; wait while the client is slow. Raises ClientDisconnected, WouldBlockLoop."""
+        """Send a message or close; wait while the client is slow.
+
+        Raises ClientDisconnected after the end, and WouldBlockLoop on the loop's own thread if it would wait.
+        """
         if isinstance(item, str) and not item.isascii():
-            item.encode()  # what is not UTF-8 is an error of the app, here
+            item.encode()  # raises UnicodeEncodeError here, in the app's own call
         size = _size(item)
         self._take_turn()
         try:
@@ -120,13 +126,13 @@ class Messages:
             self._sending.release()
 
     def _take_turn(self) -> None:
-        """Wait for other threads that send; what follows is to release `_sending`."""
+        """Wait for other threads that send. The caller must release `_sending`."""
         if not self._sending.acquire(blocking=False):
             self._loop.refuse_to_sleep("send() on a WebSocket")
             self._sending.acquire()
 
     def hang_up(self) -> None:
-        """Say no more."""
+        """End the app's side."""
         self._hung_up = True
         self._tell()
 
@@ -136,7 +142,7 @@ class Messages:
             self._call_soon(self._look)
 
     def _call_soon(self, callback: Callable[[], object]) -> None:
-        with contextlib.suppress(LoopClosed):  # the loop was closed
+        with contextlib.suppress(LoopClosed):
             self._loop.call_soon(callback)
 
     # ON THE LOOP
@@ -149,14 +155,14 @@ class Messages:
             self._arrival.set()
         while self._put - self._read > _LIMIT:
             self._room_within = room = self._loop.event()
-            if self._put - self._read > _LIMIT:  # or the app has not seen that event
+            if self._put - self._read > _LIMIT:  # checked again, in case the app has read before it could see the event
                 await room.wait()
             self._room_within = None
 
     async def take(self) -> list[Item]:
-        """Return all that the app has said, once there is something; an empty list at the end."""
+        """Wait for items from the app and return all of them; an empty list at the end."""
         if self._outbox:
-            # An app that is fast would have the loop's other tasks wait.
+            # A fast app would otherwise hold up the other tasks of the loop.
             await anyio.lowlevel.checkpoint()
         while True:
             self._event, self._told = self._loop.event(), False
@@ -169,13 +175,13 @@ class Messages:
         self._event.set()
 
     def was_sent(self, item: Item) -> None:
-        """Note that there is room for more of the app's."""
+        """Record that `item` was sent, and wake `send` if there is room again."""
         self._sent += _size(item)
         if self._room.locked() and self._given - self._sent <= _LIMIT:
             self._wake()
 
     def finish(self, code: int, reason: str | None) -> None:
-        """Tell the app how the WebSocket ended; whoever waits for more wakes. The first time counts."""
+        """Record how the WebSocket ended, and wake the app's threads. Only the first call counts."""
         if self.end is None:
             self.end = (code, reason)
             self._inbox.put(None)
@@ -184,7 +190,7 @@ class Messages:
             self._wake()
 
     def _wake(self) -> None:
-        with contextlib.suppress(RuntimeError):  # it is awake
+        with contextlib.suppress(RuntimeError):  # the thread is awake
             self._room.release()
 
 

@@ -1,4 +1,4 @@
-"""The two ends of a WebSocket between a WSGI app and the bridge: a pair of sockets, and the client on one of them."""
+"""The socket pair between a WSGI app and the bridge, and the WebSocket client that the bridge plays on its end."""
 
 import contextlib
 import re
@@ -21,18 +21,18 @@ from wsproto.utilities import RemoteProtocolError
 from bridge.errors import AppProtocolError
 from bridge.runtime import Loop
 
-# How much is read at once. Two such blocks wait to be taken, and about 200 KiB in the kernel's buffers.
+# How many bytes are read at once. Two such blocks may wait here, and about 200 KiB in the kernel's buffers.
 _BLOCK_SIZE = 64 * 1024
-_AT_ONCE: int = getattr(socket, "MSG_DONTWAIT", 0)  # which Windows has not
+_AT_ONCE: int = getattr(socket, "MSG_DONTWAIT", 0)  # Windows does not have it
 _TEN_YEARS = 10 * 365 * 86400.0
 
 
 class AppSocket(socket.socket):
-    """The app's end: a blocking socket, whose threads do not interrupt each other.
+    """The app's end: a blocking socket whose `send` and `sendall` are atomic between threads.
 
-    A kernel does let them when its buffers are full: simple-websocket's own ping would come amidst
-    a message. It is closed when nobody has it any more, and no sooner, unless the app does so: a
-    thread may be about to read, and the number of a closed file is soon another's.
+    When the kernel's buffers are full, parts of two calls may mix: simple-websocket's ping would land
+    inside a message. The bridge closes this socket only when nobody refers to it any more, because a
+    thread may be about to read, and the descriptor's number may by then be another file's.
     """
 
     def __init__(self, fileno: int, loop: Loop) -> None:
@@ -71,7 +71,7 @@ class AppSocket(socket.socket):
             rest = rest[super().send(rest, flags | _AT_ONCE) :]
 
     def _refuse_to_sleep(self, method: str, event: int) -> None:
-        """Raise WouldBlockLoop where the call would sleep on the loop's own thread."""
+        """Raise WouldBlockLoop if the call would sleep on the loop's own thread."""
         if self._loop.runs_here() and self.gettimeout() != 0:
             with selectors.DefaultSelector() as selector:
                 selector.register(self, event)
@@ -83,9 +83,9 @@ class AppSocket(socket.socket):
 
 
 def call_when_closed(loop: Loop, callback: Callable[[], None]) -> Callable[[], None]:
-    """Have `callback` called when the loop is closed, even if its tasks are not told; return what takes that back.
+    """Call `callback` when the loop is closed, even if its tasks are dropped; return a function that cancels this.
 
-    asyncio drops its timers then, and nothing but a timer refers to `never`. Trio tells its tasks.
+    A closed asyncio loop drops its timers, and only a timer refers to `never`. Trio cancels its tasks instead.
     """
     if loop.asyncio_loop is None:
         return lambda: None
@@ -105,10 +105,10 @@ def call_when_closed(loop: Loop, callback: Callable[[], None]) -> Callable[[], N
 
 
 class BridgeSocket:
-    """The bridge's end. All of it runs on the loop; one task reads, and any may write.
+    """The bridge's end. All of it runs on the loop. One task may read, and any task may write.
 
-    Where the loop is asyncio's it watches the socket all the time: to start and stop that for each
-    block makes an echo a third slower. Any task that is cancelled in `read` loses nothing.
+    An asyncio loop watches the socket all the time, because starting and stopping that for each block
+    makes an echo a third slower. A task that is cancelled in `read` loses nothing.
     """
 
     def __init__(self, sock: socket.socket, loop: Loop) -> None:
@@ -123,11 +123,11 @@ class BridgeSocket:
 
     @property
     def mid_block(self) -> bool:
-        """Whether a block was begun and not written to its end, so that nothing else may follow."""
+        """Whether a block is only partly written, so that nothing else may be written."""
         return self._mid_block
 
     async def read(self) -> bytes:
-        """Return what has arrived, once something has; b"" at the end."""
+        """Wait for a block and return it; b"" at the end."""
         while not self._blocks:
             if self._watched:
                 self._event = self._loop.event()
@@ -136,7 +136,7 @@ class BridgeSocket:
                 await anyio.wait_readable(self._socket)
                 self._take()
         block = self._blocks[0]
-        if block:  # the end stays
+        if block:  # b"" stays, as the end
             self._blocks.popleft()
             if self._watched and len(self._blocks) == 1:
                 self._watch()
@@ -153,7 +153,7 @@ class BridgeSocket:
                 self._mid_block = False
 
     def _send(self, block: memoryview) -> memoryview:
-        """Send what there is room for, and return the rest; what the app cannot read any more is as good as sent."""
+        """Send what fits, and return the rest; b"" if the app can no longer read."""
         try:
             return block[self._socket.send(block) :]
         except BlockingIOError:
@@ -162,28 +162,28 @@ class BridgeSocket:
             return block[:0]
 
     def write_eof(self) -> None:
-        """Say no more: the app reads what it has not, and then the end."""
+        """End the stream to the app, which still reads what was written."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 
     def close(self, last: bytes) -> None:
-        """End both directions, after `last` if there is room for that; whoever sleeps on the app's end wakes."""
+        """Send `last` if it fits, then end both directions, which wakes all threads that sleep on the app's end."""
         if self._watched:
             self._unwatch()
             self._watched = False
         with contextlib.suppress(OSError):
             self._socket.send(last)
         with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)  # a fork may hold a copy
+            self._socket.shutdown(socket.SHUT_RDWR)  # close() alone would not, if a forked child holds a copy
         self._socket.close()
 
     def _watch(self) -> bool:
-        """Have asyncio's loop call `_arrived` when there is something to read; return whether it can."""
+        """Make an asyncio loop call `_arrived` when there is something to read; return whether it can."""
         try:
             if self._loop.asyncio_loop is not None:
                 self._loop.asyncio_loop.add_reader(self._socket, self._arrived)
                 return True
-        except NotImplementedError:  # the proactor loop of Windows
+        except NotImplementedError:  # from the proactor loop of Windows
             pass
         return False
 
@@ -202,12 +202,12 @@ class BridgeSocket:
             self._blocks.append(self._socket.recv(_BLOCK_SIZE))
         except BlockingIOError:
             pass
-        except OSError:  # closed with something unread
+        except OSError:  # the app has closed its end before it read everything
             self._blocks.append(b"")
 
 
 class PairClient:
-    """The client that the bridge plays on its end."""
+    """The WebSocket client that the bridge plays on its end (RFC 6455)."""
 
     def __init__(self, subprotocols: list[str]) -> None:
         self._connection = WSConnection(ConnectionType.CLIENT)
@@ -219,22 +219,22 @@ class PairClient:
 
     @property
     def is_open(self) -> bool:
-        """Whether there was a handshake, and no close frame."""
+        """Whether the handshake is done and no close frame was sent or received."""
         return self._connection.state is ConnectionState.OPEN
 
     def receive(self, block: bytes) -> Iterator[ws.Event | str | bytes]:
-        """Yield what the app says by `block`: messages as they are, and events. Raises AppProtocolError."""
+        """Yield the messages in `block` as str or bytes, and other events. Raises AppProtocolError."""
         try:
             self._connection.receive_data(block)
         except RemoteProtocolError as error:
-            raise AppProtocolError(f"the app's WebSocket handshake is not one: {error} (RFC 6455 4.2.2)") from error
+            raise AppProtocolError(f"the app's WebSocket handshake is invalid: {error} (RFC 6455 4.2.2)") from error
         for event in self._connection.events():
             if isinstance(event, ws.Message):
                 self._parts.append(event.data)
                 if event.message_finished:
                     parts, self._parts = self._parts, []
                     yield _joined(parts)
-            elif isinstance(event, ws.CloseConnection) and self.is_open:  # so has wsproto what was no close frame
+            elif isinstance(event, ws.CloseConnection) and self.is_open:  # wsproto reports a violation as this
                 raise AppProtocolError(f"the app broke the WebSocket protocol: {event.reason} (RFC 6455)")
             else:
                 yield event
@@ -244,7 +244,7 @@ class PairClient:
         return self._connection.send(ping.response()) if self.is_open else b""
 
     def closing_frame(self, code: int, reason: str) -> bytes:
-        """Return a close frame; b"" where there can be none."""
+        """Return a close frame, or b"" if none may be sent."""
         if self._connection.state not in (ConnectionState.OPEN, ConnectionState.REMOTE_CLOSING):
             return b""
         if code == CloseReason.NO_STATUS_RCVD:
@@ -253,17 +253,17 @@ class PairClient:
 
 
 def _joined(parts: list[str | bytes | bytearray]) -> str | bytes:
-    """Return the message whose frames, or parts of frames, were read."""
+    """Join the parts of one message."""
     if isinstance(parts[0], str):
         return "".join(part for part in parts if isinstance(part, str))
     return b"".join(part for part in parts if not isinstance(part, str))
 
 
 def client_frame(message: str | bytes) -> bytes:
-    """Return a message as one frame of a client (RFC 6455 5.2).
+    """Return a message as one client frame (RFC 6455 5.2).
 
-    A client masks what it sends (5.3), which costs time and random numbers, and protects proxies.
-    Here there is none, and the masking key is 0.
+    Clients must mask their frames (5.3), to protect proxies. There are none here, so the masking key is 0, which saves
+    time and random numbers.
     """
     opcode, content = (1, message.encode()) if isinstance(message, str) else (2, message)
     if len(content) < 126:

@@ -1,8 +1,8 @@
-"""simple-websocket's `Server`, which flask-sock and python-engineio talk by, without its socket.
+"""simple-websocket's `Server`, which flask-sock and python-engineio use, without its socket.
 
-Where an app makes one, it gets an object of a subclass that passes messages as they are: no frame
-is written to be read again, and no thread sleeps on a socket. That takes the library's `Server`
-to be the one that is known here; any other one, and any subclass, has its socket as before.
+When an app makes a `Server`, it gets a subclass that passes whole messages: there are no frames, and
+no thread sleeps on a socket. This needs the library's `Server` to look as expected; a different one,
+and any subclass of the app's, uses the socket.
 """
 
 import functools
@@ -27,10 +27,10 @@ _TOO_BIG = Close(1009, "Message is too big")
 
 
 class MessageServer:
-    """What there is to a `simple_websocket.Server`, for an app whose environ is of the bridge.
+    """The methods and attributes of a `simple_websocket.Server`, for an app whose environ comes from the bridge.
 
-    The library's attributes for its socket exist here as well, for code that looks at them: `sock` is closed,
-    `thread` has ended, and `ws` has seen nothing since the handshake.
+    The attributes for the library's socket exist for code that reads them: `sock` is closed, `thread` has ended, and
+    `ws` has seen nothing but the handshake.
     """
 
     is_server = True
@@ -44,7 +44,7 @@ class MessageServer:
         environ: Environ,
         subprotocols: str | list[str] | None = None,
         receive_bytes: int = 4096,
-        ping_interval: float | None = None,  # there is nobody to ping but the bridge
+        ping_interval: float | None = None,  # unused, because the server pings the client
         max_message_size: int | None = None,
         thread_class: Any = None,
         event_class: Any = None,
@@ -83,7 +83,7 @@ class MessageServer:
 
     @functools.cached_property
     def event(self) -> threading.Event:
-        """What is set when there is something to receive, or the end; `receive` clears it when it finds nothing."""
+        """An event that is set at a message or the end; `receive` clears it when it finds nothing."""
         return self._messages.arrival()
 
     @functools.cached_property
@@ -99,7 +99,7 @@ class MessageServer:
         self._send(data if isinstance(data, bytes) else str(data))
 
     def receive(self, timeout: float | None = None) -> Content | None:
-        """Return the next message; None after `timeout` seconds."""
+        """Return the next message, or None after `timeout` seconds."""
         if self._closed:
             raise self._error()
         try:
@@ -133,7 +133,7 @@ class MessageServer:
 
 @functools.cache
 def _ended_thread() -> threading.Thread:
-    """Return a thread that nobody has to wait for."""
+    """Return a thread that has ended."""
     thread = threading.Thread(target=int, name="WSGIToASGI: no thread of simple-websocket", daemon=True)
     thread.start()
     thread.join()
@@ -141,14 +141,14 @@ def _ended_thread() -> threading.Thread:
 
 
 def take_over_simple_websocket() -> None:
-    """Have `Server(environ)` make a `MessageServer` where `environ` is the bridge's; do nothing if that was done."""
+    """Make `Server(environ)` return a `MessageServer` if `environ` comes from the bridge. Idempotent."""
     original = getattr(sys.modules.get("simple_websocket"), "Server", None)
     if not isinstance(original, type) or not _is_known(original):
         return
     message_server: Any = type("Server", (MessageServer, original), {"__module__": original.__module__})
     initialize = original.__init__  # type: ignore[misc]
 
-    # Not `__new__`: subclasses would inherit it, and so would what `inspect` tells of them.
+    # Not `__new__`, because subclasses would inherit it, and `inspect` would show its signature for them.
     @functools.wraps(initialize)
     def initialize_either(self: Any, *arguments: Any, **options: Any) -> None:
         if type(self) is original and _is_for_messages(*arguments, **options):
@@ -162,14 +162,14 @@ def take_over_simple_websocket() -> None:
 
 
 def _is_for_messages(environ: Any = None, *arguments: Any, **options: Any) -> bool:
-    """Return whether the arguments of a `Server` are such that it needs no socket."""
-    # If an app asks for threads of another kind, it gets them, and a socket for them.
+    """Return whether a `Server` with these arguments needs no socket."""
+    # An app that asks for threads of another kind gets them, with a socket.
     special = len(arguments) > 4 or any(options.get(name) is not None for name in _THREADING)
     return not special and isinstance(environ, dict) and type(environ.get("wsgi.websocket")) is WebSocket
 
 
 def _is_known(server: Any) -> bool:
-    """Return whether `server` takes what `MessageServer` takes, has no more methods, and is as the library made it."""
+    """Return whether `server` has the parameters and methods that `MessageServer` has, and nobody has patched it."""
     if getattr(server.__init__, "is_of_the_bridge", False) or server.__new__ is not object.__new__:
         return False
     parameters = list(inspect.signature(server.__init__).parameters)

@@ -1,4 +1,4 @@
-"""The thread of its own that the app of a WebSocket runs in."""
+"""The thread in which the app of one WebSocket runs."""
 
 import contextlib
 import contextvars
@@ -24,27 +24,27 @@ from bridge.wsgi_to_asgi.websocket.messages import Messages
 
 _logger = logging.getLogger("bridge")
 
-# How much of a response's body may wait for its end.
+# How many bytes of a response may be collected before they are sent.
 _SMALL_BODY = 32 * 1024
 
 
 class AppThread(Exchange):
-    """The thread of a WebSocket's app, and what it shares with the session; the `Exchange` of its `WSGICall`."""
+    """The thread of a WebSocket's app, and what it shares with the loop; the `Exchange` of its `WSGICall`."""
 
     def __init__(
         self, scope: Scope, loop: Loop, sock: socket.socket, messages: Messages, stop: Callable[[], object]
     ) -> None:
-        """`stop`, a method, ends the WebSocket as the server does; it is called on the loop."""
+        """`stop` is a method that ends the WebSocket; it is called on the loop."""
         self.loop = loop
         # Written in the thread:
         self.outbox = deque[Item]()
         self.answered_5xx = False
         self.done = False
         self._error: BaseException | None = None  # what the app raised
-        self._outlived = False  # the WebSocket was over before the app was
+        self._outlived = False  # the app ended after the WebSocket
         # Written on the loop:
-        self.answered = False  # on its socket the app has accepted, or refused
-        self.gone = False  # the app's response is not wanted, or not any more
+        self.answered = False  # the app has accepted or refused on its socket
+        self.gone = False  # the app's HTTP response is not wanted
         self.disconnected = LoopEvent(loop, "bridge.disconnected")
         self._scope = scope
         self._stop = weakref.WeakMethod(stop)  # because its object refers to this one, and ends with its request
@@ -54,7 +54,7 @@ class AppThread(Exchange):
     # ON THE LOOP
 
     def start(self, app: WSGIApp, environ: Environ, lend_loop: bool, ended: Callable[[], None]) -> bool:
-        """Run `app`, and call `ended` after that; return whether there can be one more thread."""
+        """Run `app` in the thread, then call `ended`; return whether the thread could start."""
         arguments = (contextvars.copy_context(), app, environ, lend_loop, ended)
         self._thread = BackgroundThread("WSGIToASGI WebSocket", self._run, arguments, self.stop)
         try:
@@ -64,15 +64,15 @@ class AppThread(Exchange):
         return True
 
     async def until_done(self) -> None:
-        """Wait for the end of the app."""
+        """Wait until the app has ended."""
         while not self.done:
             await self._until_told()
 
     async def take_items(self) -> list[Item]:
-        """Return what the app says by its response, once that is much, or all.
+        """Wait for the app's HTTP response; return all of it if it is small, else a first part.
 
-        A small body leaves whole, with its start: uvicorn's engine "websockets" loses what comes later, and granian
-        takes no more than one message.
+        A small body must be sent as one message, because uvicorn's engine "websockets" loses later ones, and granian
+        accepts only one.
         """
         items: list[Item] = []
         while not (items and isinstance(items[-1], Mark)) and _size(items) <= _SMALL_BODY:
@@ -86,28 +86,28 @@ class AppThread(Exchange):
         await self._event.wait()
 
     def take_error(self) -> BaseException | None:
-        """Return what the app raised, if that was not the end of its WebSocket."""
+        """Return what the app raised, unless it only reported the end of its WebSocket."""
         error, self._error = self._error, None
         return None if self._is_an_end(error) else error
 
     @property
     def failed(self) -> bool:
-        """Whether the app has not ended, or has by an exception, or by what a framework makes of one."""
+        """Whether the app still runs, has raised, or has answered with 5xx, as frameworks do for an exception."""
         return not self.done or self.answered_5xx or not self._is_an_end(self._error)
 
     def _is_an_end(self, error: BaseException | None) -> bool:
-        """Return whether `error` is none, or how an app ends that does not look out for the end of its WebSocket.
+        """Return whether `error` is None, or only means that the WebSocket has ended.
 
-        Its WSGI response is nobody's once it has answered on the socket, and so is what is wrong with that.
+        Once the app has answered on its socket, nobody receives its WSGI response, so errors in that do not count.
         """
         if error is None or not self.answered:
             return error is None
         if type(error) in (StopIteration, ConnectionError, AppProtocolError):
-            return True  # the first two are what libraries say to gunicorn and Werkzeug
+            return True  # libraries raise the first two for gunicorn and Werkzeug
         simple_websocket = sys.modules.get("simple_websocket")
         closed = (OSError, simple_websocket.ConnectionClosed) if simple_websocket else (OSError,)
-        # The last is what simple-websocket's `send` raises where its own thread has just read the end.
-        # An OSError with a file's name is none of a socket.
+        # simple-websocket's `send` raises LocalProtocolError when its own thread has just read the end. An OSError that
+        # names a file does not come from a socket.
         return self._outlived and isinstance(error, (*closed, LocalProtocolError)) and not _names_a_file(error)
 
     # IN THE THREAD
@@ -120,7 +120,7 @@ class AppThread(Exchange):
         lend_loop: bool,
         ended: Callable[[], None],
     ) -> None:
-        """Run `app`, whatever happens; the whole life of the thread."""
+        """Run `app`; the target of the thread. Raises nothing."""
         try:
             try:
                 if not self.gone:
@@ -129,22 +129,22 @@ class AppThread(Exchange):
             except BaseException as raised:
                 self._error = raised
             self._finish(ended)
-        except BaseException as late:  # thrown in by an app's watchdog (PyThreadState_SetAsyncExc), behind the app
+        except BaseException as late:  # an app's watchdog raised it here after the app (PyThreadState_SetAsyncExc)
             if self._error is None:
                 self._error = late
             self._finish(ended)
 
     def _finish(self, ended: Callable[[], None]) -> None:
-        """Tell the loop that the app is done; does no harm twice."""
+        """Tell the loop that the app is done. Idempotent."""
         self.outbox.append(FINISHED)
         self.tell()
         self._outlived = self.disconnected.is_set()
         self._hang_up()
-        self._socket = None  # a library's own thread may have it still, and closes it then
+        self._socket = None  # closes it, unless a library's own thread still uses it
         self.done = True
         if self.finished and (error := self.take_error()) is not None:
             name = request_name(self._scope)
-            _logger.error("%s: the WSGI app raised after its WebSocket was over", name, exc_info=error)
+            _logger.error("%s: the WSGI app raised after its WebSocket had closed", name, exc_info=error)
         self.tell()
         ended()
 
@@ -152,7 +152,7 @@ class AppThread(Exchange):
         def start(status: str, *arguments: Any) -> Write:
             try:
                 self.answered_5xx = str(status).startswith("5")
-                if str(status).startswith("101"):  # for the server's log; the handshake was on the socket
+                if str(status).startswith("101"):  # only for the server's log: the handshake was on the socket
                     return lambda chunk: None
                 return start_response(status, *arguments)
             finally:
@@ -161,25 +161,25 @@ class AppThread(Exchange):
         return app(environ, start)
 
     def _hang_up(self) -> None:
-        """Write no more: what the loop reads until the end is all that there was."""
+        """End the app's side of the socket and of `Messages`; the loop still reads what was written."""
         self._messages.hang_up()
         if self._socket is not None:
             with contextlib.suppress(OSError):  # the app has closed it
                 self._socket.shutdown(socket.SHUT_WR)
 
     def tell(self) -> None:
-        """Have the loop look at the outbox; where there is a response, the app has done with the socket."""
+        """Make the loop look at the outbox. An app that has responded no longer uses its socket."""
         if self.outbox:
             self._hang_up()
         self.knock()
 
     def watch(self) -> None:
-        """The client is watched anyway."""
+        """Do nothing, because the client of a WebSocket is always watched."""
 
     # IN ANY OTHER THREAD
 
     def stop(self) -> None:
-        """Have the WebSocket end, as the server does."""
+        """Make the WebSocket end, on behalf of the server."""
         if (stop := self._stop()) is not None:
             with contextlib.suppress(LoopClosed):
                 self.loop.call_soon(stop)
@@ -195,5 +195,5 @@ def _names_a_file(error: BaseException) -> bool:
 
 
 def _size(items: Iterable[Item]) -> int:
-    """Return how many bytes of body there are."""
+    """Return the number of bytes of body in `items`."""
     return sum(len(item) for item in items if isinstance(item, bytes))
