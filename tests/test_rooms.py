@@ -65,8 +65,8 @@ def test_the_directions_are_twins() -> None:
         *(f"websocket/{name}.py" for name in ("environ", "messages", "pair", "server", "simple_websocket", "thread")),
     }
     assert modules["asgi_to_wsgi"] == shared | {
-        *("loop.py", "servers.py", "sockets.py", "tasks.py"),
-        *(f"websocket/{name}.py" for name in ("connection", "transport")),
+        *("carry.py", "loop.py", "servers.py", "sockets.py", "tasks.py"),
+        *(f"websocket/{name}.py" for name in ("connection", "options", "transport")),
     }
 
 

@@ -1,3 +1,4 @@
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -28,3 +29,13 @@ def adapt(request: pytest.FixtureRequest) -> Iterator[Callable[..., ASGIToWSGI]]
     yield make
     for adapter in adapters:
         adapter.close()
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A server's socket and its client's."""
+    server, client = socket.socketpair()
+    server.settimeout(5)
+    client.settimeout(5)
+    with server, client:
+        yield server, client

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from bridge import AppProtocolError, ClientDisconnected, WebSocketOptions
-from bridge.asgi_to_wsgi import sockets
+from bridge.asgi_to_wsgi import carry
 from bridge.asgi_to_wsgi.websocket import connection as websocket_connection
 from bridge.types import Message, Receive, Scope, Send
 from bridge.validate import validator
@@ -406,7 +406,7 @@ def test_a_client_that_leaves_behind_a_flood_cannot_be_sent_to(
 ) -> None:
     """Its end stands behind messages that the app may receive, or not, and the app is told all the same."""
     monkeypatch.setattr(websocket_connection, "_LOOK_AROUND", 0.02)
-    monkeypatch.setattr(sockets, "_LOOK_AROUND", 0.02)
+    monkeypatch.setattr(carry, "_LOOK_AROUND", 0.02)
     received: list[Message] = []
     left, ended = threading.Event(), threading.Event()
 
@@ -442,7 +442,7 @@ def test_a_client_that_leaves_behind_a_flood_does_not_hold_its_connection(
 ) -> None:
     """If the app does not receive, what it has not received is dropped after a while, and the connection is closed."""
     monkeypatch.setattr(websocket_connection, "_LOOK_AROUND", 0.02)
-    monkeypatch.setattr(sockets, "_LOOK_AROUND", 0.02)
+    monkeypatch.setattr(carry, "_LOOK_AROUND", 0.02)
     options = WebSocketOptions(pong_timeout=0.05)
     over: list[int] = []
     run = websocket_connection.WebSocketConnection.run

@@ -16,7 +16,7 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 from wsproto.extensions import Extension
 
 from bridge.asgi_to_wsgi.servers import maybe_hang_up_check
-from bridge.asgi_to_wsgi.websocket.handshake import WebSocketOptions
+from bridge.asgi_to_wsgi.websocket.options import WebSocketOptions
 from bridge.asgi_to_wsgi.websocket.transport import StreamTransport
 from bridge.errors import ClientDisconnected
 from bridge.runtime import Event, Loop

@@ -15,7 +15,7 @@ from wsproto.handshake import server_extensions_handshake
 
 from bridge.asgi_to_wsgi.loop import LoopThread
 from bridge.asgi_to_wsgi.websocket.connection import Change, WebSocketConnection
-from bridge.asgi_to_wsgi.websocket.handshake import WebSocketOptions
+from bridge.asgi_to_wsgi.websocket.options import WebSocketOptions
 from bridge.errors import AppProtocolError, ClientDisconnected, is_of_disconnect
 from bridge.runtime import LoopClosed
 from bridge.sansio.messages import DONE, WEBSOCKET, event_from_message, next_state

@@ -5,14 +5,14 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from bridge.asgi_to_wsgi.carry import carry
 from bridge.asgi_to_wsgi.http.exchange import serve_http
 from bridge.asgi_to_wsgi.loop import LoopThread
-from bridge.asgi_to_wsgi.sockets import Connection, carry, maybe_connection, steal
+from bridge.asgi_to_wsgi.sockets import ClientConnection, maybe_connection, steal
+from bridge.asgi_to_wsgi.websocket.options import WebSocketOptions
 from bridge.runtime import LoopClosed
-from bridge.sansio.options import check_count, check_flag, check_seconds
 from bridge.sansio.websocket import Refusal, maybe_refusal
 from bridge.types import ASGIApp, Environ, ExcInfo, Headers, StartResponse
 
@@ -23,37 +23,6 @@ _logger = logging.getLogger("bridge")
 
 # How often a thread that is held for a WebSocket looks whether the loop still lives, in seconds.
 _LOOK_AROUND = 1.0
-
-
-@dataclass(frozen=True)
-class WebSocketOptions:
-    """How WebSockets are kept.
-
-    ping_interval
-        How long a client may be silent before it is pinged, in seconds: 20. None never pings.
-    pong_timeout
-        How long it may take to say anything then, in seconds: 20. After that it gets a Close frame
-        with code 1011, and the app a `websocket.disconnect`.
-    max_message_size
-        The most bytes a message from a client may have, 16 MiB; a longer one ends the WebSocket
-        with code 1009.
-    compression
-        Whether messages are compressed (permessage-deflate) for clients that offer it. Off: it
-        takes some 300 KiB a connection, and the loop's time.
-
-    Raises TypeError or ValueError for a value that makes no sense.
-    """
-
-    ping_interval: float | None = 20.0
-    pong_timeout: float = 20.0
-    max_message_size: int = 16 * 1024 * 1024
-    compression: bool = False
-
-    def __post_init__(self) -> None:
-        check_seconds("ping_interval", self.ping_interval, " (or None for no pings)")
-        check_seconds("pong_timeout", self.pong_timeout)
-        check_count("max_message_size", self.max_message_size, 1)
-        check_flag("compression", self.compression)
 
 
 class WebSockets:
@@ -100,7 +69,7 @@ class WebSockets:
         start_response("101 Switching Protocols", [])
         return []
 
-    def _maybe_unable(self, environ: Environ, connection: Connection | None) -> Refusal | None:
+    def _maybe_unable(self, environ: Environ, connection: ClientConnection | None) -> Refusal | None:
         """Return the refusal of what this server, or its configuration, cannot do."""
         if self._mode == "off":
             return _unable("WebSockets are switched off on this server.")
@@ -115,7 +84,7 @@ class WebSockets:
             return _unable("WebSockets are not possible on this server: each would hold a process of its own.")
         return _BEHIND_A_RESPONSE if connection.unsent() else None
 
-    def _hand_over(self, session: "WebSocketSession", connection: Connection, loop_thread: LoopThread) -> None:
+    def _hand_over(self, session: "WebSocketSession", connection: ClientConnection, loop_thread: LoopThread) -> None:
         """Bring the loop a connection: the server's own, or one that this thread carries bytes to and from."""
         if connection.stealable:
             _give(session, steal(connection))
