@@ -1,7 +1,7 @@
 """WSGI apps on ASGI servers, and ASGI apps on WSGI servers."""
 
 from bridge.asgi_to_wsgi.adapter import ASGIToWSGI
-from bridge.asgi_to_wsgi.websocket.handshake import WebSocketOptions
+from bridge.asgi_to_wsgi.websocket.options import WebSocketOptions
 from bridge.errors import (
     AdapterClosed,
     AppProtocolError,

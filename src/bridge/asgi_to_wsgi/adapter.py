@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from bridge.asgi_to_wsgi.http.exchange import serve_http
 from bridge.asgi_to_wsgi.runner import PrivateLoop, WeakRegistry
-from bridge.asgi_to_wsgi.websocket.handshake import WebSocketOptions, WebSockets
+from bridge.asgi_to_wsgi.websocket.handshake import WebSockets
+from bridge.asgi_to_wsgi.websocket.options import WebSocketOptions
 from bridge.errors import AdapterClosed
 from bridge.runtime import PerProcess
 from bridge.sansio.callables import check_asgi_app
@@ -24,42 +25,46 @@ class ASGIToWSGI:
     app
         Any ASGI 3 callable.
     backend, backend_options
-        As for `anyio.run`: "asyncio" (the default) or "trio", and a dict or None;
-        `{"use_uvloop": True}` has asyncio run on uvloop.
+        The event loop, as for `anyio.run`: "asyncio" (the default) or "trio", and a dict or None.
+        `{"use_uvloop": True}` runs asyncio on uvloop.
     lifespan
-        "auto" (the default) runs the app's lifespan, and does without if the app raises at it;
-        "on" takes that for a failed startup; "off" runs none.
+        "auto" (the default) runs the app's lifespan, and serves the app without it if the app raises
+        before it answers startup. "on" treats that as a failed startup. "off" runs no lifespan.
     pathsend
-        Whether to offer `http.response.pathsend`, by which an app has a file sent by the server's
-        `wsgi.file_wrapper`. Off by default, as not every middleware knows it: turn it on if all of
-        the app's do.
+        Whether to offer `http.response.pathsend`, with which an app asks the server's
+        `wsgi.file_wrapper` to send a file. Default: False, because some middleware does not know
+        this message. Turn it on if all of the app's middleware does.
     websocket
         "auto" (the default) takes the client's connection from the server, so that a WebSocket
-        needs none of its threads; where that cannot be (TLS in the server, gevent, eventlet), the
-        request's thread carries it, as "hold" has it do everywhere. "off" refuses WebSockets.
-        They need `bridge[websocket]`; where a server keeps its connections to itself they are
-        refused with 501.
+        occupies none of the server's threads. Where that is impossible (TLS in the server, gevent,
+        eventlet), the request's thread carries the bytes. "hold" occupies the request's thread
+        everywhere. "off" refuses WebSockets. They need `bridge[websocket]`. The adapter refuses
+        them with 501 on a server that does not expose its connections.
     websocket_options
-        How they are kept, a `WebSocketOptions`: pings, the size of messages, compression.
+        A `WebSocketOptions` with pings, the size of messages and compression; None (the default)
+        means `WebSocketOptions()`.
     max_websockets
-        The most WebSockets that are open at once in a process: 1000. The next one gets 503. 0 refuses them all.
+        How many WebSockets may be open at once in a process. Default: 1000. The adapter answers
+        further handshakes with 503. 0 refuses all of them.
     startup_timeout, shutdown_timeout
-        How long the app's startup, and its shutdown, may take, in seconds: 60 and 10. At `close()`
-        requests in flight and background work get `shutdown_timeout` as well; at the interpreter's
-        exit they get one second. Event streams (`text/event-stream`) and WebSockets end at once.
+        Seconds that the app's startup and its shutdown may take. Defaults: 60 and 10. At `close()`,
+        requests in flight and background work may take `shutdown_timeout` as well, and at the
+        interpreter's exit one second. Event streams (`text/event-stream`) and WebSockets end at once.
 
-    The loop and the lifespan start in each process with its first request, or at `start()`, so an
-    adapter may be made before a server forks. They end with `close()` (the adapter is a context
-    manager too), or at the interpreter's exit; if the adapter is dropped, they end after the requests
-    and the background work that it has begun. Any thread but the loop's may call the adapter and
-    its methods.
+    The loop and the lifespan start in each process with its first request, or at `start()`, so the
+    adapter may be created before a server forks. They end at `close()` (the adapter is also a context
+    manager) or at the interpreter's exit. If the adapter is garbage-collected first, they end after
+    the requests and the background work that are under way. Any thread except the loop's own may
+    call the adapter and its methods.
 
-    `scope["wsgi_environ"]` is the environ, as a mapping whose repr shows no values; its `copy()` is
-    the dict that WSGI code asks for. Raises TypeError if `app` is not callable, is a WSGI app,
-    or a class or function that makes an app; TypeError or ValueError for an option that makes no
-    sense. What the app raises reaches the server; AppProtocolError says that it broke the ASGI spec,
-    StartupFailed that its lifespan did not start (requests that waited for that start share the
-    failure, and the next one tries again).
+    `scope["wsgi_environ"]` is the environ, as a mapping whose repr hides the values. Its `copy()`
+    returns a plain dict, which WSGI code needs.
+
+    Raises TypeError if `app` is not callable, is a WSGI app, or is a class or function that creates
+    an app; TypeError or ValueError for an invalid option. A call raises what the app raised, so that
+    the server answers with 500; AppProtocolError if the app broke the ASGI spec; and StartupFailed if
+    the lifespan did not start. Requests that waited for the same start share that failure, and the
+    next request tries again.
     """
 
     def __init__(
@@ -83,8 +88,8 @@ class ASGIToWSGI:
         check_word("websocket", websocket, ("auto", "hold", "off"))
         if not isinstance(websocket_options, (WebSocketOptions, NoneType)):
             raise TypeError(
-                f"websocket_options must be a WebSocketOptions, got {websocket_options!r:.200}: give "
-                "WebSocketOptions(ping_interval=20.0), say"
+                f"websocket_options must be a WebSocketOptions, got {websocket_options!r:.200}: pass "
+                "WebSocketOptions(ping_interval=20.0), for example"
             )
         check_count("max_websockets", max_websockets, 0)
         check_seconds("startup_timeout", startup_timeout)
@@ -99,8 +104,8 @@ class ASGIToWSGI:
             "shutdown_timeout": shutdown_timeout,
         }
         self._private_loop = PerProcess(lambda: PrivateLoop(app, options))
-        kept = websocket_options or WebSocketOptions()
-        self._websockets = PerProcess(lambda: WebSockets(app, websocket, max_websockets, kept))
+        effective_options = websocket_options or WebSocketOptions()
+        self._websockets = PerProcess(lambda: WebSockets(app, websocket, max_websockets, effective_options))
         _adapters.add(self)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -110,23 +115,24 @@ class ASGIToWSGI:
         return serve_http(self.app, self._private_loop.get().get(), environ, start_response, self._pathsend)
 
     def start(self) -> None:
-        """Start the loop and the app's lifespan in this process, if they do not run yet.
+        """Start the loop and the app's lifespan in this process, unless they already run.
 
-        For a server's hook after the fork, so that the first request need not wait. Raises
-        StartupFailed. After `close()` it opens the adapter again.
+        A server's post-fork hook can call it, so that the first request does not wait for the app's
+        startup. After `close()` it opens the adapter again. Raises StartupFailed.
         """
         self._private_loop.get().reopen()
 
     def close(self, *, wait: bool = True) -> None:
-        """Let what runs end, shut the app down, and end the loop; wait for it. Idempotent.
+        """End what is running, shut the app down, and end the loop; wait until that is done. Idempotent.
 
-        Event streams and WebSockets end at once; requests and background work get `shutdown_timeout`
-        and are then cancelled. All of it takes up to twice `shutdown_timeout` and a second or two.
-        Later requests get AdapterClosed. Raises WouldBlockLoop if the app calls it on its event loop.
+        Event streams and WebSockets end at once. Requests and background work have `shutdown_timeout`
+        seconds before they are cancelled, and then the app's shutdown has as long. In all, the call
+        takes at most twice `shutdown_timeout` and a second or two. Later requests raise AdapterClosed.
+        Raises WouldBlockLoop if the app calls it on its own event loop.
 
-        With `wait=False` the call returns at once, and a signal's handler may make it. For a server
-        that waits for its requests before it exits: requests are served for `shutdown_timeout`
-        more, and then the app shuts down.
+        With `wait=False` the call returns at once, and is safe in a signal handler. Use it with a
+        server that waits for its requests before it exits: the adapter still serves requests for
+        `shutdown_timeout` seconds, and then shuts the app down.
         """
         if wait:
             self._private_loop.get().close()
@@ -134,10 +140,10 @@ class ASGIToWSGI:
             self._private_loop.get().begin_to_stop(math.inf)
 
     def close_websockets(self) -> None:
-        """Take leave of the clients of all WebSockets, with code 1012, "service restart"; do not wait.
+        """Close all WebSockets with code 1012, "service restart" (RFC 6455 7.4); do not wait.
 
-        For a server that is about to stop, and would wait for the threads that WebSockets hold. A
-        signal's handler may call it.
+        For a server that, before it stops, waits for the threads that WebSockets occupy. Safe in a
+        signal handler.
         """
         private_loop = self._private_loop.maybe_get()
         if private_loop is not None:
@@ -157,7 +163,7 @@ _adapters: WeakRegistry[ASGIToWSGI] = WeakRegistry()
 
 
 def start_all() -> None:
-    """Start every adapter of the process, but for those that the app itself has closed. Raises StartupFailed."""
+    """Start every adapter of the process, except those that the app itself has closed. Raises StartupFailed."""
     for adapter in _adapters.items():
         try:
             adapter._private_loop.get().get()

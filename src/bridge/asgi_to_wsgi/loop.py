@@ -1,4 +1,4 @@
-"""The private event loop that ASGI apps run on, in a thread of its own."""
+"""The private event loop that runs an ASGI app, in a thread of its own."""
 
 import logging
 import math
@@ -22,9 +22,9 @@ _logger = logging.getLogger("bridge")
 
 
 class LoopThread:
-    """One run of an event loop in a thread of its own, inside the app's lifespan.
+    """One run of an event loop, in a thread of its own, within the app's lifespan.
 
-    The app's lifespan state is in `state`; it is None where there is no lifespan.
+    `state` is the app's lifespan state, or None if the app has no lifespan.
     """
 
     def __init__(
@@ -41,9 +41,9 @@ class LoopThread:
         self.state: dict[str, Any] | None = None
         self.ended = False
         self.pid = os.getpid()
-        # Called on the loop, which alone adds to it, when it is told to stop:
+        # Callbacks for the moment when the loop is told to stop; only the loop adds to them and calls them:
         self.at_stop: set[Callable[[], object]] = set()
-        self.stopping = False  # it has been told, and so have event streams and WebSockets
+        self.stopping = False  # the loop has been told, and has told event streams and WebSockets
         self._app = app
         self._backend = backend
         self._backend_options = backend_options or {}
@@ -51,65 +51,65 @@ class LoopThread:
         self._startup_timeout = startup_timeout
         self._shutdown_timeout = shutdown_timeout
         self._thread = BackgroundThread("ASGIToWSGI loop", self._run)
-        self._ident = 0  # the thread's; written there
+        self._ident = 0  # written by the thread itself
         self._started = binary_semaphore()
         self._serving = False
         self._stopped = False
         self._start_error: BaseException | None = None
         self._grace = shutdown_timeout
-        # How the loop is to end, by any thread's word, for `_heed` to carry out once there is a loop:
+        # Any thread may order the loop to end, even before the loop runs; `_carry_out_orders` empties this:
         self._orders: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
-        self._heeds_orders = False
+        self._runs = False
         # Written on the loop:
-        self._clock_offset = 0.0  # what the loop's clock is ahead of time.monotonic()
+        self._clock_offset = 0.0  # how far the loop's clock is ahead of time.monotonic()
         self._startup: anyio.CancelScope | None = None
-        self._wait: anyio.CancelScope | None = None  # while the app serves
+        self._wait: anyio.CancelScope | None = None  # exists while the app serves
         self._ends_when_idle = False
-        self._deadline = math.inf  # when jobs are cancelled, by time.monotonic()
-        self._shutdown_deadline = math.inf  # when the app's shutdown has to be over
+        self._deadline = math.inf  # when the loop cancels its jobs, by time.monotonic()
+        self._shutdown_deadline = math.inf  # when the app's shutdown must have ended
         self._jobs: deque[Job] = deque()
         self._tasks: AsyncioTasks | TrioTasks
 
     # IN ANY THREAD
 
     def start(self) -> None:
-        """Start the loop, and the app on it; return when both have. Raises StartupFailed."""
+        """Start the loop and the app's lifespan; return when both have started. Raises StartupFailed."""
         try:
             self._thread.start()
-            # A startup that waits is ended on the loop; one that blocks the loop, only from here.
+            # The loop itself ends a startup that waits for too long. Only this thread notices one that blocks the loop.
             if not self._started.acquire(timeout=self._startup_timeout + 1):
                 raise StartupFailed(
                     f"the ASGI app's startup blocked its event loop for {self._startup_timeout:g} seconds"
                 )
         except BaseException as error:
-            self.abort(error)  # nobody waits any more
+            self.abort(error)
             raise
         if self._start_error is not None:
             raise self._start_error
 
     def abort(self, error: BaseException) -> None:
-        """End a start that is under way: `start` raises `error`, and the loop ends once it gets there."""
+        """Cut a start short: `start` raises `error`, and the loop ends as soon as it can."""
         self._start_error = error
         self._end_start()
         self.stop(0)
 
     def _end_start(self) -> None:
-        """End the wait of `start`, which the loop and `abort` may both be about to."""
+        """Wake `start`; both the loop and `abort` may call this."""
         try:
             self._started.release()
         except RuntimeError:
-            pass  # the other was faster
+            pass  # it is awake already
 
     def check_thread(self) -> None:
-        """Raise WouldBlockLoop on the loop's own thread, which is not to wait for itself."""
-        if threading.get_ident() == self._ident and not self.ended:  # a number that another thread may get then
+        """Raise WouldBlockLoop on the loop's own thread, which would wait for itself."""
+        if threading.get_ident() == self._ident and not self.ended:  # after the end, another thread may get the number
             raise WouldBlockLoop(
                 "the ASGI app called its own adapter on its event loop, which would wait for itself: make that call in "
                 "a worker thread (anyio.to_thread.run_sync)"
             )
 
     def submit(self, job: Job) -> None:
-        """Have `job` run on the loop; if that has ended, fail it. Raises as `check_thread`."""
+        """Run `job` on the loop, or fail it if the loop has ended. Raises WouldBlockLoop, like `check_thread`."""
         self.check_thread()
         self._jobs.append(job)
         try:
@@ -118,62 +118,62 @@ class LoopThread:
             self._fail_jobs()
 
     def stop(self, grace: float | None = None) -> None:
-        """Have the loop end: once its jobs are done, or in `grace` seconds (`shutdown_timeout`). Does not wait."""
+        """End the loop when its jobs are done, or in `grace` seconds (default: `shutdown_timeout`). Does not wait."""
         self._grace = self._shutdown_timeout if grace is None else grace
         self._order(self._leave, time.monotonic() + self._grace, math.inf, True)
 
     def begin_to_stop(self, patience: float) -> None:
-        """End event streams and WebSockets, and within `patience` seconds the loop. Does not wait.
+        """End event streams and WebSockets now, and the loop within `patience` seconds. Does not wait.
 
-        Until then the loop serves: jobs get `shutdown_timeout`, and then so does the app's shutdown, or
-        half of `patience` each if that is shorter.
+        Until then the loop serves. Jobs may take `shutdown_timeout`, and after them the app's shutdown
+        may take as long; each has half of `patience` if that is shorter.
         """
         now = time.monotonic()
         grace = min(self._shutdown_timeout, max(0.0, patience - UNWIND_TIMEOUT) / 2)
         self._order(self._leave, now + grace, now + patience, False)
 
     def drop(self) -> None:
-        """Have the loop end once its jobs are done, however long that takes: there will be no more of them."""
+        """End the loop when its jobs are done, however long they take: nobody will submit more."""
         self._order(self._leave_when_idle)
 
     def _order(self, function: Callable[..., object], *args: Any) -> None:
-        """Have the loop call `function` once it runs. Takes no lock, as a signal's handler may be who calls."""
+        """Call `function` on the loop, once it runs. Takes no lock, because a signal handler may call this."""
         self._orders.append((function, args))
-        if self._heeds_orders:  # else it will look
-            self._call_soon(self._heed)
+        if self._runs:  # otherwise `_main` looks for orders when the loop starts
+            self._call_soon(self._carry_out_orders)
 
     def _call_soon(self, function: Callable[[], object]) -> None:
         try:
             self.loop.call_soon(function)
         except LoopClosed:
-            pass  # it has ended by itself
+            pass  # it has already ended
 
-    def say_goodbye(self) -> None:
-        """Tell what is in `at_stop`, though the loop goes on. Does not wait."""
-        self._call_soon(self._tell)
+    def tell_to_stop(self) -> None:
+        """Call what is in `at_stop`, although the loop continues. Does not wait."""
+        self._call_soon(self._tell_all)
 
     def join(self) -> None:
-        """Wait for the end that `stop` asked for; no longer than it may take."""
+        """Wait until the loop has ended after `stop`, but no longer than that may take."""
         self._thread.join(self._grace + self._shutdown_timeout + 3 * UNWIND_TIMEOUT)
         if self._thread.is_alive():
-            _logger.warning("the ASGI app kept its event loop from ending; it is left behind")
+            _logger.warning("the ASGI app blocked its event loop, which has not ended; leaving it behind")
             self.loop.refuse_calls()
             self._fail_jobs()
             for job in list(self._tasks.running):
-                job.fail(AdapterClosed("the ASGI app kept its event loop from ending"))
+                job.fail(AdapterClosed("the ASGI app blocked its event loop, which did not end in time"))
 
     def _fail_jobs(self) -> None:
         while self._jobs:
             try:
                 job = self._jobs.popleft()
-            except IndexError:  # another thread was faster
+            except IndexError:  # another thread took the last one
                 break
             job.fail(AdapterClosed("the ASGI app's event loop has ended"))
 
     # ON THE LOOP
 
     def _run(self) -> None:
-        """Run the loop; the thread's whole life."""
+        """Run the loop: the thread's target."""
         self._ident = threading.get_ident()
         try:
             options = self._backend_options
@@ -182,20 +182,20 @@ class LoopThread:
                 options = {"loop_factory": green_loop_factory}
             anyio.run(self._main, backend=self._backend, backend_options=options)
         except BaseException as error:
-            if self._serving:  # SystemExit, say, in a task of the app's own
+            if self._serving:  # SystemExit in a task that the app started, for example
                 _logger.critical("the ASGI app's event loop died", exc_info=error)
             elif self._start_error is None:
                 self._start_error = error
-                if not isinstance(error, Exception):  # of a task of the app's own; it is not for the server's thread
+                if not isinstance(error, Exception):  # SystemExit must not reach the server's thread
                     self._start_error = StartupFailed(f"the ASGI app's startup ended its event loop by {error!r:.200}")
                     self._start_error.__cause__ = error
         finally:
             self.ended = True
-            if self._heeds_orders:  # it has started
+            if self._runs:
                 self.loop.refuse_calls()
             self._fail_jobs()
             if self._serving:
-                for job in list(self._tasks.running):  # tasks that came while the loop was dying
+                for job in list(self._tasks.running):  # those that started while the loop was failing
                     job.fail(AdapterClosed("the ASGI app's event loop has ended"))
             else:
                 self._end_start()
@@ -203,8 +203,8 @@ class LoopThread:
     async def _main(self) -> None:
         self.loop = running_loop()
         self._clock_offset = anyio.current_time() - time.monotonic()
-        self._heeds_orders = True
-        self._heed()
+        self._runs = True
+        self._carry_out_orders()
         error: Exception | None = None
         async with anyio.create_task_group() as lifespan_task:
             lifespan = Lifespan(self._app, "on" if self._lifespan == "on" else "auto", self.loop)
@@ -212,7 +212,7 @@ class LoopThread:
                 lifespan_task.start_soon(lifespan.run)
                 try:
                     with anyio.fail_after(self._startup_timeout) as self._startup:
-                        self._look_at_deadline()  # the loop may have been told to end by now
+                        self._bound_startup()  # the loop may have been told to end already
                         await lifespan.startup()
                 except TimeoutError:
                     if self.stopping:
@@ -227,12 +227,12 @@ class LoopThread:
                 await self._serve()
             timeout = min(self._shutdown_timeout, max(UNWIND_TIMEOUT, self._shutdown_deadline - time.monotonic()))
             with anyio.move_on_after(timeout) as scope:
-                await lifespan.shutdown()  # even where it has started too late
+                await lifespan.shutdown()  # also tells an app whose startup was cut short
             if scope.cancelled_caught:
                 _logger.error("the ASGI app's shutdown took longer than %g seconds", timeout)
             lifespan_task.cancel_scope.cancel()
         if error is not None:
-            raise error  # here, so that the task group does not make an ExceptionGroup of it
+            raise error  # outside the task group, which would wrap it in an ExceptionGroup
 
     async def _serve(self) -> None:
         self._tasks = AsyncioTasks() if self.loop.asyncio_loop is not None else TrioTasks()
@@ -247,41 +247,41 @@ class LoopThread:
                     await anyio.sleep_forever()
             self._stopped = True
 
-    def _heed(self) -> None:
+    def _carry_out_orders(self) -> None:
         while self._orders:
             function, args = self._orders.popleft()
             function(*args)
 
     def _leave(self, deadline: float, shutdown_deadline: float, when_idle: bool) -> None:
-        """Tell what has no end of its own that it is over, and bound the rest; an earlier bound stands."""
+        """End event streams and WebSockets, and set deadlines for the rest; earlier deadlines stay."""
         self._deadline = min(self._deadline, deadline)
         self._shutdown_deadline = min(self._shutdown_deadline, shutdown_deadline)
-        self._look_at_deadline()
+        self._bound_startup()
         if not self.stopping:
             self.stopping = True
-            self._tell()
+            self._tell_all()
             if self._serving:
                 for job in list(self._tasks.running):
                     job.stop()
         if when_idle:
             self._ends_when_idle = True
-        self._look_up()
+        self._wake_serve()
 
     def _leave_when_idle(self) -> None:
         self._ends_when_idle = True
-        self._look_up()
+        self._wake_serve()
 
-    def _look_up(self) -> None:
-        """Have `_serve` look at what has been decided."""
+    def _wake_serve(self) -> None:
+        """Wake `_serve`, so that it sees the new deadlines."""
         if self._wait is not None:
             self._wait.cancel()
 
-    def _look_at_deadline(self) -> None:
-        """Bound a startup that is under way."""
+    def _bound_startup(self) -> None:
+        """End a startup that is under way no later than the jobs' deadline."""
         if self._startup is not None:
             self._startup.deadline = min(self._startup.deadline, self._deadline + self._clock_offset)
 
-    def _tell(self) -> None:
+    def _tell_all(self) -> None:
         for stop in list(self.at_stop):
             stop()
 
@@ -289,7 +289,7 @@ class LoopThread:
         while self._jobs:
             try:
                 job = self._jobs.popleft()
-            except IndexError:  # `join`, in its thread, was faster
+            except IndexError:  # `join`, in its thread, took the last one
                 break
             if self._stopped:
                 job.fail(closed_meanwhile())
@@ -297,5 +297,5 @@ class LoopThread:
             job.context.run(set_async_library, self._backend)
             try:
                 self._tasks.spawn(job)
-            except Exception as error:  # a task factory's, say
+            except Exception as error:  # from a task factory that the app set, for example
                 job.fail(error)

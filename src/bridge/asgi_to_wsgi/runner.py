@@ -141,7 +141,7 @@ class PrivateLoop:
         """Have what is open say goodbye; takes no lock, as it may interrupt who holds it."""
         current = self._current
         if current is not None:
-            current.say_goodbye()
+            current.tell_to_stop()
 
     def __del__(self) -> None:
         current = self._current

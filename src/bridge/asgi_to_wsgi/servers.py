@@ -1,6 +1,6 @@
-"""What WSGI servers, and the libraries that patch the world beneath them, offer beyond PEP 3333.
+"""What WSGI servers offer beyond PEP 3333, and how gevent and eventlet change the event loop.
 
-The one place that knows any of them by name.
+Only this module and `sockets` know servers by name.
 """
 
 import asyncio
@@ -19,39 +19,39 @@ _POLLRDHUP: int = getattr(select, "POLLRDHUP", 0)
 
 
 def maybe_client_check(environ: Environ) -> Callable[[], bool] | None:
-    """Return what tells whether the client has left, where the server offers a way to know.
+    """Return a function that tells whether the client has left, or None if the server offers no way to know.
 
-    It is called in the request's WSGI thread, and does not wait. The sockets of gunicorn, Werkzeug
-    and uWSGI are asked on Linux, where the system knows; they are only looked at.
+    Call the function in the request's WSGI thread. It does not wait. For gunicorn, Werkzeug and uWSGI
+    it asks Linux about their socket, and reads nothing from it.
     """
     if (check := environ.get("waitress.client_disconnected")) is not None:
         return cast("Callable[[], bool]", check)
     connection: Any = next((environ[key] for key in _SOCKET_KEYS if environ.get(key) is not None), None)
-    if connection is None and "uwsgi.version" in environ and "uwsgi" in sys.modules:  # else it is a recorded one
+    if connection is None and "uwsgi.version" in environ and "uwsgi" in sys.modules:  # else a recorded environ
         connection = sys.modules["uwsgi"].connection_fd()
     return None if connection is None else maybe_hang_up_check(connection)
 
 
 def maybe_hang_up_check(connection: Any) -> Callable[[], bool] | None:
-    """Return what tells whether a socket's peer has hung up, even behind unread bytes; None where no system call does.
+    """Return a function that tells whether a socket's peer has hung up, even if bytes before that are unread.
 
-    It does not wait, in whatever thread or greenlet it is called.
+    Return None if the system cannot tell. The function does not wait, in any thread or greenlet.
     """
     make_poll = _original_poll()
     if not _POLLRDHUP or make_poll is None:
         return None
     poll = make_poll()
     try:
-        poll.register(connection, _POLLRDHUP)  # POLLHUP and POLLERR come unasked
+        poll.register(connection, _POLLRDHUP)  # poll() always reports POLLHUP and POLLERR
     except (OSError, TypeError, ValueError):
         return None
     return lambda: bool(poll.poll(0))
 
 
 def decode_path(environ: Environ) -> None:
-    """Decode PATH_INFO where Passenger has left it as it stands in the request target.
+    """Decode PATH_INFO if Passenger has left it percent-encoded, and no middleware has decoded it since.
 
-    https://github.com/phusion/passenger/issues/1828. Middleware that has done so by now is left alone.
+    See https://github.com/phusion/passenger/issues/1828.
     """
     path_info = environ.get("PATH_INFO") or ""
     if "passenger.hijack" in environ and "%" in path_info:
@@ -61,17 +61,17 @@ def decode_path(environ: Environ) -> None:
 
 
 def maybe_green_loop_factory(backend: str, backend_options: dict[str, Any]) -> Any:
-    """Return what makes an event loop that runs beside greenlets; None in a world of threads.
+    """Return a factory for an event loop that runs beside greenlets, or None if threads are real.
 
-    Where gevent or eventlet patched `threading`, the loop's thread is a greenlet, and a loop that
-    waits outside their hub (trio, uvloop) would stop the whole process. Raises BridgeError then.
+    If gevent or eventlet has patched `threading`, the loop's thread is a greenlet. A loop that waits
+    outside their hub (trio, uvloop) would then stop the whole process: raises BridgeError for those.
     """
     patched_by = maybe_patched_by()
     if patched_by is None:
         return None
     if backend != "asyncio" or backend_options:
         raise BridgeError(
-            f"{patched_by} has patched this process, and only a plain asyncio loop can run under it: "
+            f"{patched_by} has patched this process, so only a plain asyncio loop can run in it: "
             'leave ASGIToWSGI(backend=, backend_options=) at "asyncio" and None, or use a worker '
             "with real threads (gunicorn -k gthread)"
         )
@@ -79,12 +79,12 @@ def maybe_green_loop_factory(backend: str, backend_options: dict[str, Any]) -> A
 
 
 def maybe_patched_by() -> str | None:
-    """Return whose greenlets the process's threads are, if they are. Raises BridgeError for half a patch."""
+    """Return the library whose greenlets replace the threads, or None. Raises BridgeError for half a patch."""
     gevent_monkey = sys.modules.get("gevent.monkey")
     if gevent_monkey is not None and gevent_monkey.is_module_patched("threading"):
         if not (gevent_monkey.is_module_patched("select") and gevent_monkey.is_module_patched("socket")):
             raise BridgeError(
-                "gevent has patched threading but not select and socket, so that any wait of the "
+                "gevent has patched threading but not select and socket, so any wait of the "
                 "event loop would stop the process: call gevent.monkey.patch_all()"
             )
         return "gevent"
@@ -95,7 +95,7 @@ def maybe_patched_by() -> str | None:
 
 
 def _original_poll() -> Any:
-    """Return `select.poll` as it was: the patched ones do not know who left, and ours never waits."""
+    """Return the original `select.poll`: the patched ones do not report hang-ups, and we never wait in it."""
     gevent_monkey, eventlet_patcher = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
     if gevent_monkey is not None and gevent_monkey.is_module_patched("select"):
         return gevent_monkey.get_original("select", "poll")
@@ -105,13 +105,13 @@ def _original_poll() -> Any:
 
 
 def _green_selector() -> selectors.BaseSelector:
-    """Return the patched selector, which hides the running loop from the other greenlets while its own one waits.
+    """Return the patched selector, and hide the running loop from other greenlets while the selector waits.
 
-    asyncio keeps the running loop by OS thread, which all greenlets share: they would seem to be
-    inside of it, and asyncio.run() and asgiref's async_to_sync would refuse to work.
+    asyncio records the running loop for each OS thread, which all greenlets share. Without this, each
+    greenlet would seem to run inside the loop, and asyncio.run() and asgiref's async_to_sync would refuse.
     """
 
-    class GreenSelector(selectors.DefaultSelector):  # as it is now: this module may be older than the patch
+    class GreenSelector(selectors.DefaultSelector):  # looked up here, because the patch may come after the import
         def select(self, timeout: float | None = None) -> Any:
             loop = asyncio._get_running_loop()
             asyncio._set_running_loop(None)

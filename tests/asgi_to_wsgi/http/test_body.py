@@ -204,7 +204,7 @@ def test_a_receive_that_is_given_up_leaves_nothing(adapt: Adapt) -> None:
                 given_up.cancel()
                 await receive()
         exchange: Any = receive.__self__  # type: ignore[attr-defined]
-        waiters.append(len(exchange._waiters))
+        waiters.append(len(exchange._change._waiting))
         await answers(start(), body(b"x"))(scope, receive, send)
 
     assert respond(adapt(app)).body == b"x"

@@ -1,4 +1,4 @@
-"""One call by a WSGI server, in the thread that it comes in: the app's part of PEP 3333."""
+"""One call by a WSGI server, in the thread that it calls in: the app's side of PEP 3333."""
 
 import threading
 from collections import deque
@@ -13,20 +13,20 @@ from bridge.runtime import Loop, LoopClosed
 from bridge.sansio.response import ResponseFromASGI
 from bridge.types import Environ, Headers, StartResponse
 
-# How often a WSGI thread that waits looks whether its client is still there, in seconds.
+# How often a waiting WSGI thread checks whether its client is still there, in seconds.
 _CLIENT_CHECK = 1.0
 
-# How much of a body may be on the way; the app is woken when half of it has left.
+# How many bytes of a body may be under way; a waiting app is woken when the server has taken half of them.
 LIMIT = 256 * 1024
-# A block below this is worth copying, to save the server a turn.
+# Joining blocks below this size costs less than the server's turn for each.
 _SMALL_BLOCK = 16 * 1024
 
-# Blocks of body, or a file in their place; early hints; what the app raised; None is the end.
+# A block of the body, or a file that replaces it; early hints; an exception of the app; None for the end.
 Item: TypeAlias = bytes | File | Headers | BaseException | None
 
 
 class Exchange(Protocol):
-    """What a call asks of the app's run; see `http.HTTPExchange`."""
+    """The parts of an `HTTPExchange` that a call uses."""
 
     loop: Loop
     outbox: deque[Item]
@@ -46,23 +46,23 @@ class Exchange(Protocol):
 
 
 class WSGICall:
-    """One call of the adapter: it sleeps until the app has said something, and reads for it meanwhile.
+    """One call of the adapter. It sleeps until the app sends something, and reads the body when the app asks.
 
-    All of it runs in the request's WSGI thread, the only one that touches what the server gave.
+    All of it runs in the request's WSGI thread. No other thread touches the environ, wsgi.input or start_response.
     """
 
-    _in_sight = True  # the client may be, as far as we know
+    _in_sight = True  # False once we know that the server does not tell whether its client has left
     _client_has_left: Callable[[], bool] | None = None
 
     def __init__(self, exchange: Exchange, environ: Environ, body: RequestBody) -> None:
         self._exchange = exchange
         self._environ = environ
         self._body = body
-        self._read = 0  # how many blocks of the request body
+        self._read = 0  # how many blocks of the request body have been read
         self._over = False
 
     def respond(self, start_response: StartResponse) -> Iterable[bytes]:
-        """Wait for the first block; call `start_response`; return the blocks."""
+        """Wait for the first block, call `start_response`, and return the iterable of blocks."""
         first = self._next_item()
         response = self._exchange.response
         if isinstance(first, File):
@@ -99,25 +99,25 @@ class WSGICall:
             raise
         if item is None:
             self._over = True
-        assert not isinstance(item, File)  # the order table has files only in place of a body
+        assert not isinstance(item, File)  # `sansio.messages` allows a file only in place of a body
         return item
 
     def stop(self) -> None:
-        """The server asks for no more of the response. Idempotent."""
+        """End the response, because the server takes no more of it. Idempotent."""
         outbox = self._exchange.outbox
-        if outbox and outbox[0] is None:  # the server has taken every byte: to it, the response is complete
+        if outbox and outbox[0] is None:  # the server has taken every byte, so the response is complete
             self._over = True
         self.leave()
 
     def leave(self) -> None:
-        """The client has left, or the response has failed. Idempotent."""
+        """Tell the app that the client has left, or that the response has failed. Idempotent."""
         if not self._over:
             self._exchange.left = True
             self._call_on_loop(self._exchange.leave)
-            self._over = True  # last: a call that an exception from without cuts short is repeated
+            self._over = True  # last, so that a call that an asynchronous exception cuts short is repeated
 
     def _next_item(self) -> bytes | File | None:
-        """Wait for what the app says next, and read for it meanwhile; raise what it raised."""
+        """Wait for the app's next item, and read the body meanwhile if the app asks. Raises what the app raised."""
         exchange = self._exchange
         outbox = exchange.outbox
         while True:
@@ -132,7 +132,7 @@ class WSGICall:
                     try:
                         raise item
                     finally:
-                        del item  # it refers to this frame by its traceback
+                        del item  # its traceback refers to this frame, which would be a cycle
                 else:
                     return item
             elif exchange.wanted > self._read:
@@ -147,13 +147,13 @@ class WSGICall:
                 self._sleep()
 
     def _take_blocks(self, block: bytes) -> bytes:
-        """Take `block`; if it is small, with what waits behind it: they leave as one."""
+        """Count `block` as taken. If it is small, join it with the blocks behind it."""
         exchange = self._exchange
         outbox = exchange.outbox
         if len(block) < _SMALL_BLOCK and outbox and isinstance(outbox[0], bytes):
             blocks = [block]
             while outbox and isinstance(outbox[0], bytes):
-                blocks.append(outbox.popleft())  # type: ignore[arg-type]  # just looked at
+                blocks.append(outbox.popleft())  # type: ignore[arg-type]  # checked in the condition
             block = b"".join(blocks)
         exchange.taken += len(block)
         if exchange.full and exchange.produced - exchange.taken <= LIMIT // 2:
@@ -161,9 +161,9 @@ class WSGICall:
         return block
 
     def _sleep(self) -> None:
-        """Sleep until the loop has something to tell; where the client is in sight, until it leaves."""
+        """Sleep until the loop wakes this thread. Raises ClientDisconnected if the client leaves, where that shows."""
         while not self._exchange.lock.acquire(timeout=_CLIENT_CHECK if self._in_sight else -1):
-            if self._client_has_left is None:  # not before, as most apps answer sooner than that
+            if self._client_has_left is None:  # only now, because most apps answer before the first check
                 self._client_has_left = maybe_client_check(self._environ)
                 self._in_sight = self._client_has_left is not None
             if self._client_has_left is not None and self._client_has_left():
@@ -174,4 +174,4 @@ class WSGICall:
         try:
             self._exchange.loop.call_soon(function, *args)
         except LoopClosed:
-            pass  # the loop has ended, and the exchange was failed with that
+            pass  # the loop has ended, and has failed the exchange

@@ -1,12 +1,11 @@
 """One HTTP request to an ASGI app: its body in, its response out.
 
-Everything here has one home, the loop or the request's WSGI thread, and a banner says which. What
-one side tells the other goes through a deque and a wake-up; no attribute is written from both.
+Each method runs either on the loop or in the request's WSGI thread, as the banner above it says. The
+two sides pass data through deques and wake each other; no attribute is written by both.
 """
 
 import contextvars
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -17,11 +16,11 @@ import anyio.lowlevel
 
 from bridge.asgi_to_wsgi.http.body import RequestBody
 from bridge.asgi_to_wsgi.http.call import LIMIT, Item, WSGICall
-from bridge.asgi_to_wsgi.http.streams import File
+from bridge.asgi_to_wsgi.http.streams import File, open_from_pathsend
 from bridge.asgi_to_wsgi.loop import LoopThread
 from bridge.asgi_to_wsgi.servers import decode_path
 from bridge.errors import AppProtocolError, ClientDisconnected, ClientProtocolError, is_of_disconnect
-from bridge.runtime import Event, binary_semaphore
+from bridge.runtime import Change, binary_semaphore
 from bridge.sansio.messages import DONE, RESPONSE, event_from_message, next_state
 from bridge.sansio.request import scope_from_environ
 from bridge.sansio.request_name import request_name
@@ -31,7 +30,7 @@ from bridge.types import ASGIApp, Environ, Message, StartResponse
 
 _logger = logging.getLogger("bridge")
 
-# How long an app may go on with the body of a response that has none (to HEAD, say), in seconds.
+# How long an app may go on sending the body of a response that has none (to HEAD, for example), in seconds.
 _SURPLUS_TIME = 1.0
 
 
@@ -40,8 +39,8 @@ def serve_http(
 ) -> Iterable[bytes]:
     """Answer one request with `app`, as a WSGI app would; in the request's WSGI thread.
 
-    `pathsend` is whether to offer http.response.pathsend. Starlette sends each file by it where it is offered, and
-    middleware that knows only of http.response.body then loses the response, or fails.
+    `pathsend` offers http.response.pathsend. Starlette uses it for every file if it is offered. Middleware that knows
+    only http.response.body then loses the response, or fails.
     """
     decode_path(environ)
     try:
@@ -66,7 +65,7 @@ def serve_http(
             if at_once is not None:
                 exchange.accept(*at_once)
         finally:
-            loop_thread.submit(exchange)  # even so: the app is told that its client left
+            loop_thread.submit(exchange)  # even if the body failed, so that the app hears that its client has left
         return call.respond(start_response)
     except BaseException:
         call.leave()
@@ -74,29 +73,29 @@ def serve_http(
 
 
 class HTTPExchange:
-    """One request and its response, between the loop and the thread of a `WSGICall`.
+    """One request and its response, between the loop and the WSGI thread, where a `WSGICall` runs.
 
-    The app's `send` puts blocks in `outbox` and releases the lock that the WSGI thread sleeps on;
-    its `receive` asks that thread for a block of the request body.
+    The app's `send` appends blocks to `outbox` and releases the lock that the WSGI thread sleeps on.
+    The app's `receive` asks that thread for a block of the request body.
 
-    Who ends each wait: the other side, by its answer; `_finish`, on the loop, when the app ends,
-    whether it has answered or not; `fail`, when the loop ends; `leave`, when the server closes
-    the response or the client has left.
+    The answer of the other side ends each wait. So does `_finish`, when the app ends, answered or
+    not; `fail`, when the loop ends; and `leave`, when the server closes the response or the client
+    has left.
     """
 
     # Written on the loop:
     wanted = 0  # how many blocks of the request body the app has asked for
-    full = False  # a send() waits for room in the outbox
+    full = False  # a send() waits until the outbox has room
     produced = 0  # bytes of the response body
     _delivered = 0
     _body_ended = False
     _state = "nothing sent"
-    _ended = False  # the client has all of it, though the app may have more to say
+    _ended = False  # the client has the whole response, although the app may send more
     _ended_at = 0.0
-    _told_end = False  # the app has received that this is so
+    _told_end = False  # receive() has told the app so, because the WSGI thread will not
     _gone = False
     # Written in the WSGI thread:
-    left = False  # the loop is about to hear that the client has gone
+    left = False  # set just before the loop hears that the client has left
     taken = 0  # bytes of the response body
 
     def __init__(self, app: ASGIApp, loop_thread: LoopThread, scope: dict[str, Any]) -> None:
@@ -108,14 +107,14 @@ class HTTPExchange:
         self._app = app
         self._loop_thread = loop_thread
         self._scope = scope
-        self._offered = tuple(scope["extensions"])  # now, as the app may change the scope
+        self._offered = tuple(scope["extensions"])  # copied, because the app may change the scope
         self._inbox: deque[tuple[bytes, bool]] = deque()
-        self._waiters: list[Event] = []
+        self._change: Change | None = None  # created by the first wait, because most requests never wait
 
     # ON THE LOOP
 
     async def run(self) -> None:
-        """Run the app, whatever happens."""
+        """Run the app, and end the WSGI thread's wait however the app ends."""
         try:
             await self._app(self._scope, self._receive, self._send)
         except anyio.get_cancelled_exc_class() as cancelled:
@@ -127,7 +126,7 @@ class HTTPExchange:
             self._finish(None)
 
     def _finish(self, error: BaseException | None) -> None:
-        """Note that the app has ended: the thread's wait ends with its error, or with what it owes."""
+        """End the WSGI thread's wait, because the app has ended: with its error, or one that says what is missing."""
         if self._ended or self._gone or self.left:
             if error is not None and not isinstance(error, anyio.get_cancelled_exc_class()):
                 self._log(error)
@@ -135,16 +134,16 @@ class HTTPExchange:
             self.fail(AppProtocolError(f"the ASGI app returned without a whole response ({self._state})"))
         elif isinstance(error, Exception):
             self.fail(error)
-        else:  # CancelledError, SystemExit: in the WSGI thread they would mean something else
+        else:  # CancelledError or SystemExit, which would mean something else in the WSGI thread
             failure = AppProtocolError(f"the ASGI app ended by {error!r:.200} ({self._state})")
             failure.__cause__ = error
             self.fail(failure)
 
     def _log(self, error: BaseException) -> None:
-        """Log what the app raised when there is nobody to raise it to."""
+        """Log an exception of the app that comes too late to reach the server."""
         if is_of_disconnect(error):
             if error.__context__ is not None and not is_of_disconnect(error.__context__):
-                # An answer to it came too late: it may be a bug, as in Starlette's 500, or as harmless as a 404.
+                # The app tried to answer this error. It may be a bug, as with Starlette's 500, or harmless, like a 404.
                 text = "%s: the client had left before the ASGI app answered an error"
                 _logger.info(text, request_name(self._scope), exc_info=error.__context__)
         else:
@@ -168,8 +167,8 @@ class HTTPExchange:
             with anyio.move_on_after(_SURPLUS_TIME):
                 await self._changed()
                 continue
-            self._told_end = True  # the WSGI thread has gone, and will not tell
-            self._wake_waiters()
+            self._told_end = True
+            self._notify()
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
@@ -191,7 +190,7 @@ class HTTPExchange:
                 items.append(block)
         elif message_type == "http.response.pathsend":
             self._check_offered(message_type, "ASGIToWSGI(pathsend=True) offers it")
-            items.append(self._open(message))
+            items.append(open_from_pathsend(message, self.response.length))
         elif message_type == "http.response.early_hint":
             self._check_offered(message_type, "the server has no wsgi.early_hints")
             links = message.get("links") or ()
@@ -206,12 +205,12 @@ class HTTPExchange:
         if not self._ended and (
             state == DONE or (message_type == "http.response.body" and self.response.length.reached)
         ):
-            # Of HEAD, 204, 304 and a body that has its Content-Length the client has all, whatever follows.
+            # Nothing may follow a response to HEAD, a 204, a 304, or a body that has reached its Content-Length.
             self._ended = True
             self._ended_at = time.monotonic()
             items.append(None)
         if self._ended:
-            self._wake_waiters()  # who waits in receive() hears of it
+            self._notify()  # a receive() that waits returns http.disconnect
         if items:
             self.outbox.extend(items)
             self._wake_thread()
@@ -222,99 +221,74 @@ class HTTPExchange:
             self.stop()
 
     async def _pass_surplus(self) -> None:
-        """Stop an app that goes on beyond what its client can get; one that does so for a moment may."""
+        """Raise ClientDisconnected if the app goes on sending what its client cannot get, after a short grace."""
         if not self.response.length.bodiless or time.monotonic() - self._ended_at > _SURPLUS_TIME:
             self._gone = True
-            self._wake_waiters()
+            self._notify()
             raise ClientDisconnected("the response has no room for more")
-        await anyio.lowlevel.checkpoint()  # or the loop would do nothing else
+        await anyio.lowlevel.checkpoint()  # so that other tasks run, too
 
     def _check_offered(self, extension: str, hint: str) -> None:
         if extension not in self._offered:
             raise AppProtocolError(f"{extension} is not in the scope's extensions: {hint} (ASGI spec, Extensions)")
 
-    def _open(self, message: Message) -> bytes | File:
-        """Open the file of an http.response.pathsend; OSError reaches the app."""
-        path = message.get("path")
-        if not isinstance(path, str) or not os.path.isabs(path):
-            raise AppProtocolError(
-                f"http.response.pathsend needs an absolute path, got {path!r:.200} (docs/extensions)"
-            )
-        length = self.response.length
-        file = File(path)
-        size = os.fstat(file.file.fileno()).st_size
-        if length.bodiless:
-            file.close()
-            return b""
-        if length.declared is not None and length.declared > size:
-            file.close()
-            raise AppProtocolError(f"the app declared a Content-Length of {length.declared}, and its file has {size}")
-        if length.declared is not None and length.declared < size:
-            file.size = length.declared
-        return file
-
     async def _await_room(self) -> None:
         while self.produced - self.taken > LIMIT:
             if self._gone:
                 raise ClientDisconnected
-            self.full = True  # before the second look, so that the thread either sees it or has taken
+            self.full = True  # before the second check, so that the thread sees it or has already made room
             if self.produced - self.taken > LIMIT:
                 await self._changed()
 
     async def _changed(self) -> None:
-        """Wait until anything has changed."""
-        event = self.loop.event()
-        self._waiters.append(event)
-        try:
-            await event.wait()
-        except BaseException:  # given up, as Starlette's is_disconnected() does each time
-            if event in self._waiters:
-                self._waiters.remove(event)
-            raise
+        """Wait for the next change of any kind."""
+        if self._change is None:
+            self._change = Change(self.loop.event)
+        await self._change.wait()
 
-    def _wake_waiters(self) -> None:
-        waiters, self._waiters = self._waiters, []
-        for event in waiters:
-            event.set()
+    def _notify(self) -> None:
+        """Wake every `receive` and `send` that waits, so that they check again."""
+        if self._change is not None:
+            self._change.notify_all()
 
     def deliver(self, block: bytes, more_body: bool) -> None:
-        """Take a block that the app has asked for."""
+        """Pass on a block that the app has asked for."""
         self._delivered += 1
         self.accept(block, more_body)
-        self._wake_waiters()
+        self._notify()
 
     def accept(self, block: bytes, more_body: bool) -> None:
-        """Take a block of the request body; before the app runs, from the WSGI thread."""
+        """Add a block of the request body. Before the app runs, the WSGI thread may call this."""
         self._body_ended = not more_body
         if block and not more_body and self._delivered > 1:
-            # A body of several messages ends with an empty one: behind a last block that says more_body False, Sanic's
-            # request.stream.read() waits for ever.
+            # End a body of several messages with an empty one, because Sanic's request.stream.read() waits for ever
+            # after a non-empty block that says more_body=False.
             self._inbox.append((block, True))
             block = b""
         self._inbox.append((block, more_body))
 
     def make_room(self) -> None:
-        """Have a `send` that waits look whether there is room."""
-        self.full = False  # here, where all of them are woken
-        self._wake_waiters()
+        """Let each `send` that waits check for room."""
+        self.full = False  # here, because this wakes all of them
+        self._notify()
 
     def stop(self) -> None:
-        """End an event stream, as the loop is about to end: to the app its client has left."""
+        """End an event stream, because the loop is about to end; tell the app that its client has left."""
         if not self._ended and self.response.is_event_stream:
             self._ended = self._gone = True
-            self._wake_waiters()
+            self._notify()
             self.outbox.append(None)
             self._wake_thread()
 
     def leave(self) -> None:
-        """Let the app know that its client has left: `receive` says so, and `send` raises."""
+        """Tell the app that its client has left: `receive` says so, and `send` raises."""
         self._gone = True
-        self._wake_waiters()
+        self._notify()
         while self.outbox:
             item = self.outbox.popleft()
             if isinstance(item, File):
                 item.close()
-            elif isinstance(item, BaseException):  # it came while the thread was leaving, who so has not taken it
+            elif isinstance(item, BaseException):  # raised while the thread was leaving, so nobody has seen it
                 self._log(item)
 
     # IN ANY THREAD
@@ -329,4 +303,4 @@ class HTTPExchange:
         try:
             self.lock.release()
         except RuntimeError:
-            pass  # it has been woken already, and has yet to look
+            pass  # it has been woken already, and has not looked yet

@@ -1,15 +1,20 @@
-"""The two iterables of a WSGI response: of blocks as they come, and of a file."""
+"""The two iterables of a WSGI response: blocks as they arrive, and a file."""
 
+import os
 from collections.abc import Callable, Iterator
+
+from bridge.errors import AppProtocolError
+from bridge.sansio.body_length import BodyLength
+from bridge.types import Message
 
 
 class Blocks:
-    """A response of more than one block; the server iterates it, and closes it whatever became of it.
+    """A response of more than one block. The server iterates it, and closes it however that ends.
 
-    `next_block` waits for the next block, and returns None at the end.
+    `next_block` waits for the next block, and returns None at the end. `stop` ends the response.
     """
 
-    _stop: Callable[[], None] | None = None  # until it is made, which an exception from without may cut short
+    _stop: Callable[[], None] | None = None  # for __del__, if an asynchronous exception cuts __init__ short
 
     def __init__(self, first: bytes, next_block: Callable[[], bytes | None], stop: Callable[[], None]) -> None:
         self._first: bytes | None = first
@@ -28,18 +33,18 @@ class Blocks:
         return block
 
     def close(self) -> None:
-        """End the response here, if it has not ended (PEP 3333, Specification Details)."""
+        """End the response, if it has not ended (PEP 3333, Specification Details)."""
         self._first = None
         if self._stop is not None:
             self._stop()
 
-    __del__ = close  # for a server that forgets to
+    __del__ = close  # for servers that do not call close()
 
 
 class File:
-    """A file to send (http.response.pathsend): all of it, or the first `size` bytes. Raises OSError."""
+    """A file to send (http.response.pathsend): the first `size` bytes, or all if `size` is None. Raises OSError."""
 
-    BLOCK_SIZE = 64 * 1024  # a block costs the server a turn of its loop
+    BLOCK_SIZE = 64 * 1024  # large, because each block costs the server a turn of its loop
 
     def __init__(self, path: str) -> None:
         self.file = open(path, "rb")  # noqa: SIM115  # close() is below
@@ -54,3 +59,24 @@ class File:
 
     def close(self) -> None:
         self.file.close()
+
+
+def open_from_pathsend(message: Message, length: BodyLength) -> File | bytes:
+    """Open the file that an http.response.pathsend names; return b"" for a response without a body.
+
+    Raises AppProtocolError for a relative path, or for a file that is shorter than the Content-Length, and OSError.
+    """
+    path = message.get("path")
+    if not isinstance(path, str) or not os.path.isabs(path):
+        raise AppProtocolError(f"http.response.pathsend needs an absolute path, got {path!r:.200} (docs/extensions)")
+    file = File(path)
+    size = os.fstat(file.file.fileno()).st_size
+    if length.bodiless:
+        file.close()
+        return b""
+    if length.declared is not None and length.declared > size:
+        file.close()
+        raise AppProtocolError(f"the app declared a Content-Length of {length.declared}, but its file has {size} bytes")
+    if length.declared is not None and length.declared < size:
+        file.size = length.declared
+    return file
