@@ -12,9 +12,10 @@ import anyio
 import pytest
 
 from bridge import WSGIToASGI
-from bridge.runtime import PerProcess
+from bridge.runtime import PerProcess, running_loop
 from bridge.types import Environ, StartResponse
 from bridge.wsgi_to_asgi.runner import WorkerThreads, _Jobs
+from bridge.wsgi_to_asgi.websocket.messages import Messages
 from bridge.wsgi_to_asgi.websocket.thread import AppThread
 from tests.fakes import ASGIServer, ASGIWebSocket, eventually, in_thread
 from tests.interruptions import Interruption
@@ -155,6 +156,21 @@ async def test_an_exception_from_without_ends_no_websocket_in_silence(
         await eventually(lambda: not adapter._websockets.get()._threads)
         landed = interruption.landed
         step += 1
+
+
+async def test_an_exception_from_outside_does_not_lose_the_end_of_a_websocket() -> None:
+    """Wherever it lands in `receive`, the next call finds the end."""
+    step = 0
+    landed = True
+    while landed:
+        interruption = Interruption(step, TimeoutError("from outside"), "wsgi_to_asgi/websocket/messages.py")
+        messages = Messages(running_loop())
+        messages.finish(1000, "")
+        in_thread(functools.partial(interruption.run, messages.receive))
+        in_thread(functools.partial(messages.receive, 0))  # raises queue.Empty if the end is lost
+        landed = interruption.landed
+        step += 1
+    assert step > 10
 
 
 @pytest.mark.parametrize("error_class", ERRORS)

@@ -80,7 +80,10 @@ class Messages:
 
         Raises queue.Empty after `timeout` seconds, and WouldBlockLoop on the loop's own thread.
         """
+        ended = self.end is not None  # first, so that an inbox that is empty now stays empty
         if self._inbox.empty():
+            if ended:
+                return None  # a watchdog's exception has cut short the call that took the end
             if timeout is None or timeout > 0:
                 self._loop.refuse_to_sleep("receive() on a WebSocket")
             if self._arrival is not None:
