@@ -171,6 +171,7 @@ class Loop:
 
     def runs_here(self) -> bool:
         """Return whether the calling thread is running this loop."""
+        # The identifier alone is not enough, because another thread may get it once the loop's thread has ended.
         if threading.get_ident() != self._thread:
             return False
         return asyncio._get_running_loop() is self.asyncio_loop if self.asyncio_loop else not self.is_closed()

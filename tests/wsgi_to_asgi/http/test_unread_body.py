@@ -144,6 +144,16 @@ class Request(Exchange):
         raise AssertionError("slept")
 
 
+@pytest.mark.parametrize("more_body", [False, True])
+def test_a_block_that_an_interrupted_read_lost_is_an_error(more_body: bool) -> None:
+    """An app that reads again after a watchdog's exception does not wait for that block for ever."""
+    body = RequestBody(lambda: anyio.Event())
+    body.put({"body": b"lost", "more_body": more_body})
+    assert body._maybe_take() == b"lost"  # an exception lands here, before the block is counted
+    with pytest.raises(ClientDisconnected, match="a part of the request body was lost"):
+        body.next_block(Request())
+
+
 @pytest.mark.parametrize("end", ["gone", "complete", "finished"])
 def test_what_came_before_the_end_is_read_before_it(end: str) -> None:
     """The last block, and then the end, come while the reader looks: it looks for the end first."""

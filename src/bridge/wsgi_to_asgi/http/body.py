@@ -104,6 +104,7 @@ class RequestBody:
         while True:
             # Checked before the blocks, so that a block that arrived before the end is returned first.
             over = exchange.gone or exchange.complete or exchange.finished
+            due = self._arrived > self._consumed  # first, so that a block that is due can be taken
             block = self._maybe_take()
             if block:
                 self._consumed += len(block)
@@ -114,6 +115,8 @@ class RequestBody:
                 if exchange.complete and not exchange.gone:
                     raise ClientDisconnected("the response has ended, and with it the request body")
                 raise ClientDisconnected
+            if due and not exchange.finished:  # a watchdog's exception cut short the read that took it
+                raise ClientDisconnected("a part of the request body was lost when an exception interrupted a read")
             if not asked:
                 asked = True
                 exchange.read_on()
