@@ -87,7 +87,8 @@ def room() -> Response | str:
 
 # --- Flask-SocketIO -------------------------------------------------------------------------------
 
-socketio = SocketIO(app, async_mode="threading")
+# Its client may stop without a word to the server if it has just sent something, and then waits for the next ping.
+socketio = SocketIO(app, async_mode="threading", ping_interval=1)
 
 
 @socketio.on("shout")
