@@ -1,5 +1,8 @@
+import builtins
+import dis
 from collections import Counter
 from dataclasses import replace
+from types import CodeType
 
 import pytest
 
@@ -28,6 +31,23 @@ def test_each_fault_can_be_planted() -> None:
     for fault in FAULTS:
         assert fault.old != fault.new, fault.name
         compile(fault.changed(SOURCE), f"{fault.file} with {fault.name}", "exec", dont_inherit=True)
+
+
+def test_each_fault_uses_names_that_its_file_has() -> None:
+    """A fault that only raises NameError says nothing of its clauses, whether the suite notices it or not."""
+    unknown = []
+    for fault in FAULTS:
+        code = compile(fault.changed(SOURCE), fault.file, "exec", dont_inherit=True)
+        defined = {*vars(builtins), "__file__"}
+        defined |= {each.argval for each in dis.get_instructions(code) if each.opname in ("STORE_NAME", "STORE_GLOBAL")}
+        unknown += [(fault.name, name) for name in global_names_of(code) - defined]
+    assert unknown == []
+
+
+def global_names_of(code: CodeType) -> set[str]:
+    """Return the names that the functions and classes in a module's code look up in the module."""
+    names = {each.argval for each in dis.get_instructions(code) if each.opname == "LOAD_GLOBAL"}
+    return names.union(*(global_names_of(each) for each in code.co_consts if isinstance(each, CodeType)))
 
 
 def test_each_fault_breaks_clauses_of_its_direction() -> None:
