@@ -91,4 +91,4 @@ class WSGIToASGI:
         elif scope_type == "lifespan":
             await serve_lifespan(self._workers.get(), self._websockets.get(), receive, send)
         else:
-            raise ValueError(f"no bridge for a scope of type {scope_type!r:.200}")
+            raise ValueError(f"expected a scope of type http, websocket or lifespan, got {scope_type!r:.200}")
