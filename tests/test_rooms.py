@@ -1,4 +1,5 @@
 import ast
+import graphlib
 import re
 from pathlib import Path
 
@@ -68,6 +69,15 @@ def test_the_directions_are_twins() -> None:
         *("carry.py", "loop.py", "servers.py", "sockets.py", "tasks.py"),
         *(f"websocket/{name}.py" for name in ("connection", "options", "transport")),
     }
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """The modules have an order in which each imports only those before it; TYPE_CHECKING is no way around that."""
+    names = {path: ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts) for path in MODULES}
+    imports = {name.removesuffix(".__init__"): imported(path) for path, name in names.items()}
+    graph = {name: {other for other in others if other in imports} for name, others in imports.items()}
+    order = list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, which names the cycle
+    assert set(order) == set(imports)
 
 
 def test_what_is_exported_is_what_is_public() -> None:
