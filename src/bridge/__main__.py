@@ -5,11 +5,12 @@ import os
 import sys
 from collections.abc import Sequence
 
+from bridge.migration.diff.command import add_diff
 from bridge.migration.loading import CannotRun
 from bridge.migration.routes_command import add_routes
 
 # Each adds its command to the parser, and sets `run`, which returns the exit code.
-_COMMANDS = (add_routes,)
+_COMMANDS = (add_routes, add_diff)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

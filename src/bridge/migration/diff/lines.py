@@ -1,0 +1,74 @@
+"""Texts, line by line; what differs between two answers of the same app counts as one that may be anything."""
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+
+# Texts with more lines than this are compared as a whole: difflib takes time by the square of them.
+MOST_LINES = 5_000
+# A word of a line ends at a quote, a tag or a space.
+_PARTS = re.compile(r'[^<>"\s]+|[<>"\s]')
+
+
+class Noise:
+    """What of the old app's lines differs between its two passes."""
+
+    def __init__(self, first: Sequence[str], second: Sequence[str]) -> None:
+        self._patterns: dict[str, re.Pattern[str]] = {}
+        self._unstable: set[int] = set()
+        for tag, start, end, other_start, other_end in _blocks(first, second):
+            if tag == "replace" and end - start == other_end - other_start:
+                for line, other in zip(first[start:end], second[other_start:other_end], strict=True):
+                    self._patterns[line] = _pattern(line, other)
+            else:
+                self._unstable.update(range(start, end + 1))
+        self.count = len(self._patterns) + len(self._unstable)
+
+    def differences(self, old: Sequence[str], new: Sequence[str]) -> Iterator[tuple[str | None, str | None]]:
+        """Yield the lines of `old` and `new` that differ; None where one of them has no such line."""
+        same = [self._as_old(line) for line in new]
+        for _, start, end, other_start, other_end in _blocks(old, same):
+            if self._unstable & set(range(start, end + 1)):
+                continue
+            ours, theirs = old[start:end], new[other_start:other_end]
+            for number in range(max(len(ours), len(theirs))):
+                yield (
+                    ours[number] if number < len(ours) else None,
+                    theirs[number] if number < len(theirs) else None,
+                )
+
+    def _as_old(self, line: str) -> str:
+        for old, pattern in self._patterns.items():
+            if pattern.fullmatch(line):
+                return old
+        return line
+
+
+def _blocks(first: Sequence[str], second: Sequence[str]) -> Iterator[tuple[str, int, int, int, int]]:
+    """Yield what differs, as difflib's opcodes have it."""
+    skipped = 0
+    for one, other in zip(first, second, strict=False):
+        if one != other:
+            break
+        skipped += 1
+    matcher = difflib.SequenceMatcher(None, first[skipped:], second[skipped:], autojunk=False)
+    for tag, *numbers in matcher.get_opcodes():
+        if tag != "equal":
+            start, end, other_start, other_end = (number + skipped for number in numbers)
+            yield tag, start, end, other_start, other_end
+
+
+def _pattern(line: str, other: str) -> re.Pattern[str]:
+    """Return a pattern of what both lines have in common, with anything but tags where they differ."""
+    ours, theirs = _PARTS.findall(line), _PARTS.findall(other)
+    text = ""
+    if max(len(ours), len(theirs)) > 2_000:
+        return re.compile(re.escape(line))
+    matcher = difflib.SequenceMatcher(None, ours, theirs, autojunk=False)
+    for tag, start, end, other_start, other_end in matcher.get_opcodes():
+        if tag == "equal":
+            text += re.escape("".join(ours[start:end]))
+        else:
+            words = max(end - start, other_end - other_start) == 1
+            text += r'[^<>"\s]*+' if words else "[^<>]*"
+    return re.compile(text)

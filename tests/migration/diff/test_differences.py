@@ -1,0 +1,262 @@
+import gzip
+import itertools
+import json
+import random
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from flask import Flask, Response, jsonify, request
+from starlette.responses import PlainTextResponse
+
+from tests.migration.diff.conftest import Diff
+
+
+def answering(body: Any, status: int = 200, **headers: Any) -> Flask:
+    """Return an app with one answer; `_` in the name of a header stands for `-`."""
+    app = Flask("answering")
+
+    @app.route("/", methods=["GET", "POST"])
+    def answer() -> Response:
+        content = body if isinstance(body, (str, bytes)) else json.dumps(body)
+        response = Response(content, status, content_type="text/html" if content is body else "application/json")
+        for name, values in headers.items():
+            response.headers.pop(name.replace("_", "-"), None)
+            for value in values if isinstance(values, list) else [values]:
+                if value is not None:
+                    response.headers.add(name.replace("_", "-"), value)
+        return response
+
+    return app
+
+
+PAGE = "<h1>Orders</h1>\n<p>3 open</p>\n<p>end</p>"
+PLANTED: dict[str, tuple[Flask, Flask, str]] = {
+    "status": (answering("x"), answering("x", 404), "status: 200 → 404"),
+    "media type": (answering("x"), answering("x", Content_Type="text/plain"), "media type: another value"),
+    "charset": (answering("x", Content_Type="text/html; charset=utf-8"), answering("x"), "charset: set → absent"),
+    "header gone": (answering("x", X_Frame_Options="DENY"), answering("x"), "header x-frame-options: set → absent"),
+    "header new": (answering("x"), answering("x", X_New="1"), "header x-new: absent → set"),
+    "header value": (answering("x", X_A="1"), answering("x", X_A="2"), "header x-a: another value"),
+    "vary": (answering("x", Vary="A, B"), answering("x", Vary="B"), "header vary: another value"),
+    "etag": (answering("x", ETag='"a"'), answering("x"), "header etag: set → absent"),
+    "cookie gone": (answering("x", Set_Cookie="a=1"), answering("x"), "cookie a: set → absent"),
+    "cookie value": (answering("x", Set_Cookie="a=1"), answering("x", Set_Cookie="a=2"), "cookie a: another value"),
+    "cookie attribute": (
+        answering("x", Set_Cookie="a=1; HttpOnly"),
+        answering("x", Set_Cookie="a=1"),
+        "cookie a httponly: set → absent",
+    ),
+    "location": (
+        answering("", 302, Location="/a"),
+        answering("", 302, Location="http://localhost/b"),
+        "header location: another value",
+    ),
+    "json type": (answering({"a": [{"b": 1}]}), answering({"a": [{"b": "1"}]}), "$.a[].b: number → string"),
+    "json value": (answering({"a": 1}), answering({"a": 2}), "$.a: another value"),
+    "json key gone": (answering({"a": 1, "b": {"c": 2}}), answering({"a": 1}), "$.b: object → absent"),
+    "json key new": (answering({}), answering({"a": 1}), "$.a: absent → number"),
+    "json null": (answering({"a": None}), answering({}), "$.a: null → absent"),
+    "json length": (answering([1, 2]), answering([1]), "$: another length"),
+    "json order": (answering([1, 2]), answering([2, 1]), "$[]: another value"),
+    "json bool": (answering({"a": True}), answering({"a": 1}), "$.a: boolean → number"),
+    "page line": (answering(PAGE), answering(PAGE.replace("3", "4")), "'<p>3 open</p>' → '<p>4 open</p>'"),
+    "page line gone": (answering(PAGE), answering("<h1>Orders</h1>\n<p>end</p>"), "'<p>3 open</p>' → absent"),
+    "bytes": (
+        answering(b"\x00", Content_Type="image/png"),
+        answering(b"\x01", Content_Type="image/png"),
+        "body: another value",
+    ),
+    "length": (answering("x"), answering("x", Content_Length="5"), "answer: absent → Content-Length is wrong"),
+    "body kind": (answering({"a": 1}), answering("x", Content_Type="application/json"), "body: JSON → invalid JSON"),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_difference_is_found_and_named(name: str, diff: Diff) -> None:
+    """Each is one kind, in all three forms."""
+    old, new, title = PLANTED[name]
+    outcome = diff(old, new, "--path", "/")
+    assert outcome.code == (2 if name == "body kind" else 1)
+    assert title in outcome.out
+    assert len(json.loads(outcome.json)["differences"]) == 1
+    where, _, _ = title.partition(": ")
+    assert title.startswith("'") or where in outcome.markdown
+    assert diff(old, old, "--path", "/").code == 0
+
+
+ALIKE: dict[str, tuple[Flask, Flask]] = {
+    "key order": (answering({"a": 1, "b": 2}), answering({"b": 2, "a": 1})),
+    "10 and 10.0": (answering({"a": 10}), answering({"a": 10.0})),
+    "ignored headers": (answering("x", Server="a", X_Request_Id="1"), answering("x", Server="b", X_Request_Id="2")),
+    "etag": (answering("x", ETag='"a"'), answering("x", ETag='"b"')),
+    "sets": (answering("x", Cache_Control="no-cache, private"), answering("x", Cache_Control="Private,no-cache")),
+    "location": (answering("", 302, Location="http://localhost/a"), answering("", 302, Location="/a")),
+    "gzip": (
+        answering(gzip.compress(b"x"), Content_Encoding="gzip"),
+        answering(gzip.compress(b"x", mtime=5), Content_Encoding="gzip"),
+    ),
+    "not JSON in both": (
+        answering("NaN", Content_Type="application/json"),
+        answering("NaN", Content_Type="application/json"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_what_is_the_same_is_alike(name: str, diff: Diff) -> None:
+    """However it is written."""
+    outcome = diff(*ALIKE[name], "--path", "/")
+    assert outcome.code == 0, outcome.out
+    assert "alike: 1 request\n" in outcome.out
+
+
+def noisy() -> Flask:
+    """Return an app whose answers are never the same."""
+    app = Flask("noisy")
+    numbers = itertools.count()
+
+    @app.get("/page")
+    def page() -> Response:
+        token = secrets.token_hex(16)
+        rows = "".join(f"<p>row {n}</p>\n" for n in range(random.randrange(1, 4)))
+        text = f'<p>{next(numbers)} visitors at {time.time()}</p>\n<input value="{token}">\n<p>same</p>\n{rows}'
+        response = Response(text)
+        response.set_cookie("csrf", token)
+        response.headers["X-Time"] = str(time.time_ns())
+        return response
+
+    @app.get("/json")
+    def data() -> Response:
+        return jsonify(id=secrets.token_hex(8), at=time.time_ns(), by_id={secrets.token_hex(4): 1}, same=1)
+
+    return app
+
+
+def test_an_app_is_alike_to_itself(diff: Diff) -> None:
+    """Random ids, times and tokens are noise, which is listed."""
+    app = noisy()
+    outcome = diff(app, app, "--path", "/page", "--path", "/json")
+    assert outcome.code == 0, outcome.out
+    assert "cookie csrf (1 times)" in outcome.out
+    assert json.loads(outcome.json)["noise"]["$.id"] == 1
+
+
+def test_a_difference_beside_noise_is_found(diff: Diff) -> None:
+    """A type that changes where only values are noise, and a line beside one with a token."""
+    old, new = Flask("old"), Flask("new")
+
+    @old.get("/")
+    def old_view() -> Response:
+        return jsonify(id=time.time_ns(), a=1)
+
+    @new.get("/")
+    def new_view() -> Response:
+        return jsonify(id=str(time.time_ns()), a=2)
+
+    outcome = diff(old, new, "--path", "/")
+    assert "$.id: number → string, 1 times, first GET /" in outcome.out
+    assert "$.a: another value" in outcome.out
+
+
+def test_kinds_are_grouped_and_have_hints(diff: Diff) -> None:
+    """A line has how often, and where first."""
+    old, new = answering([{"id": n} for n in range(30)]), answering([{"id": str(n)} for n in range(30)])
+    outcome = diff(old, new, "--path", "/", "--path", "/?page=2")
+    assert "$[].id: number → string, 60 times, first GET /\n" in outcome.out
+    assert "hint: pydantic writes Decimal as a string" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "ignored"),
+    [
+        (answering("x", X_A="1"), answering("x", X_A="2"), "X-A"),
+        (answering({"items": [{"id": 1}]}), answering({"items": [{"id": 2}]}), "$.items[*].id"),
+        (answering({"items": [{"id": 1}]}), answering({"items": [{"id": 2}]}), "$.items"),
+        (answering("x", Set_Cookie="a=1"), answering("x"), "set-cookie"),
+    ],
+)
+def test_what_is_ignored_does_not_count(old: Flask, new: Flask, ignored: str, diff: Diff) -> None:
+    """A header, a JSON path and what is within it."""
+    assert diff(old, new, "--path", "/").code == 1
+    assert diff(old, new, "--path", "/", "--ignore", ignored).code == 0
+
+
+def test_strict_tells_numbers_apart(diff: Diff) -> None:
+    """By --strict alone."""
+    assert "$.a: integer → decimal" in diff(answering({"a": 1}), answering({"a": 1.0}), "--path", "/", "--strict").out
+
+
+def test_what_is_accepted_is_expected(diff: Diff) -> None:
+    """For the requests that it was written for; another kind is still a difference."""
+    old, new = answering({"a": 1, "token": "abcd1"}), answering({"a": "1", "token": "abcd2"})
+    assert diff(old, new, "--path", "/", "--write-accept", "expected.json").code == 1
+    outcome = diff(old, new, "--path", "/", "--accept", "expected.json")
+    assert outcome.code == 0
+    assert "2 expected differences" in outcome.out
+    assert diff(old, new, "--path", "/?b", "--accept", "expected.json").code == 1
+    assert diff(old, answering({"a": None}), "--path", "/", "--accept", "expected.json").code == 1
+    text = Path("expected.json").read_text()
+    Path("expected.json").write_text(text.replace('[\n        "GET /"\n      ]', '"*"'))
+    assert diff(old, new, "--path", "/?b", "--accept", "expected.json").code == 0
+
+
+def test_apps_of_either_kind_are_compared(diff: Diff) -> None:
+    """The ASGI app runs on a loop, with its lifespan and its state."""
+    from collections.abc import AsyncIterator
+    from contextlib import asynccontextmanager
+
+    from fastapi import Request
+
+    events = []
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, str]]:
+        events.append("start")
+        yield {"name": "ada"}
+        events.append("end")
+
+    new = FastAPI(lifespan=lifespan)
+
+    @new.post("/")
+    async def hello(request: Request) -> PlainTextResponse:
+        return PlainTextResponse(f"{request.state.name} {(await request.body()).decode()}")
+
+    old = Flask("old")
+
+    @old.post("/")
+    def old_hello() -> Response:
+        return Response(f"ada {request.get_data(as_text=True)}", content_type="text/plain; charset=utf-8")
+
+    har = {"log": {"entries": [entry("POST", "http://x/", postData={"text": "b"})]}}
+    Path("site.har").write_text(json.dumps(har))
+    outcome = diff(old, new, "--requests", "site.har", "--unsafe")
+    assert outcome.code == 0, outcome.out + outcome.err
+    assert events == ["start", "end"]
+
+
+def test_an_app_that_raises_has_answered_500(diff: Diff) -> None:
+    """The same in both is alike, one in one of them is a difference."""
+
+    async def raising(scope: Any, receive: Any, send: Any) -> None:
+        raise ValueError("a secret")
+
+    assert diff(raising, raising, "--path", "/").code == 0
+    outcome = diff(answering("x"), raising, "--path", "/")
+    assert "status: 200 → 500" in outcome.out
+    assert "a secret" not in "".join(map(str, outcome))
+
+
+def test_a_body_beyond_a_mebibyte_is_compared_by_its_beginning(diff: Diff) -> None:
+    """That is told."""
+    old, new = answering("a" * 2**21), answering("a" * 2**20 + "b")
+    outcome = diff(old, new, "--path", "/")
+    assert outcome.code == 0
+    assert "1 answers are longer than 1 MiB" in outcome.out
+
+
+def entry(method: str, url: str, **others: Any) -> dict[str, Any]:
+    return {"request": {"method": method, "url": url, "headers": [], **others}}

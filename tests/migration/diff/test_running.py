@@ -1,0 +1,197 @@
+import http.server
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from bridge.migration.diff.exchange import remote_host
+from tests.migration.diff.conftest import Diff
+from tests.migration.diff.test_differences import answering
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers as the path says, and remembers what it was asked."""
+
+    asked: list[str]
+
+    def do_GET(self) -> None:
+        self.asked.append(f"{self.command} {self.path} {self.headers['Host']}")
+        self.send_response(302 if self.path.endswith("/moved") else 200)
+        self.send_header("Location", f"http://{self.headers['Host']}/moved")
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", "9" if self.path.endswith("/short") else "1")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(b"x")
+
+    do_HEAD = do_POST = do_GET  # noqa: N815
+
+    def log_message(self, *values: Any) -> None: ...
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[str, list[str]]]:
+    """A server on this machine, and what it was asked."""
+    asked: list[str] = []
+    handler = type("Remembering", (Handler,), {"asked": asked})
+    with http.server.HTTPServer(("127.0.0.1", 0), handler) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}", asked
+        running.shutdown()
+        thread.join()
+
+
+def test_a_url_is_asked(server: tuple[str, list[str]], diff: Diff) -> None:
+    """Under its own host and path, with safe methods only, and redirects are not followed."""
+    url, asked = server
+    outcome = diff(f"{url}/shop/", answering("x", Location="/moved"), "--path", "/a", "--path", "/moved")
+    assert asked == [f"GET /shop{path} {url[7:]}" for path in ("/a", "/moved", "/a", "/moved")]
+    assert "status: 200 → 404" in outcome.out
+    assert "status: 302 → 404" in outcome.out
+
+
+def test_a_url_is_alike_to_itself(server: tuple[str, list[str]], diff: Diff) -> None:
+    """A body that is cut off is a fault that both have, and one alone is a difference."""
+    url, _ = server
+    assert diff(url, url, "--path", "/a", "--path", "/short").code == 0
+    assert "answer: the body is shorter" in diff(url, answering_at("/short"), "--path", "/short").out
+
+
+def answering_at(path: str) -> Flask:
+    app = Flask("at")
+    app.add_url_rule(path, "x", lambda: "x")
+    return app
+
+
+def test_only_safe_methods_are_sent(server: tuple[str, list[str]], diff: Diff, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless --unsafe is given; beyond this machine the host has to be named, too."""
+    from pathlib import Path
+
+    url, asked = server
+    Path("paths").write_text("GET /a\nPOST /a\n")
+    assert diff(url, url, "--requests", "paths").code == 0
+    assert not [line for line in asked if line.startswith("POST")]
+    assert diff(url, url, "--requests", "paths", "--unsafe").code == 0
+    assert len([line for line in asked if line.startswith("POST")]) == 3
+    outcome = diff("http://shop.example", url, "--requests", "paths", "--unsafe")
+    assert outcome.code == 2
+    assert "add --may-change shop.example" in outcome.err
+    assert len(asked) == 9
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("http://127.0.0.1:80", None),
+        ("http://[::1]/", None),
+        ("http://localhost", None),
+        ("http://127.0.0.1.example", "127.0.0.1.example"),
+        ("https://10.0.0.1", "10.0.0.1"),
+        ("shop:app", None),
+    ],
+)
+def test_hosts_beyond_this_machine_are_known(url: str, host: str | None) -> None:
+    """By the address, and not by how it begins."""
+    assert remote_host(url) == host
+
+
+def test_a_host_that_is_silent_or_absent_ends_in_a_sentence(diff: Diff) -> None:
+    """With the name of the request."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        outcome = diff(url, url, "--path", "/a", "--timeout", "0.2")
+        assert outcome.code == 2
+        assert outcome.err == f"bridge diff: GET /a: {url} did not answer within 0.2 s\n"
+    outcome = diff(url, url, "--path", "/a")
+    assert outcome.code == 2
+    assert "cannot be reached: Connection refused" in outcome.err
+
+
+def test_a_hung_app_ends_in_a_sentence(diff: Diff) -> None:
+    """A WSGI app in its thread, an ASGI app that waits or blocks its loop."""
+    over = threading.Event()
+
+    def wsgi_app(environ: Any, start_response: Any) -> list[bytes]:
+        over.wait(20)
+        return []
+
+    async def blocking(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http"
+        over.wait(20)
+
+    async def waiting(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http"
+        await receive()
+        await receive()
+
+    try:
+        for app in (wsgi_app, waiting):
+            outcome = diff(answering("x"), app, "--path", "/", "--timeout", "0.2")
+            assert outcome.code == 2
+            assert "GET /: apps_of_a_test:new did not answer within 0.2 s" in outcome.err
+        threading.Timer(1, over.set).start()
+        assert diff(answering("x"), blocking, "--path", "/", "--timeout", "0.2").code == 2
+    finally:
+        over.set()
+
+
+def test_a_startup_that_fails_ends_in_a_sentence(diff: Diff) -> None:
+    """Nothing is played."""
+
+    async def failing(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "lifespan"
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+    outcome = diff(answering("x"), failing, "--path", "/")
+    assert outcome.code == 2
+    assert "the startup of apps_of_a_test:new failed" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"), [('{"a": NaN}', "NaN is no JSON number"), ('{"a": 1, "a": 2}', "a key twice")]
+)
+def test_json_that_is_none_cannot_be_compared(body: str, sentence: str, diff: Diff) -> None:
+    """The rest is compared all the same."""
+    broken = answering(body, Content_Type="application/json")
+    outcome = diff(answering({"a": 1}), broken, "--path", "/")
+    assert outcome.code == 2
+    assert sentence in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "there are no requests to play"),
+        (["--path", "a"], "must begin with a slash"),
+        (["--path", "/", "--ignore", "$.a[x"], "write a JSON path"),
+        (["--path", "/", "--accept", "nowhere"], "cannot be read"),
+        (["--path", "/", "--rate", "0"], "must be above 0"),
+        (["--path", "/", "--write-accept", "no/folder"], "cannot be written"),
+    ],
+)
+def test_bad_arguments_end_in_a_sentence(arguments: list[str], sentence: str, diff: Diff) -> None:
+    """The exit code is 2."""
+    outcome = diff(answering("x"), answering("x"), *arguments)
+    assert outcome.code == 2
+    assert sentence in outcome.err
+
+
+@pytest.mark.parametrize("url", ["http://", "http://user:pass@host/", "http://host:port/", "http://host/?a=b"])
+def test_a_bad_url_ends_in_a_sentence(url: str, diff: Diff) -> None:
+    """Without its password."""
+    outcome = diff(url, url, "--path", "/")
+    assert outcome.code == 2
+    assert "a URL" in outcome.err
+    assert "pass@" not in outcome.err
+
+
+def test_a_rate_is_kept(diff: Diff) -> None:
+    """At most that many requests a second."""
+    started = time.monotonic()
+    diff(answering("x"), answering("x"), "--path", "/", "--rate", "20")
+    assert time.monotonic() - started >= 0.15
