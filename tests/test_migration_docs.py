@@ -110,6 +110,16 @@ async def test_flask_wtf() -> None:
         assert (await client.post("/orders")).status_code == 400
 
 
+def test_diff(tmp_path: Path) -> None:
+    """The commands below the block print what stands there."""
+    (tmp_path / "shop.py").write_text(script_of("diff"))
+    console = DOCS.partition("<!-- diff -->")[2].partition("```console\n")[2].partition("```")[0]
+    for command, expected in re.findall(r"\$ bridge (.*)\n((?:(?!\$ ).*\n)*)", console):
+        arguments = [sys.executable, "-m", "bridge", *command.split()]
+        done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=50, check=False)
+        assert done.stdout == expected, done.stderr
+
+
 def script_of(*names: str) -> str:
     return "\n".join(BLOCKS[name] for name in names)
 
