@@ -1,27 +1,19 @@
-"""A Django app on ASGI, in one file: settings, views of both kinds, URLs."""
+"""A Django app on ASGI: its middleware, the views that run on the loop, and a lifespan."""
 
-import functools
-import time
 from collections.abc import Awaitable, Callable
 
-import django  # type: ignore[import-untyped]  # Django brings no types
-from django.conf import settings  # type: ignore[import-untyped]
 from django.core.asgi import get_asgi_application  # type: ignore[import-untyped]
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse  # type: ignore[import-untyped]
-from django.shortcuts import redirect  # type: ignore[import-untyped]
 from django.urls import path  # type: ignore[import-untyped]
 from django.utils.decorators import async_only_middleware  # type: ignore[import-untyped]
 
 from bridge import ASGIToWSGI
 from bridge.types import Receive, Scope, Send
-from tests.servers.frameworks import parts
+from tests.servers.frameworks import django_parts, parts
 
 View = Callable[[HttpRequest], Awaitable[HttpResponse]]
 
-settings.configure(
-    ALLOWED_HOSTS=["*"], MIDDLEWARE=[f"{__name__}.set_value"], ROOT_URLCONF=__name__, SECRET_KEY="of a test"
-)
-django.setup()
+django_parts.configure(__name__)
 
 
 @async_only_middleware  # type: ignore[untyped-decorator]
@@ -31,56 +23,6 @@ def set_value(get_response: View) -> View:
         return await get_response(request)
 
     return middleware
-
-
-# --- In a thread ----------------------------------------------------------------------------------
-
-
-def json(request: HttpRequest) -> HttpResponse:
-    return JsonResponse({"message": "héllo", "method": request.method})
-
-
-def multipart(request: HttpRequest) -> HttpResponse:
-    upload = request.FILES["upload"]
-    digest = parts.Digest()
-    for block in upload.chunks():
-        digest.add(block)
-    return JsonResponse({"name": request.POST["name"], "filename": upload.name, **digest.result()})
-
-
-def upload(request: HttpRequest) -> HttpResponse:
-    digest = parts.Digest()
-    for block in iter(functools.partial(request.read, parts.BLOCK), b""):
-        digest.add(block)
-    return JsonResponse(digest.result())
-
-
-def cookies(request: HttpRequest) -> HttpResponse:
-    response = JsonResponse(request.COOKIES)
-    response.set_cookie("a", "1")
-    response.set_cookie("b", "2")
-    return response
-
-
-def show_path(request: HttpRequest, rest: str) -> HttpResponse:
-    return JsonResponse({"path": rest, "query": {"q": request.GET.get("q")}})
-
-
-def empty(request: HttpRequest, status: int) -> HttpResponse:
-    return HttpResponse(status=status)
-
-
-def slow(request: HttpRequest) -> HttpResponse:
-    seconds = float(request.GET["seconds"])
-    time.sleep(seconds)
-    return JsonResponse({"slept": seconds})
-
-
-def redirect_to_json(request: HttpRequest) -> HttpResponse:
-    return redirect("json")
-
-
-# --- On the loop ----------------------------------------------------------------------------------
 
 
 async def download(request: HttpRequest) -> HttpResponse:
@@ -123,20 +65,13 @@ async def ticks(request: HttpRequest) -> HttpResponse:
 
 
 urlpatterns = [
-    path("json", json, name="json"),
-    path("multipart", multipart),
-    path("upload", upload),
+    *django_parts.URLPATTERNS,
     path("download", download),
     path("events", events),
     path("left", left),
-    path("cookies", cookies),
-    path("path/<path:rest>", show_path),
-    path("empty/<int:status>", empty),
     path("error-before", error_before),
     path("error-mid", error_mid),
-    path("slow", slow),
     path("context", context),
-    path("redirect", redirect_to_json),
     path("client", client),
     path("state", state),
     path("ticks", ticks),
