@@ -43,15 +43,21 @@ async def test_another_message_is_the_servers_error(count: int) -> None:
         await server.run()
 
 
-async def test_shutdown_waits_for_requests_and_ends_the_threads() -> None:
-    """A request in flight ends first; then no worker thread is left; a later request gets a new one."""
-    running, proceed = threading.Event(), threading.Event()
+class Held:
+    """An app whose requests run until `proceed` is set."""
 
-    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        running.set()
-        assert proceed.wait(5)
+    def __init__(self) -> None:
+        self.running, self.proceed = threading.Event(), threading.Event()
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        self.running.set()
+        assert self.proceed.wait(5)
         return hello(environ, start_response)
 
+
+async def test_shutdown_waits_for_requests_and_ends_the_threads() -> None:
+    """A request in flight ends first; then no worker thread is left; a later request gets a new one."""
+    app = Held()
     adapter = WSGIToASGI(app)
     before = set(threading.enumerate())
     server, in_flight = lifespan(adapter), ASGIServer(adapter)
@@ -59,11 +65,11 @@ async def test_shutdown_waits_for_requests_and_ends_the_threads() -> None:
         tasks.start_soon(server.run)
         tasks.start_soon(in_flight.run)
         server.feed_message({"type": "lifespan.startup"})
-        await eventually(running.is_set)
+        await eventually(app.running.is_set)
         server.feed_message({"type": "lifespan.shutdown"})
         await anyio.wait_all_tasks_blocked()
         assert len(server.sent) == 1
-        proceed.set()
+        app.proceed.set()
     assert in_flight.body == b"hello"
     assert not [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("WSGIToASGI")]
     assert (await request(adapter)).body == b"hello"
@@ -74,40 +80,28 @@ async def test_shutdown_does_not_wait_for_ever(
 ) -> None:
     """A request that does not end is left behind, with a word in the log."""
     monkeypatch.setattr(bridge.wsgi_to_asgi.lifespan, "_SHUTDOWN_TIMEOUT", 0.05)
-    running, proceed = threading.Event(), threading.Event()
-
-    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        running.set()
-        assert proceed.wait(5)
-        return hello(environ, start_response)
-
+    app = Held()
     adapter = WSGIToASGI(app)
     server, in_flight = lifespan(adapter), ASGIServer(adapter, http_scope())
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(in_flight.run)
-        await eventually(running.is_set)
+        await eventually(app.running.is_set)
         server.feed_message({"type": "lifespan.startup"})
         server.feed_message({"type": "lifespan.shutdown"})
         await server.run()
         assert "were abandoned" in caplog.text
-        proceed.set()
+        app.proceed.set()
     assert in_flight.body == b"hello"
 
 
 async def test_shutdown_that_is_cancelled_waits_for_nothing() -> None:
     """A server that has no patience gets its task back, while the request is still in flight."""
-    running, proceed = threading.Event(), threading.Event()
-
-    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        running.set()
-        assert proceed.wait(5)
-        return hello(environ, start_response)
-
+    app = Held()
     adapter = WSGIToASGI(app)
     server, in_flight = lifespan(adapter), ASGIServer(adapter)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(in_flight.run)
-        await eventually(running.is_set)
+        await eventually(app.running.is_set)
         async with anyio.create_task_group() as shutdown:
             shutdown.start_soon(server.run)
             server.feed_message({"type": "lifespan.startup"})
@@ -116,5 +110,5 @@ async def test_shutdown_that_is_cancelled_waits_for_nothing() -> None:
             await anyio.wait_all_tasks_blocked()
             shutdown.cancel_scope.cancel()
         assert not in_flight.finished.is_set()
-        proceed.set()
+        app.proceed.set()
     assert in_flight.body == b"hello"

@@ -41,6 +41,19 @@ class Input:
         raise AssertionError(f"wsgi.input.{name} was asked for")
 
 
+class Held(Input):
+    """A `wsgi.input` whose reads wait until `proceed` is set."""
+
+    def __init__(self, *blocks: bytes) -> None:
+        super().__init__(*blocks)
+        self.reading, self.proceed = threading.Event(), threading.Event()
+
+    def read(self, size: int) -> bytes:
+        self.reading.set()
+        assert self.proceed.wait(5)
+        return super().read(size)
+
+
 @pytest.mark.parametrize("size", [0, 1, 1000, 64 * 1024, 64 * 1024 + 1, 300_000, 2_000_000])
 def test_a_body_is_read_to_its_length_and_not_beyond(adapt: Adapt, size: int) -> None:
     """The messages make up the body, the last one and no other says so, and each is bounded.
@@ -167,13 +180,7 @@ def test_an_aborted_upload_is_a_disconnect_once(adapt: Adapt, length: int, error
 
 def test_a_cancelled_receive_loses_nothing(adapt: Adapt) -> None:
     """A receive() that is given up while the stream is read leaves the block for the next one."""
-    reading, proceed = threading.Event(), threading.Event()
-
-    class Slow(Input):
-        def read(self, size: int) -> bytes:
-            reading.set()
-            assert proceed.wait(5)
-            return super().read(size)
+    stream = Held(bytes(100_000))
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         async def listen() -> None:
@@ -182,14 +189,14 @@ def test_a_cancelled_receive_loses_nothing(adapt: Adapt) -> None:
         with anyio.CancelScope() as cancelled:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(listen)
-                await until(reading)
+                await until(stream.reading)
                 cancelled.cancel()
         assert cancelled.cancelled_caught
-        proceed.set()
+        stream.proceed.set()
         results: list[Any] = []
         await reads(results)(scope, receive, send)
 
-    environ = http_environ("POST", CONTENT_LENGTH="100000", **{"wsgi.input": Slow(bytes(100_000))})
+    environ = http_environ("POST", CONTENT_LENGTH="100000", **{"wsgi.input": stream})
     assert respond(adapt(app), environ).body == b"100000"
 
 
@@ -213,23 +220,16 @@ def test_a_receive_that_is_given_up_leaves_nothing(adapt: Adapt) -> None:
 
 def test_a_slow_body_does_not_stop_the_loop(adapt: Adapt) -> None:
     """While one request's stream blocks its thread, the loop serves another."""
-    reading, proceed = threading.Event(), threading.Event()
-
-    class Slow(Input):
-        def read(self, size: int) -> bytes:
-            reading.set()
-            assert proceed.wait(5)
-            return super().read(size)
-
+    stream = Held(bytes(100_000))
     results: list[Any] = []
     adapter = adapt(reads(results))
-    environ = http_environ("POST", CONTENT_LENGTH="100000", **{"wsgi.input": Slow(bytes(100_000))})
+    environ = http_environ("POST", CONTENT_LENGTH="100000", **{"wsgi.input": stream})
     slow = WSGIServer(adapter, environ)
     thread = threading.Thread(target=slow.run, daemon=True)
     thread.start()
-    assert reading.wait(5)
+    assert stream.reading.wait(5)
     assert respond(adapt(answers(start(), body(b"quick")))).body == b"quick"
-    proceed.set()
+    stream.proceed.set()
     thread.join(5)
     assert slow.body == b"100000"
 

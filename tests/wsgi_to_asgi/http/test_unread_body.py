@@ -134,6 +134,20 @@ async def test_a_body_in_memory_outlives_its_request() -> None:
     assert results == [40_000, "end", "end"]
 
 
+@pytest.fixture
+def spools(monkeypatch: pytest.MonkeyPatch) -> list[Spool]:
+    """Return a list that gets every spool as it is made."""
+    spools: list[Spool] = []
+
+    class Noted(Spool):
+        def __init__(self) -> None:
+            super().__init__()
+            spools.append(self)
+
+    monkeypatch.setattr(bridge.wsgi_to_asgi.http.body, "Spool", Noted)
+    return spools
+
+
 class Request(Exchange):
     """An exchange whose body is all there, unless the test says what `read_on` and `sleep_while` do."""
 
@@ -173,18 +187,10 @@ def test_what_came_before_the_end_is_read_before_it(end: str) -> None:
     assert [body.next_block(connection), body.next_block(connection)] == [b"last", b""]
 
 
-async def test_no_more_than_a_limit_goes_to_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_more_than_a_limit_goes_to_disk(monkeypatch: pytest.MonkeyPatch, spools: list[Spool]) -> None:
     """Behind that the client waits; when the app has read it all, the disk is free, and blocks wait in memory again."""
     monkeypatch.setattr(bridge.wsgi_to_asgi.http.body, "_PATIENCE", 0.05)
     monkeypatch.setattr(bridge.wsgi_to_asgi.http.body, "_DISK_LIMIT", 1_000_000)
-    spools: list[Spool] = []
-
-    class Noted(Spool):
-        def __init__(self) -> None:
-            super().__init__()
-            spools.append(self)
-
-    monkeypatch.setattr(bridge.wsgi_to_asgi.http.body, "Spool", Noted)
     proceed = threading.Semaphore(0)
     read: list[int] = []
 
@@ -237,17 +243,11 @@ async def test_a_reader_that_keeps_up_has_no_body_on_disk(monkeypatch: pytest.Mo
     assert body._spool is None
 
 
-async def test_nothing_is_spooled_for_a_request_that_has_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_is_spooled_for_a_request_that_has_no_thread(
+    monkeypatch: pytest.MonkeyPatch, spools: list[Spool]
+) -> None:
     """Its client waits for a worker anyway; its leaving is seen while no more than 1 MiB is unread."""
     monkeypatch.setattr(bridge.wsgi_to_asgi.http.body, "_PATIENCE", 0.02)
-    spools: list[Spool] = []
-
-    class Noted(Spool):
-        def __init__(self) -> None:
-            super().__init__()
-            spools.append(self)
-
-    monkeypatch.setattr(bridge.wsgi_to_asgi.http.body, "Spool", Noted)
     entered, proceed, reading = threading.Event(), threading.Event(), threading.Event()
     results: list[Any] = []
 
