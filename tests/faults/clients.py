@@ -4,9 +4,9 @@ import contextlib
 import http.client
 import json
 import socket
-import struct
 import time
 import zlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from tests.faults.ledger import Status
@@ -63,29 +63,15 @@ def request_head(path: str, *headers: str, method: str = "GET", number: int = 0)
     return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: a", f"X-Number: {number}", *headers, "", ""]).encode()
 
 
-def read_until(connection: socket.socket, end: bytes) -> bytes:
-    """Read until `end` has come."""
-    received = b""
-    while end not in received:
-        block = connection.recv(65536)
-        assert block, f"the connection ended before {end!r}: {received!r:.200}"
-        received += block
-    return received
-
-
-def read_all(connection: socket.socket) -> bytes:
-    """Read until the server closes the connection, or resets it."""
-    received = b""
-    with contextlib.suppress(ConnectionError):
-        while block := connection.recv(65536):
-            received += block
-    return received
-
-
-def reset(connection: socket.socket) -> None:
-    """Leave without a word: the server gets RST in place of FIN."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
+@contextlib.contextmanager
+def listening() -> Iterator[tuple[socket.socket, int]]:
+    """Return what apps that hold their requests call, and its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(SOON)
+        try:
+            yield listener, listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)  # ends an accept(), and resets who was not accepted
 
 
 class Idle(NamedTuple):

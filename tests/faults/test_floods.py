@@ -5,9 +5,10 @@ import socket
 
 import pytest
 
-from tests.faults.clients import Idle, ask, read_all, request_head, runs_of, wait_until_idle
+from tests.faults.clients import Idle, ask, request_head, runs_of, wait_until_idle
 from tests.faults.conftest import Kind
 from tests.processes import Server
+from tests.sockets import read_all
 
 CLOSE = "Connection: close"
 HEADERS = {

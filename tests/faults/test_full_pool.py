@@ -3,22 +3,11 @@
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
 
-from tests.faults.clients import SOON, Idle, read_until, request_head, runs_of, wait_until_idle
+from tests.faults.clients import Idle, listening, request_head, runs_of, wait_until_idle
 from tests.faults.conftest import Kind
 from tests.processes import Server
-
-
-@contextlib.contextmanager
-def listening() -> Iterator[tuple[socket.socket, int]]:
-    """Return what apps that hold their requests call, and its port."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(SOON)
-        try:
-            yield listener, listener.getsockname()[1]
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)  # ends an accept(), and resets who was not accepted
+from tests.sockets import read_until
 
 
 def test_full_pool(server: Server, server_kind: Kind, idle: Idle) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.clients import SOON, ask, read_all, read_until, request_head, status_of
+from tests.faults.clients import SOON, ask, listening, request_head, status_of
 from tests.faults.conftest import Kind
-from tests.faults.test_full_pool import listening
 from tests.processes import Server, serving, wait_until
+from tests.sockets import read_all, read_until
 
 WORKERS = 2
 

@@ -6,20 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.clients import (
-    SOON,
-    Idle,
-    ask,
-    read_until,
-    request_head,
-    reset,
-    runs_of,
-    status_of,
-    wait_until_idle,
-)
+from tests.faults.clients import SOON, Idle, ask, request_head, runs_of, status_of, wait_until_idle
 from tests.faults.conftest import Kind
 from tests.faults.ledger import BLOCK_SIZE, block_of
 from tests.processes import Server, wait_until
+from tests.sockets import read_until, reset
 
 BLOCKS = 512
 TEXT = b"one byte at a time"

@@ -9,20 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.faults.clients import (
-    Client,
-    ask,
-    idle_of,
-    read_until,
-    request_head,
-    reset,
-    runs_of,
-    status_of,
-    wait_until_idle,
-)
+from tests.faults.clients import Client, ask, idle_of, request_head, runs_of, status_of, wait_until_idle
 from tests.faults.conftest import Kind
 from tests.faults.ledger import block_of
 from tests.processes import Server, serving
+from tests.sockets import read_until, reset
 
 REQUESTS = 100_000
 ROUND = 10_000

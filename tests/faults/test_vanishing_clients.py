@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.faults.clients import SOON, Idle, ask, read_until, request_head, reset, status_of, wait_until_idle
+from tests.faults.clients import SOON, Idle, ask, request_head, status_of, wait_until_idle
 from tests.faults.conftest import Kind
 from tests.processes import Server, wait_until
+from tests.sockets import read_until, reset
 
 
 class Stage(NamedTuple):

@@ -5,11 +5,11 @@ import io
 import itertools
 import json
 import socket
-import struct
 from collections.abc import Iterator
 from typing import Any, Self
 
 from tests.processes import Server, wait_until
+from tests.sockets import reset
 
 APP = "tests.servers.wsgi_apps:app"
 # How long it may take until an app knows that its client has left: "at once", on a busy machine.
@@ -74,8 +74,8 @@ class Client:
 
     def reset(self) -> None:
         """Leave by RST, as a client does that is killed with data unread."""
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.close()
+        self._file.close()
+        reset(self.sock)
 
 
 class _Unclosed:

@@ -21,11 +21,10 @@ from tests.servers.wsgi_client import (
     on,
     outcome,
     pid_of,
-    read_all,
-    read_until,
     request_head,
 )
 from tests.servers.wsgi_servers import GRACE, KINDS, Kind, gunicorn, running, uwsgi
+from tests.sockets import read_all, read_until
 
 ENDED_IN_FLIGHT = ("gunicorn-sync", "gunicorn-gthread", "uwsgi-threads", "werkzeug")
 

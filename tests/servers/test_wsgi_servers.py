@@ -28,11 +28,10 @@ from tests.servers.wsgi_client import (
     on,
     outcome,
     pid_of,
-    read_all,
-    read_until,
     request_head,
 )
 from tests.servers.wsgi_servers import KINDS, Kind, running
+from tests.sockets import read_all, read_until
 
 SEES_LEAVING = 3.0
 DISCONNECT = {"type": "http.disconnect"}

@@ -39,24 +39,6 @@ def request_head(path: str, *headers: str, method: str = "GET") -> bytes:
     return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: localhost", *headers, "\r\n"]).encode("latin-1")
 
 
-def read_all(connection: socket.socket) -> bytes:
-    """Return what comes until the server ends the connection, in one way or the other."""
-    blocks = []
-    with contextlib.suppress(ConnectionResetError):
-        while block := connection.recv(1 << 20):
-            blocks.append(block)
-    return b"".join(blocks)
-
-
-def read_until(connection: socket.socket, end: bytes) -> bytes:
-    data = b""
-    while end not in data:
-        block = connection.recv(65536)
-        assert block, f"the connection ended after {data!r:.500}"
-        data += block
-    return data
-
-
 class Puppet:
     """The `puppet` app from the other side: tells it what to do, and hears how that went."""
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
-from tests.frames import KEY, Frame, client_frame, maybe_frame
+from tests.frames import KEY
 from tests.processes import Server
 from tests.servers.wsgi_websocket_hosts import Host
+from tests.sockets import FrameClient, read_all
 
 
 def client_context() -> ssl.SSLContext:
@@ -44,16 +45,7 @@ def http(host: Host, server: Server, path: str, method: str = "GET") -> str:
         return body.decode()
 
 
-def read_all(connection: socket.socket) -> bytes:
-    """Return what comes until the server ends the connection, in one way or the other."""
-    blocks = []
-    with contextlib.suppress(ConnectionResetError):
-        while block := connection.recv(1 << 20):
-            blocks.append(block)
-    return b"".join(blocks)
-
-
-class Raw:
+class Raw(FrameClient):
     """A WebSocket client that says what it is told to, right or wrong."""
 
     def __init__(self, host: Host, server: Server, path: str = "/echo", *, status: int = 101, **headers: str) -> None:
@@ -87,19 +79,3 @@ class Raw:
 
     def __exit__(self, *exc_info: object) -> None:
         self.socket.close()
-
-    def send(self, opcode: int, payload: bytes = b"", **how: Any) -> None:
-        self.socket.sendall(client_frame(opcode, payload, **how))
-
-    def receive(self) -> Frame:
-        """Return the next frame."""
-        while (parsed := maybe_frame(self.unread)) is None:
-            block = self.socket.recv(1 << 20)
-            assert block, f"the server hung up after {self.unread!r}"
-            self.unread += block
-        frame, self.unread = parsed
-        return frame
-
-    def rest(self) -> bytes:
-        """Return what comes until the server hangs up."""
-        return self.unread + read_all(self.socket)

@@ -11,7 +11,8 @@ import anyio
 from bridge import ASGIToWSGI
 from bridge.types import ASGIApp, Environ, Message, Receive, Scope, Send
 from tests.fakes import WSGIServer, http_environ, in_thread
-from tests.frames import CLOSE, KEY, Frame, client_frame, close_payload, maybe_frame
+from tests.frames import CLOSE, KEY, Frame, close_payload
+from tests.sockets import FrameClient
 
 Adapt = Callable[..., ASGIToWSGI]
 
@@ -22,7 +23,7 @@ class Carried(socket.socket):
     do_handshake = None
 
 
-class Client:
+class Client(FrameClient):
     """A WebSocket client, and the server's end of its connection."""
 
     def __init__(self, adapter: ASGIToWSGI, *, carried: bool = False, **keys: Any) -> None:
@@ -69,24 +70,6 @@ class Client:
         with self:
             in_thread(self.server.run)
             return self.server
-
-    def send(self, opcode: int, payload: bytes = b"", **how: Any) -> None:
-        self.socket.sendall(client_frame(opcode, payload, **how))
-
-    def receive(self) -> Frame:
-        while (parsed := maybe_frame(self.unread)) is None:
-            block = self.socket.recv(1 << 20)
-            assert block, f"the server hung up after {self.unread!r}"
-            self.unread += block
-        frame, self.unread = parsed
-        return frame
-
-    def rest(self) -> bytes:
-        """Return what comes until the other side hangs up."""
-        with contextlib.suppress(ConnectionResetError):
-            while block := self.socket.recv(65_536):
-                self.unread += block
-        return self.unread
 
     def close(self, code: int = 1000) -> None:
         """Close as a client should, and see the other side do so too."""

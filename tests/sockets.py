@@ -1,0 +1,57 @@
+"""What clients do on a socket of their own."""
+
+import contextlib
+import socket
+import struct
+from typing import Any
+
+from tests.frames import Frame, client_frame, maybe_frame
+
+
+def read_until(connection: socket.socket, end: bytes) -> bytes:
+    """Read until `end` has come, and return all that came."""
+    received = b""
+    while end not in received:
+        block = connection.recv(65_536)
+        assert block, f"the connection ended before {end!r}: {received!r:.500}"
+        received += block
+    return received
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Return what comes until the server closes the connection, or resets it."""
+    blocks = []
+    with contextlib.suppress(ConnectionError):
+        while block := connection.recv(1 << 20):
+            blocks.append(block)
+    return b"".join(blocks)
+
+
+def reset(connection: socket.socket) -> None:
+    """Leave without a word, as a killed client does: the server gets RST in place of FIN."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+class FrameClient:
+    """A WebSocket client that sends the frames it is told to, right or wrong."""
+
+    socket: socket.socket
+    unread: bytes
+
+    def send(self, opcode: int, payload: bytes = b"", **how: Any) -> None:
+        self.socket.sendall(client_frame(opcode, payload, **how))
+
+    def receive(self) -> Frame:
+        """Return the next frame."""
+        while (parsed := maybe_frame(self.unread)) is None:
+            block = self.socket.recv(1 << 20)
+            assert block, f"the server hung up after {self.unread!r}"
+            self.unread += block
+        frame, self.unread = parsed
+        return frame
+
+    def rest(self) -> bytes:
+        """Return what comes until the server hangs up."""
+        self.unread += read_all(self.socket)
+        return self.unread
