@@ -75,7 +75,7 @@ def test_a_body_is_read_to_its_length_and_not_beyond(adapt: Adapt, size: int) ->
 def test_a_body_that_is_asked_for_is_one_message_or_ends_with_an_empty_one(
     adapt: Adapt, sizes: list[int], expected: list[int]
 ) -> None:
-    """A body that comes at once is one message, though the client has waited for the app to ask."""
+    """A body that comes at once is one message, although the client waited for the app to ask for it."""
 
     class InPackets(Input):
         def read(self, size: int) -> bytes:
@@ -91,7 +91,7 @@ def test_a_body_that_is_asked_for_is_one_message_or_ends_with_an_empty_one(
 
 
 def test_blocks_grow_while_they_come_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A block costs a hop; but where a client is slow, the app gets what has come, and soon."""
+    """Blocks grow, because each costs a hop; if a client is slow, the app gets what has come so far."""
     now = 0.0
 
     class Slow(Input):
@@ -110,7 +110,7 @@ def test_blocks_grow_while_they_come_without_waiting(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("length", [None, ""])
 def test_without_a_length_there_is_no_body(adapt: Adapt, length: str | None) -> None:
-    """No CONTENT_LENGTH and no wsgi.input_terminated: the stream is not touched."""
+    """Without CONTENT_LENGTH and wsgi.input_terminated the stream is not read."""
     results: list[Any] = []
     stream = Input(b"not ours")
     assert respond(adapt(reads(results)), http_environ(CONTENT_LENGTH=length, **{"wsgi.input": stream})).body == b"0"
@@ -129,7 +129,7 @@ def test_a_stream_that_knows_its_end_is_read_to_it(adapt: Adapt, headers: dict[s
 
 @pytest.mark.parametrize("length", [3, 0])
 def test_a_length_may_be_an_int(adapt: Adapt, length: int) -> None:
-    """Middleware and test clients set an int where PEP 3333 has a str: it bounds the body, and 0 does too."""
+    """An int as CONTENT_LENGTH, which some middleware and test clients set, bounds the body too, even 0."""
     results: list[Any] = []
     keys: dict[str, Any] = {
         "CONTENT_LENGTH": length,
@@ -140,7 +140,7 @@ def test_a_length_may_be_an_int(adapt: Adapt, length: int) -> None:
 
 
 def test_a_body_is_read_when_the_app_asks(adapt: Adapt) -> None:
-    """A large body, and one whose client expects 100 Continue, is not read for an app that does not want it."""
+    """If a body is large, or its client expects 100 Continue, it is read only when the app asks for it."""
     for length, headers in ((100_000, dict[str, str]()), (10, {"HTTP_EXPECT": "100-continue"})):
         stream = Input(bytes(length))
         keys: dict[str, Any] = {"CONTENT_LENGTH": str(length), "wsgi.input": stream, **headers}
@@ -152,7 +152,7 @@ def test_a_body_is_read_when_the_app_asks(adapt: Adapt) -> None:
 @pytest.mark.parametrize("length", [100, 200_000])
 @pytest.mark.parametrize("error", [None, OSError("reset"), ValueError("bad chunk")])
 def test_an_aborted_upload_is_a_disconnect_once(adapt: Adapt, length: int, error: Exception | None) -> None:
-    """A body that ends early: http.disconnect for the app, one look at the stream, and the error for the server."""
+    """A body that ends early is http.disconnect for the app, an error for the server, and is read once."""
     done = threading.Event()
     received: list[Message] = []
     sent: list[BaseException] = []
@@ -179,7 +179,7 @@ def test_an_aborted_upload_is_a_disconnect_once(adapt: Adapt, length: int, error
 
 
 def test_a_cancelled_receive_loses_nothing(adapt: Adapt) -> None:
-    """A receive() that is given up while the stream is read leaves the block for the next one."""
+    """A receive() that is cancelled while the stream is read leaves the block for the next one."""
     stream = Held(bytes(100_000))
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -201,7 +201,7 @@ def test_a_cancelled_receive_loses_nothing(adapt: Adapt) -> None:
 
 
 def test_a_receive_that_is_given_up_leaves_nothing(adapt: Adapt) -> None:
-    """Asking again and again whether the client is there does not pile up what waits for the answer."""
+    """Cancelling receive() again and again leaves no waiters behind."""
     waiters: list[int] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -265,7 +265,7 @@ def test_an_input_that_reads_no_bytes_is_the_servers_error(adapt: Adapt, block: 
 
 
 def test_a_body_that_was_read_before_is_told_from_nothing_else(adapt: Adapt) -> None:
-    """The error says how much came, of how much, and that middleware may have read it."""
+    """The error says how much came of how much, and that middleware may have read the body."""
     environ = http_environ("POST", "/", b"some data")
     assert environ["wsgi.input"].read() == b"some data"
     text = "after 0 of 9 bytes: the client left, or the body was read before"
@@ -276,6 +276,6 @@ def test_a_body_that_was_read_before_is_told_from_nothing_else(adapt: Adapt) -> 
 
 
 def test_an_environ_without_input_is_the_servers_error(adapt: Adapt) -> None:
-    """It must be there (PEP 3333, environ Variables)."""
+    """wsgi.input must be in the environ (PEP 3333, environ Variables)."""
     with pytest.raises(ServerProtocolError, match=r"no wsgi\.input"):
         respond(adapt(reads([])), http_environ("POST", "/", b"body", **{"wsgi.input": None}))

@@ -38,7 +38,7 @@ def test_a_response_of_one_block_is_a_list_of_one(adapt: Adapt) -> None:
     ids=["defaults", "empty", "empty twice"],
 )
 def test_an_empty_response_is_complete(adapt: Adapt, messages: list[Message]) -> None:
-    """Status alone will do: headers and body have defaults (ASGI HTTP spec)."""
+    """A status is enough: headers and body have defaults (ASGI HTTP spec)."""
     server = respond(adapt(answers(*messages)))
     assert (server.status, server.headers, server.body) == ("200 OK", [], b"")
 
@@ -66,7 +66,7 @@ def test_blocks_of_any_bytes_like_type_arrive_as_bytes(adapt: Adapt) -> None:
 
 
 def test_the_response_ends_before_the_app(adapt: Adapt) -> None:
-    """Background work after the last body message does not hold the WSGI thread; close() waits for it."""
+    """The WSGI thread does not wait for background work after the last body message; close() does."""
     proceed, done = threading.Event(), threading.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,7 +99,7 @@ def test_a_body_short_of_content_length_is_cut(adapt: Adapt) -> None:
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
 def test_a_response_without_a_body_has_none(adapt: Adapt, method: str, status: int) -> None:
-    """HEAD, 204 and 304 lose what the app gave as a body, and a 204 its Content-Length too."""
+    """For HEAD, 204 and 304 the app's body is dropped, and for 204 its Content-Length too."""
     app = answers(start(status, (b"content-length", b"1234")), body(b"abc", True), body(b"def"))
     server = respond(adapt(app), http_environ(method))
     assert (server.headers, server.body) == ([] if status == 204 else [("content-length", "1234")], b"")
@@ -107,7 +107,7 @@ def test_a_response_without_a_body_has_none(adapt: Adapt, method: str, status: i
 
 @pytest.mark.parametrize("first", [[], [body(b"", True)]], ids=["one message", "two messages"])
 def test_a_body_that_a_proxy_sends_has_no_length(adapt: Adapt, first: list[Message]) -> None:
-    """An app that leaves its file to nginx (X-Accel-Redirect) gives the file's length, and an empty body."""
+    """If nginx sends the file (X-Accel-Redirect), the app's body is empty, and its Content-Length is dropped."""
     headers = [(b"x-accel-redirect", b"/files/a"), (b"content-length", b"1234")]
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -121,7 +121,7 @@ def test_a_body_that_a_proxy_sends_has_no_length(adapt: Adapt, first: list[Messa
 
 
 def test_a_body_that_no_proxy_sends_has_its_length(adapt: Adapt) -> None:
-    """What the app sends itself after all is passed on with its length."""
+    """If the app sends the body itself, its Content-Length is passed on."""
     headers = [(b"x-accel-redirect", b"/files/a"), (b"content-length", b"3")]
     server = respond(adapt(answers(start(200, *headers), body(b"", True), body(b"abc"))))
     assert server.headers == [("x-accel-redirect", "/files/a"), ("content-length", "3")]
@@ -140,7 +140,7 @@ def test_a_body_that_no_proxy_sends_has_its_length(adapt: Adapt) -> None:
 def test_a_response_to_head_tells_the_length_of_what_it_leaves_out(
     adapt: Adapt, blocks: list[bytes], headers: Any, length: str | None
 ) -> None:
-    """Of an empty body without a length, wsgiref and gevent would say that it has none."""
+    """A response to HEAD has its body's length; without it wsgiref and gevent would say that it is 0."""
     messages = [body(block, more) for block, more in zip(blocks, [*[True] * (len(blocks) - 1), False], strict=True)]
     server = respond(adapt(answers(start(200, *headers), *messages)), http_environ("HEAD"))
     assert server.body == b""
@@ -149,7 +149,7 @@ def test_a_response_to_head_tells_the_length_of_what_it_leaves_out(
 
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
 def test_a_response_that_has_all_of_its_body_is_complete(adapt: Adapt, method: str) -> None:
-    """A stream that goes on beyond what its client can get frees the thread, and its app is stopped."""
+    """A stream that sends more than its Content-Length frees the thread, and its app is stopped."""
     app = Recorder(start(200, (b"content-length", b"1500")), endless=True)
     server = respond(adapt(app), http_environ(method))
     assert len(server.body) == (0 if method == "HEAD" else 1500)
@@ -159,7 +159,7 @@ def test_a_response_that_has_all_of_its_body_is_complete(adapt: Adapt, method: s
 
 
 def test_an_app_may_end_a_response_that_is_complete_by_its_length(adapt: Adapt) -> None:
-    """The empty last message of a stream that has its Content-Length by then is no surplus."""
+    """The empty last message of a stream that has filled its Content-Length is not surplus."""
     done = threading.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -176,7 +176,7 @@ def test_an_app_may_end_a_response_that_is_complete_by_its_length(adapt: Adapt) 
 def test_an_idle_stream_that_has_all_of_its_body_is_told(
     adapt: Adapt, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    """An app that waits for its client to leave, while that has all it can get, hears http.disconnect."""
+    """An app that waits for its client to leave gets http.disconnect once the client has the whole body."""
     monkeypatch.setattr(http_module, "_SURPLUS_TIME", 0.02)
     received: list[str] = []
     told = threading.Event()
@@ -199,13 +199,13 @@ def test_an_idle_stream_that_has_all_of_its_body_is_told(
 
 @pytest.mark.parametrize("status", [99, 100, 1000, "200", True, None])
 def test_a_status_that_is_none_is_refused(adapt: Adapt, status: Any) -> None:
-    """send() raises for a status that is no int from 200 to 999."""
+    """send() raises for a status that is not an int from 200 to 999."""
     with pytest.raises(AppProtocolError, match="status"):
         respond(adapt(answers(start(status), body())))
 
 
 def test_an_app_may_recover_from_a_refused_message(adapt: Adapt) -> None:
-    """A message that is refused changes nothing: the app can answer properly after it."""
+    """A refused message changes nothing, so the app can still send a proper response."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         bad: list[Any] = [{"type": "bogus"}, {}, None, {"type": "http.response.start"}, start(200, (b"a", b"b\r\n"))]
@@ -223,7 +223,7 @@ def test_an_app_may_recover_from_a_refused_message(adapt: Adapt) -> None:
 
 
 def test_messages_after_the_end_are_ignored(adapt: Adapt) -> None:
-    """What is sent after the response is complete goes nowhere, and receive() says http.disconnect."""
+    """Messages after the end of the response are ignored, and receive() returns http.disconnect."""
     app = Recorder(start(), body(b"hello"), body(b"more"), start(500), {"type": "bogus"})
     assert respond(adapt(app)).body == b"hello"
     assert app.done.wait(5)
@@ -231,7 +231,7 @@ def test_messages_after_the_end_are_ignored(adapt: Adapt) -> None:
 
 
 def test_trailers_are_taken_and_dropped(adapt: Adapt) -> None:
-    """WSGI cannot send trailers: they are not offered, and an app that sends them all the same is not left waiting."""
+    """WSGI cannot send trailers: they are not offered, and an app that sends them anyway does not hang."""
     trailers = {"type": "http.response.trailers", "headers": [(b"x-t", b"1")]}
     app = answers(start(trailers=True), body(b"hello"), {**trailers, "more_trailers": True}, trailers)
     server = respond(adapt(app))

@@ -100,7 +100,7 @@ def test_a_cancelled_app_is_an_error_of_the_request() -> None:
 
 
 def test_an_error_is_not_lost_while_another_task_receives(adapt: Adapt) -> None:
-    """An app that fails while a task of its own waits in receive() is answered with its error, each time."""
+    """An app that fails while another of its tasks waits in receive() has its error raised, every time."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         async def listen() -> None:
@@ -144,7 +144,7 @@ def test_close_reaches_the_app(adapt: Adapt, caplog: pytest.LogCaptureFixture, b
 
 
 def test_nothing_is_sent_once_close_has_returned(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
-    """Nor received, by an app that the loop has yet to let hear of it (ASGI HTTP spec, Disconnected Client)."""
+    """An app that has not yet heard of close() can neither send nor receive (ASGI HTTP spec, Disconnected Client)."""
     streaming, closed, done = threading.Event(), threading.Event(), threading.Event()
     errors: list[Exception] = []
     received: list[Message] = []
@@ -191,7 +191,7 @@ def test_a_response_that_is_dropped_unclosed_is_closed(adapt: Adapt) -> None:
 
 
 def test_close_wakes_a_waiting_receive(adapt: Adapt) -> None:
-    """receive() blocks while the response is open, and gives http.disconnect once it is closed."""
+    """receive() waits while the response is open, and returns http.disconnect once it is closed."""
     waiting = threading.Event()
     received: list[Message] = []
     done = threading.Event()
@@ -220,7 +220,7 @@ def test_close_wakes_a_waiting_receive(adapt: Adapt) -> None:
 
 
 def test_the_end_of_the_response_wakes_a_waiting_receive(adapt: Adapt) -> None:
-    """A task that listens for the disconnect hears of the end of its response."""
+    """A task that waits for the disconnect is woken when the response ends."""
     received: list[Message] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -243,7 +243,7 @@ def test_the_end_of_the_response_wakes_a_waiting_receive(adapt: Adapt) -> None:
 
 
 def test_an_error_for_want_of_a_client_is_not_logged(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
-    """What an app raises because of ClientDisconnected is no error; what it raises besides is."""
+    """An app's ClientDisconnected is not logged; any other error it raises is."""
 
     def run(server: WSGIServer) -> None:
         next(server.call())
@@ -267,7 +267,7 @@ def test_an_error_for_want_of_a_client_is_not_logged(adapt: Adapt, caplog: pytes
 
 
 def test_a_client_that_leaves_an_idle_stream_is_noticed(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the server lets the client's connection be seen, the thread ends its wait and the app is told."""
+    """Where the server shows the client's connection, the thread stops waiting and the app is told."""
     monkeypatch.setattr(call_module, "_CLIENT_CHECK", 0.02)
     received: list[Message] = []
     done = threading.Event()
@@ -296,7 +296,7 @@ def test_a_client_that_leaves_an_idle_stream_is_noticed(adapt: Adapt, monkeypatc
 
 
 def test_a_client_is_looked_for_by_a_thread_that_waits_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once, where it is not in sight, and from then on the thread sleeps until it is woken."""
+    """If the server does not show the connection, the thread looks for it once, then sleeps until it is woken."""
     looks: list[Environ] = []
     monkeypatch.setattr(call_module, "maybe_client_check", looks.append)
     timeouts: list[float] = []
@@ -318,7 +318,7 @@ def test_a_client_is_looked_for_by_a_thread_that_waits_for_long(monkeypatch: pyt
 
 
 def test_start_response_that_raises_reaches_the_server_and_the_app(adapt: Adapt) -> None:
-    """A server that refuses the headers has its own exception back, and the app is told that nobody listens."""
+    """The server gets its own exception back, and the app is told that the client has left."""
     app = Recorder(start(), body(b"one", True), endless=True)
     adapter = adapt(app)
 
@@ -336,7 +336,7 @@ def test_start_response_that_raises_reaches_the_server_and_the_app(adapt: Adapt)
 
 @pytest.mark.parametrize(("size", "most"), [(1024 * 1024, 2), (16 * 1024, 18), (100, 2700)])
 def test_a_server_that_does_not_read_stops_the_app(adapt: Adapt, size: int, most: int) -> None:
-    """No more than 256 KiB and a block wait for a server that does not ask."""
+    """At most 256 KiB and a block wait for a server that does not iterate."""
     count = 4 * most + 12
     app = Recorder(start(), *[body(b"x" * size, True)] * count, body())
     server = WSGIServer(adapt(app))
@@ -357,7 +357,7 @@ def test_a_server_that_does_not_read_stops_the_app(adapt: Adapt, size: int, most
 
 
 async def test_a_send_that_finds_room_does_not_forget_one_that_waits() -> None:
-    """Between the thread's taking a block and its look at who waits for that, another send may come."""
+    """A send between the thread's taking a block and its waking the waiters leaves none of them waiting."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         async def wait_for_room() -> None:
@@ -440,7 +440,7 @@ def test_nothing_of_a_request_is_left(adapt: Adapt) -> None:
 
 
 def test_the_app_may_be_abandoned_a_thousand_times(adapt: Adapt) -> None:
-    """A thousand streams that are closed at once end in the app, and leave nothing on the loop."""
+    """A thousand streams that are closed at once end, and leave nothing on the loop."""
     count = 0
     lock = threading.Lock()
 

@@ -52,7 +52,7 @@ def test_a_path_that_leads_nowhere_raises_into_the_app(adapt: Adapt, path: Any, 
 
 
 def test_a_file_for_head_or_shorter_than_promised_is_not_sent(adapt: Adapt, tmp_path: Path) -> None:
-    """HEAD has no body, and a file below its Content-Length is the app's error."""
+    """HEAD has no body, and a file shorter than its Content-Length is the app's error."""
     path = tmp_path / "file"
     path.write_bytes(b"abc")
     message = {"type": "http.response.pathsend", "path": str(path)}
@@ -109,7 +109,7 @@ def with_base_http_middleware(app: ASGIApp) -> ASGIApp:
 
 @pytest.mark.parametrize("middleware", [Compress, with_base_http_middleware])
 def test_middleware_that_knows_no_extensions_gets_a_files_blocks(adapt: Adapt, tmp_path: Path, middleware: Any) -> None:
-    """Starlette's FileResponse goes by path wherever that is offered, so it is only if the app's user says so."""
+    """Starlette's FileResponse sends a path wherever that is offered, so it is offered only if the option is set."""
     path = tmp_path / "file"
     path.write_bytes(b"content")
     app = middleware(starlette.responses.FileResponse(path))
@@ -118,7 +118,7 @@ def test_middleware_that_knows_no_extensions_gets_a_files_blocks(adapt: Adapt, t
 
 
 def test_a_path_that_was_not_asked_for_is_refused(adapt: Adapt, tmp_path: Path) -> None:
-    """The error names the option, and the app can answer all the same."""
+    """The error names the option, and the app can still respond."""
     path = tmp_path / "file"
     path.write_bytes(b"content")
 

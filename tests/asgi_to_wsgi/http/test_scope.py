@@ -28,14 +28,14 @@ def test_the_scope_has_what_asgi_wants(adapt: Adapt) -> None:
 
 
 def test_a_content_length_that_is_no_number_is_answered_400(adapt: Adapt) -> None:
-    """A request that makes no sense is refused in plain words, and the app does not run."""
+    """A Content-Length that is not a number is answered 400 in plain words, and the app does not run."""
     server = respond(adapt(answers(ZeroDivisionError())), http_environ("POST", CONTENT_LENGTH="+5"))
     assert server.status == "400 Bad Request"
     assert b"Content-Length" in server.body
 
 
 def test_the_callers_context_is_the_apps(adapt: Adapt) -> None:
-    """Context variables of the WSGI side are seen by the app, and what it sets stays with it."""
+    """The app sees the context variables of the WSGI side, and what it sets stays its own."""
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
     seen: list[str] = []
 
@@ -83,7 +83,7 @@ def test_links_that_are_none_are_the_apps_error(adapt: Adapt) -> None:
 
 
 def test_early_hints_in_mid_body_go_nowhere(adapt: Adapt) -> None:
-    """By then the server has sent its headers, and a 103 would be bytes of the body."""
+    """Once the headers are sent they are dropped, because a 103 would become part of the body."""
     hints: list[Any] = []
     hint = {"type": "http.response.early_hint", "links": [b"</a.css>; rel=preload"]}
     app = answers(start(), body(b"one", True), hint, body(b"two"))
@@ -92,7 +92,7 @@ def test_early_hints_in_mid_body_go_nowhere(adapt: Adapt) -> None:
 
 
 def test_early_hints_that_were_not_offered_are_refused(adapt: Adapt) -> None:
-    """Without wsgi.early_hints send() raises for them, and the app can answer all the same."""
+    """Without wsgi.early_hints send() raises, and the app can still respond."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         with pytest.raises(AppProtocolError, match="early_hint"):

@@ -52,7 +52,7 @@ def reads(read: Callable[[Any], Any]) -> tuple[WSGIToASGI, list[Any]]:
 async def test_the_input_reads_as_a_file_however_the_body_is_split(
     blocks: list[bytes], read: Callable[[Any], Any]
 ) -> None:
-    """Each method of wsgi.input gives what io.BytesIO gives for the whole body, announced or not."""
+    """Each method of wsgi.input returns what io.BytesIO returns for the whole body, with a length or without."""
     app, results = reads(read)
     for scope in (http_scope(), chunked()):
         await request(app, scope, *blocks)
@@ -62,7 +62,7 @@ async def test_the_input_reads_as_a_file_however_the_body_is_split(
 @pytest.mark.parametrize("length", [None, b"0"])
 @pytest.mark.parametrize("version", ["1.1", "2"])
 async def test_a_request_without_a_body_waits_for_no_message(version: str, length: bytes | None) -> None:
-    """Some servers never answer receive() where there is no body (uvicorn with zttp over HTTP/2); no request hangs."""
+    """No request hangs on servers that never answer receive() without a body (uvicorn with zttp over HTTP/2)."""
     headers = [(b"host", b"example.org"), *([(b"content-length", length)] if length else [])]
     scope = http_scope("GET" if length is None else "POST", http_version=version, headers=headers)
     for app, blocks in ((answers(b"one"), 1), (app_of(Blocks([bytes(300_000)] * 3).app), 3)):
@@ -75,7 +75,7 @@ async def test_a_request_without_a_body_waits_for_no_message(version: str, lengt
 
 @pytest.mark.parametrize("after", [0, 1])
 async def test_a_body_that_nothing_announces_arrives(after: int) -> None:
-    """HTTP/2 needs no Content-Length: what the app reads is waited for, and is there to the last byte."""
+    """HTTP/2 needs no Content-Length: the app's read waits for the body, and gets all of it."""
     app, results = reads(lambda stream: (stream.readline(), next(stream), list(stream), stream.read()))
     server = ASGIServer(app, http_scope("POST", http_version="2", headers=[]), blocks=[])
     blocks = [b"a\n", b"b\nc\n", b"d"]
@@ -88,7 +88,7 @@ async def test_a_body_that_nothing_announces_arrives(after: int) -> None:
 
 
 async def test_the_input_where_nothing_announces_a_body_is_a_file() -> None:
-    """It can be wrapped and closed as any other, and threads that use it at once share one stream."""
+    """It can be wrapped and closed like any file, and threads that use it at once share one stream."""
 
     def read(stream: Any) -> Any:
         threads = [threading.Thread(target=stream.readable) for _ in range(4)]
@@ -108,7 +108,7 @@ async def test_the_input_where_nothing_announces_a_body_is_a_file() -> None:
 
 
 async def test_a_client_that_leaves_before_its_unannounced_body_is_an_error() -> None:
-    """Nothing but the server's word makes it an empty body."""
+    """The body counts as empty only if the server says so."""
 
     def read(stream: Any) -> str:
         with pytest.raises(ClientDisconnected):
@@ -147,7 +147,7 @@ async def test_a_body_is_fetched_as_the_app_reads() -> None:
 
 
 async def test_no_thread_is_taken_before_the_first_message() -> None:
-    """A client that has announced a body, and sent its headers only, does not hold a worker thread."""
+    """A client that has announced a body but sent only headers does not hold a worker thread."""
     calls: list[Environ] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -167,7 +167,7 @@ async def test_no_thread_is_taken_before_the_first_message() -> None:
 
 
 async def test_the_app_runs_in_the_context_that_receive_has_left() -> None:
-    """A middleware may set variables when the body begins, too."""
+    """Context variables that middleware sets in its receive() are set for the app."""
     variable = contextvars.ContextVar("variable", default="unset")
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -194,7 +194,7 @@ async def test_the_app_runs_in_the_context_that_receive_has_left() -> None:
     reason="without the lock what a thread lets go of is counted later",
 )
 async def test_a_body_is_let_go_of_with_the_input() -> None:
-    """What came in one message is not kept while the response goes on."""
+    """A body that came in one message is freed with wsgi.input, while the response goes on."""
     body = bytes(1000)
     before, after = sys.getrefcount(body), []
 
@@ -212,7 +212,7 @@ async def test_a_body_is_let_go_of_with_the_input() -> None:
 
 @pytest.mark.parametrize("missing", ["method", "path"])
 async def test_a_scope_that_is_not_whole_is_an_error_of_the_server(missing: str) -> None:
-    """It goes back to where it came from, and the worker thread is there for the next request."""
+    """The error is raised to the server, and the worker thread is free for the next request."""
     adapter = answers(b"hello")
     scope = http_scope()
     del scope[missing]
@@ -222,7 +222,7 @@ async def test_a_scope_that_is_not_whole_is_an_error_of_the_server(missing: str)
 
 
 async def test_a_client_that_expects_100_continue_is_asked_when_the_app_reads() -> None:
-    """With `Expect: 100-continue` the first message is awaited by the first read, and not without one."""
+    """With `Expect: 100-continue` the app's first read calls receive(), and nothing else does."""
     scope = http_scope("POST", headers=[(b"expect", b"100-continue"), (b"content-length", b"3")])
     server = ASGIServer(answers(b"no, thanks", headers=[("Content-Length", "10")]), scope, blocks=[])
     with anyio.fail_after(5):
@@ -235,7 +235,7 @@ async def test_a_client_that_expects_100_continue_is_asked_when_the_app_reads() 
 
 
 async def test_a_body_cut_short_is_an_error_and_no_end_of_file() -> None:
-    """A read that meets http.disconnect raises ClientDisconnected, an OSError, again and again."""
+    """A read that meets http.disconnect raises ClientDisconnected, an OSError, each time."""
 
     def read(stream: Any) -> Any:
         errors = 0
@@ -256,7 +256,7 @@ async def test_a_body_cut_short_is_an_error_and_no_end_of_file() -> None:
 
 @pytest.mark.parametrize("message", [{"type": "bogus"}, {}, None, {"type": "http.request", "body": "text"}])
 async def test_a_message_that_is_none_is_the_servers_error(message: Any) -> None:
-    """What receive() must not give is raised back to the server."""
+    """A message that receive() must not return raises an error to the server."""
     server = ASGIServer(answers(b"x"), chunked(), blocks=[])
     server.feed_message(message)
     with anyio.fail_after(5), pytest.raises(ServerProtocolError):
@@ -267,13 +267,13 @@ async def test_a_message_that_is_none_is_the_servers_error(message: Any) -> None
     "keys", [{"query_string": "a=1"}, {"headers": 1}, {"headers": [("a", "b")]}, {"extensions": 1}, {"method": None}]
 )
 async def test_a_scope_that_cannot_be_read_is_the_servers_error(keys: Any) -> None:
-    """It is raised back to the server, whatever of the scope is wrong."""
+    """Whatever is wrong with the scope, the error is raised to the server."""
     with pytest.raises(ServerProtocolError, match=next(iter(keys))):
         await request(answers(b"x"), http_scope(**keys))
 
 
 async def test_the_body_may_be_left_unread() -> None:
-    """An app that answers without reading is done, whatever of the body is still to come."""
+    """An app that answers without reading is finished, however much of the body is still to come."""
     server = ASGIServer(answers(b"done", headers=[("Content-Length", "4")]), blocks=[])
     server.feed(b"abc", more_body=True)
     with anyio.fail_after(5):
@@ -282,7 +282,7 @@ async def test_the_body_may_be_left_unread() -> None:
 
 
 async def test_a_body_cannot_be_read_after_the_response() -> None:
-    """A read, or a wait, in close() meets the end of the response, and not one that nobody would end."""
+    """A read or a wait in close() ends, because the response has ended."""
     results: list[Any] = []
 
     class Reading(Blocks):
@@ -305,7 +305,7 @@ async def test_a_body_cannot_be_read_after_the_response() -> None:
 
 
 async def test_an_app_that_yields_nothing_is_told_that_its_client_left() -> None:
-    """An app that waits by empty blocks sends nothing that could fail, and is stopped all the same."""
+    """An app that yields only empty blocks while it waits is stopped, although it sends nothing that could fail."""
 
     def nothing() -> Iterator[bytes]:
         while True:
@@ -322,7 +322,7 @@ async def test_an_app_that_yields_nothing_is_told_that_its_client_left() -> None
 
 
 async def test_a_body_may_be_read_in_another_thread() -> None:
-    """A thread that waits for the body holds up neither the response nor the loop, and ends with the request."""
+    """A thread that waits for the body blocks neither the response nor the loop, and is woken when the request ends."""
     sizes: list[int] = []
     ended = threading.Event()
 
@@ -384,7 +384,7 @@ async def test_buffer_body_gives_the_app_a_length(blocks: list[bytes]) -> None:
 
 
 async def test_buffer_body_takes_the_transfer_encoding_away() -> None:
-    """With buffer_body nothing says any more that the body is chunked: Bottle would decode it once more."""
+    """With buffer_body the environ has no Transfer-Encoding, or Bottle would decode the body a second time."""
     seen: list[Any] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -403,7 +403,7 @@ async def test_buffer_body_takes_the_transfer_encoding_away() -> None:
 async def test_a_body_that_is_to_be_there_first_is_waited_for_and_not_for_ever(
     monkeypatch: pytest.MonkeyPatch, option: str
 ) -> None:
-    """Where nothing announces a body, the first message may tell that there is one, and a server may never tell."""
+    """If nothing announces a body, the adapter waits a limited time for a first message that may do so."""
     seen: list[Any] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -426,7 +426,7 @@ async def test_a_body_that_is_to_be_there_first_is_waited_for_and_not_for_ever(
 
 
 async def test_buffer_body_leaves_a_known_length_and_an_absent_body_alone() -> None:
-    """With buffer_body a GET has no CONTENT_LENGTH, and a body that has one still streams."""
+    """With buffer_body a GET has no CONTENT_LENGTH, and a body with a Content-Length still streams."""
     seen: list[Any] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

@@ -39,7 +39,7 @@ async def test_a_response_of_one_block_is_two_messages() -> None:
 
 
 async def test_a_body_that_fills_its_content_length_ends_at_once() -> None:
-    """The block that completes the Content-Length is the last one that is sent, and no more than one other is made."""
+    """The block that completes the Content-Length is sent as the last one, and at most one more is asked for."""
     blocks = Blocks([b"hello", b"surplus", b"never"])
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -53,7 +53,7 @@ async def test_a_body_that_fills_its_content_length_ends_at_once() -> None:
 
 @pytest.mark.parametrize("by_write", [False, True])
 async def test_code_behind_the_last_block_of_a_generator_runs(by_write: bool) -> None:
-    """It has given its whole Content-Length, and may yet have a file to delete; the client does not wait for that."""
+    """A generator that has yielded its whole Content-Length runs to its end, and the client does not wait for that."""
     seen = threading.Event()
     ran: list[str] = []
 
@@ -84,7 +84,7 @@ async def test_code_behind_the_last_block_of_a_generator_runs(by_write: bool) ->
 
 
 async def test_an_error_behind_the_last_block_of_a_generator_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """As one in close() is: the client has its response."""
+    """Like an error in close(), it is logged, because the client has its whole response."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         start_response(OK, [("Content-Length", "5")])
@@ -174,7 +174,7 @@ async def test_headers_wait_for_the_first_non_empty_block() -> None:
 
 
 async def test_exc_info_replaces_a_start_that_was_not_sent() -> None:
-    """start_response with exc_info has the last word while nothing has left."""
+    """A call of start_response with exc_info replaces the first one while nothing has been sent."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         start_response(OK, [("Content-Length", "1"), ("X-Old", "1")])
@@ -192,7 +192,7 @@ async def test_exc_info_replaces_a_start_that_was_not_sent() -> None:
 
 
 async def test_exc_info_after_output_is_raised_and_cuts_the_response() -> None:
-    """start_response with exc_info re-raises the very exception once a block has left."""
+    """start_response with exc_info re-raises the same exception once a block has been sent."""
     errors: list[BaseException] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -212,7 +212,7 @@ async def test_exc_info_after_output_is_raised_and_cuts_the_response() -> None:
 
 
 async def test_the_exception_of_exc_info_is_not_kept() -> None:
-    """A handled exception dies with its except block, not with the request (PEP 3333: no circular reference)."""
+    """A handled exception is freed after its except block, not after the request (PEP 3333: no circular reference)."""
     alive: list[bool] = []
 
     class Handled(Exception):
@@ -237,7 +237,7 @@ async def test_the_exception_of_exc_info_is_not_kept() -> None:
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("mid"), StopIteration("mid")])
 async def test_an_error_in_mid_body_cuts_the_response(error: Exception) -> None:
-    """What the iterable raises reaches the server, behind what was sent and without an end."""
+    """What the iterable raises reaches the server after the blocks that were sent, and the response has no end."""
 
     class Failing(Blocks):
         def __next__(self) -> bytes:
@@ -255,7 +255,7 @@ async def test_an_error_in_mid_body_cuts_the_response(error: Exception) -> None:
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), StopIteration()])
 async def test_an_exception_that_would_stop_the_loop_is_an_error_of_the_request(error: BaseException) -> None:
-    """SystemExit and its like end the request, and neither the loop nor the worker thread."""
+    """SystemExit and KeyboardInterrupt end the request, but neither the loop nor the worker thread."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         if environ["PATH_INFO"] == "/":
@@ -285,7 +285,7 @@ async def test_a_body_that_is_not_bytes_is_a_type_error(result: Any) -> None:
 
 
 async def test_an_app_that_does_not_call_start_response_is_refused() -> None:
-    """A body without a start is the app's error, and nothing of it is sent."""
+    """A body without start_response is the app's error, and none of it is sent."""
     server = ASGIServer(app_of(lambda environ, start_response: [b"x"]))
     with pytest.raises(AppProtocolError, match="start_response"):
         await server.run()
@@ -334,7 +334,7 @@ async def test_a_body_short_of_content_length_is_cut() -> None:
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", OK), ("GET", "204 No Content"), ("GET", "304 Not Modified")])
 async def test_a_response_without_a_body_has_none(method: str, status: str) -> None:
-    """HEAD, 204 and 304 lose what the app gave as a body, and a 204 its Content-Length too."""
+    """For HEAD, 204 and 304 the app's body is dropped, and for 204 its Content-Length too."""
     blocks = Blocks([b"abc", b"def"])
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -349,7 +349,7 @@ async def test_a_response_without_a_body_has_none(method: str, status: str) -> N
 
 @pytest.mark.parametrize("blocks", [[], [b"", b""]], ids=["no block", "empty blocks"])
 async def test_a_body_that_a_proxy_sends_has_no_length(blocks: list[bytes]) -> None:
-    """An app that leaves its file to nginx (X-Accel-Redirect) gives the file's length, and an empty body."""
+    """If nginx sends the file (X-Accel-Redirect), the app's body is empty, and its Content-Length is dropped."""
     headers = [("X-Accel-Redirect", "/files/a"), ("Content-Length", "1234")]
     server = await request(answers(*blocks, headers=headers))
     assert (server.headers, server.body) == ([(b"x-accel-redirect", b"/files/a")], b"")
@@ -357,7 +357,7 @@ async def test_a_body_that_a_proxy_sends_has_no_length(blocks: list[bytes]) -> N
 
 
 async def test_a_body_that_no_proxy_sends_has_its_length() -> None:
-    """What the app sends itself after all is passed on with its length."""
+    """If the app sends the body itself, its Content-Length is passed on."""
     headers = [("X-Accel-Redirect", "/files/a"), ("Content-Length", "3")]
     server = await request(answers(b"", b"abc", headers=headers))
     assert server.headers == [(b"x-accel-redirect", b"/files/a"), (b"content-length", b"3")]
@@ -418,7 +418,7 @@ async def test_close_runs_once_in_the_thread_and_context_of_the_app() -> None:
 
 
 async def test_the_response_is_through_before_close() -> None:
-    """A slow close() does not keep the end of the response from the client, only the call from returning."""
+    """The client gets the end of the response before a slow close() returns; only the adapter's call waits for it."""
     seen = threading.Event()
 
     class Slow(Blocks):
@@ -437,7 +437,7 @@ async def test_the_response_is_through_before_close() -> None:
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("in close"), SystemExit("in close")], ids=repr)
 async def test_an_error_in_close_is_logged(caplog: pytest.LogCaptureFixture, error: BaseException) -> None:
-    """What close() raises after the response is not lost; raised to the server it would cut the next request off."""
+    """An error of close() after the response is logged; if it reached the server, it would cut off the next request."""
     blocks = Blocks([b"a"], close_error=error)
     server = await request(app_of(blocks.app))
     assert (server.body, server.complete) == (b"a", True)
@@ -445,7 +445,7 @@ async def test_an_error_in_close_is_logged(caplog: pytest.LogCaptureFixture, err
 
 
 async def test_write_is_refused_in_close() -> None:
-    """The response has ended by then, and what came behind its end would be nobody's."""
+    """write() raises in close(), because the response has ended."""
 
     class Late(Blocks):
         def app(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -463,7 +463,7 @@ async def test_write_is_refused_in_close() -> None:
 
 
 async def test_an_error_in_close_reaches_the_server_of_a_response_that_was_cut() -> None:
-    """What close() raises in mid-response goes the way of any error there."""
+    """What close() raises in the middle of a response reaches the server, as any error there does."""
 
     def blocks() -> Iterator[bytes]:
         yield b"a"
@@ -481,7 +481,7 @@ async def test_an_error_in_close_reaches_the_server_of_a_response_that_was_cut()
 
 
 async def test_write_raises_once_the_client_has_left() -> None:
-    """An app that streams by write() ends by ClientDisconnected, which nobody reports as an error."""
+    """write() raises ClientDisconnected once the client has left, and nobody reports that as an error."""
     raised = threading.Event()
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -505,7 +505,7 @@ async def test_write_raises_once_the_client_has_left() -> None:
 
 
 async def test_early_hints_become_messages_where_the_server_has_them() -> None:
-    """`wsgi.early_hints` sends the Link headers ahead of the response, and nothing once that has begun."""
+    """`wsgi.early_hints` sends the Link headers before the response, and nothing once the response has begun."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         hints = environ["wsgi.early_hints"]

@@ -23,7 +23,7 @@ async def environ_of(adapter_options: dict[str, Any] | None = None, **scope: Any
 
 
 async def test_the_environ_has_what_wsgi_wants(capsys: pytest.CaptureFixture[str]) -> None:
-    """The wsgi. variables of PEP 3333 are there, and tell the truth."""
+    """The environ has the wsgi. variables of PEP 3333, with the right values."""
     environ = await environ_of()
     assert type(environ) is dict
     assert environ["wsgi.version"] == (1, 0)
@@ -38,7 +38,7 @@ async def test_the_environ_has_what_wsgi_wants(capsys: pytest.CaptureFixture[str
 
 
 async def test_differing_content_lengths_are_answered_400() -> None:
-    """A request that contradicts itself is refused in plain words, and the app does not run."""
+    """A request with two Content-Lengths is answered 400 in plain words, and the app does not run."""
     server = await request(
         answers(b"never"), http_scope("POST", headers=[(b"content-length", b"3"), (b"content-length", b"5")])
     )

@@ -24,7 +24,7 @@ from tests.wsgi_to_asgi.http.apps import OK, Blocks, answers, app_of, chunked, e
 
 @pytest.mark.parametrize("send_error", [None, OSError("gone")])
 async def test_a_stream_stops_when_its_client_leaves(send_error: Exception | None) -> None:
-    """Whether send() raises or says nothing: iteration stops at the next block, and close() runs in its thread."""
+    """Whether send() raises or not, iteration stops at the next block, and close() runs in the app's thread."""
     blocks = Blocks(endless())
     server = ASGIServer(app_of(blocks.app))
     with anyio.fail_after(5):
@@ -36,7 +36,7 @@ async def test_a_stream_stops_when_its_client_leaves(send_error: Exception | Non
 
 
 async def test_a_server_may_change_the_messages_that_it_gets() -> None:
-    """Starlette's GZipMiddleware does; what is on the way is counted as the app gave it, or it would wait for ever."""
+    """Bytes are counted as the app gave them, because Starlette's GZipMiddleware changes messages in place."""
 
     class Gzip(ASGIServer):
         async def _send(self, message: Message, /) -> None:
@@ -65,7 +65,7 @@ async def test_a_block_that_comes_while_the_loop_looks_is_no_end() -> None:
 
 
 async def test_a_thread_that_tells_while_the_loop_looks_is_heard() -> None:
-    """The loop has found nothing in the outbox, and does not sleep yet: what comes then wakes it."""
+    """A block that comes after the loop has found nothing, and before it sleeps, wakes it."""
     proceed = threading.Event()
     exchanges: list[HTTPExchange] = []
     looks = 0
@@ -105,7 +105,7 @@ async def test_a_thread_that_tells_while_the_loop_looks_is_heard() -> None:
 
 @pytest.mark.parametrize("asks", [True, False])
 async def test_a_stream_that_is_always_ahead_is_watched(asks: bool) -> None:
-    """Though the next block waits whenever send() returns; and at once, for an app that asks `bridge.disconnected`."""
+    """A client that leaves is noticed although the next block is always ready; at once if the app asks."""
     wanted = threading.Semaphore(1)
     passed_on = 0
     receive_calls: list[int] = []
@@ -136,7 +136,7 @@ async def test_a_stream_that_is_always_ahead_is_watched(asks: bool) -> None:
 
 
 async def test_a_blocked_stream_stops_when_its_client_leaves() -> None:
-    """A thread that waits for room is woken, though the server's send() never returned."""
+    """A thread that waits for room is woken although the server's send() never returned."""
     blocks = Blocks(endless())
     server = ASGIServer(app_of(blocks.app))
     with anyio.fail_after(5):
@@ -148,7 +148,7 @@ async def test_a_blocked_stream_stops_when_its_client_leaves() -> None:
 
 
 async def test_a_server_error_in_send_ends_the_request_and_is_raised() -> None:
-    """What send() raises besides OSError is the server's own, and goes back to it, after close()."""
+    """What send() raises, other than OSError, is the server's own error: it is raised to the server after close()."""
     blocks = Blocks(endless())
     server = ASGIServer(app_of(blocks.app))
     server.send_error = ZeroDivisionError("in send")
@@ -158,7 +158,7 @@ async def test_a_server_error_in_send_ends_the_request_and_is_raised() -> None:
 
 
 async def test_a_cancelled_request_frees_its_thread() -> None:
-    """Cancellation is as a client that left: the call ends at once, the thread at its next block."""
+    """Cancelling the task is like a client that leaves: the call ends at once, the thread at its next block."""
     blocks = Blocks(endless())
     adapter = app_of(blocks.app, workers=1)
     server = ASGIServer(adapter)
@@ -175,7 +175,7 @@ async def test_a_cancelled_request_frees_its_thread() -> None:
 async def test_what_an_app_raises_beside_a_cancellation_is_logged(
     caplog: pytest.LogCaptureFixture, early: bool
 ) -> None:
-    """Nobody is there to raise it to; an app that was only told that its client left has nothing to report."""
+    """An app's error is logged if its task was cancelled, but not if the app only learned that its client left."""
     entered, proceed, raised = threading.Event(), threading.Event(), threading.Event()
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -208,7 +208,7 @@ async def test_what_an_app_raises_beside_a_cancellation_is_logged(
 async def test_what_an_app_raises_amid_a_cancellation_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The loop has looked for an error, and there was none yet: from then on the thread logs by itself."""
+    """If the loop has looked for an error before the app raises, the thread logs the error itself."""
     entered, proceed = threading.Event(), threading.Event()
 
     class WatchedExchange(HTTPExchange):
@@ -238,7 +238,7 @@ async def test_what_an_app_raises_amid_a_cancellation_is_logged(
 
 
 async def test_a_thread_that_sleeps_wakes_to_a_request_that_has_finished() -> None:
-    """Whoever is woken at the end sees that it is the end: the next look would be seconds later."""
+    """A thread that is woken at the end finds the request finished, because it would look again only seconds later."""
     sleeping, woken = threading.Event(), threading.Event()
     states: list[bool] = []
 
@@ -271,7 +271,7 @@ async def test_a_thread_that_sleeps_wakes_to_a_request_that_has_finished() -> No
 
 
 async def test_a_client_that_leaves_before_the_first_message_costs_no_thread() -> None:
-    """http.disconnect in place of a body that was announced: the app does not run."""
+    """If http.disconnect comes in place of the announced body, the app does not run."""
     calls: list[Environ] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -286,7 +286,7 @@ async def test_a_client_that_leaves_before_the_first_message_costs_no_thread() -
 
 
 async def test_a_client_that_leaves_while_its_request_waits_its_turn_costs_no_call() -> None:
-    """Under overload, what nobody waits for any more is not run."""
+    """Under overload, the app is not called for a client that has left."""
     entered, proceed = threading.Event(), threading.Event()
     calls: list[str] = []
 
@@ -314,7 +314,7 @@ async def test_a_client_that_leaves_while_its_request_waits_its_turn_costs_no_ca
 
 
 async def test_a_client_that_expects_100_continue_waits_its_turn_for_it() -> None:
-    """A server says 100 Continue at the first receive: not before the app reads, also where no worker is free."""
+    """The first receive makes a server send 100 Continue, so it waits until a worker is free and the app reads."""
     entered, proceed = threading.Event(), threading.Event()
     received: list[str] = []
 
@@ -347,7 +347,7 @@ async def test_a_client_that_expects_100_continue_waits_its_turn_for_it() -> Non
 
 @pytest.mark.parametrize("at", ["first", "later"])
 async def test_receive_may_say_by_an_error_that_the_client_has_left(at: str) -> None:
-    """An OSError of receive() means what http.disconnect does, and is nobody's error."""
+    """An OSError from receive() means the same as http.disconnect, and is not reported as an error."""
     called: list[bool] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -371,7 +371,7 @@ async def test_receive_may_say_by_an_error_that_the_client_has_left(at: str) -> 
 
 
 async def test_two_threads_that_write_at_once_both_go_on() -> None:
-    """One message may make room for both: who wakes one alone leaves the other waiting for a second one."""
+    """One message may make room for both threads, so both are woken."""
     block = b"x" * 300_000
     threads: list[threading.Thread] = []
     ended: list[bool] = []
@@ -400,7 +400,7 @@ async def test_two_threads_that_write_at_once_both_go_on() -> None:
 
 
 async def test_disconnected_tells_a_long_request() -> None:
-    """`bridge.disconnected` is set for an app that has sent nothing yet and asks."""
+    """`bridge.disconnected` is set for an app that asks before it has sent anything."""
     asked = threading.Event()
     told: list[bool] = []
 
@@ -423,7 +423,7 @@ async def test_disconnected_tells_a_long_request() -> None:
 
 
 async def test_a_response_that_is_through_is_no_disconnect() -> None:
-    """What a server's receive() says after the response does not reach an app that is about to close()."""
+    """What receive() says after the response does not set `bridge.disconnected` for an app in close()."""
     told: list[bool] = []
 
     class Asking(Blocks):
@@ -444,7 +444,7 @@ async def test_a_response_that_is_through_is_no_disconnect() -> None:
 
 
 async def test_disconnected_ends_its_wait_with_the_request() -> None:
-    """A thread that waits for the client to leave is let go when the request ends without that."""
+    """A thread that waits for the client to leave is woken when the request ends."""
     told: list[bool] = []
     threads: list[threading.Thread] = []
 
@@ -468,7 +468,7 @@ async def test_disconnected_ends_its_wait_with_the_request() -> None:
 
 
 async def test_a_small_response_costs_no_second_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the response ends with its first block there is nothing to watch, and a task group costs as much again."""
+    """A response that ends with its first block starts no second task: a task group costs as much as a request."""
 
     def refuse() -> None:
         raise AssertionError("made a task group")
@@ -483,14 +483,14 @@ async def test_a_small_response_costs_no_second_task(monkeypatch: pytest.MonkeyP
 
 
 async def test_a_request_that_does_not_ask_is_not_watched() -> None:
-    """A response that ends with its first block has the server asked for one message, and for none without a body."""
+    """If a response ends with its first block, receive() is called once for a body, and not at all without one."""
     app = answers(b"hello", headers=[("Content-Length", "5")])
     assert (await request(app)).receive_calls == 0
     assert (await request(app, chunked(), b"body")).receive_calls == 1
 
 
 async def test_a_server_that_repeats_itself_is_not_asked_for_ever() -> None:
-    """A receive() that goes on about a body that has ended is left alone."""
+    """A receive() that repeats the end of the body is not called again and again."""
     proceed = threading.Event()
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

@@ -38,7 +38,7 @@ async def test_a_file_is_sent_by_path_where_the_server_can(tmp_path: Path) -> No
 
 
 async def test_a_server_may_change_the_message_of_a_file(tmp_path: Path) -> None:
-    """Middleware that reads the file itself, say: that it was sent is noted all the same, and ends the app's wait."""
+    """Middleware may change the message, for example to read the file itself: the app's wait ends all the same."""
 
     class Changes(ASGIServer):
         async def _send(self, message: Message, /) -> None:
@@ -55,7 +55,7 @@ async def test_a_server_may_change_the_message_of_a_file(tmp_path: Path) -> None
 
 
 async def test_a_file_is_closed_when_its_server_has_it(tmp_path: Path) -> None:
-    """close(), which may delete the file, comes after send() of its path has returned."""
+    """close(), which may delete the file, runs after send() of its path has returned."""
     path = tmp_path / "file"
     path.write_bytes(b"abc")
     file = path.open("rb")
@@ -71,7 +71,7 @@ async def test_a_file_is_closed_when_its_server_has_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("why", ["no extension", "offset", "length", "head", "no name", "decodes"])
 async def test_a_file_that_is_not_fit_for_it_is_sent_in_blocks(tmp_path: Path, why: str) -> None:
-    """Without the extension, from an offset, with another length or without a name the file is read."""
+    """The file is read here without the extension, from an offset, with another length or without a name."""
     path = tmp_path / "file"
     path.write_bytes(b"abcdef")
     file: Any = io.BytesIO(b"abcdef") if why == "no name" else path.open("rb")
@@ -103,7 +103,7 @@ class Counted(io.BytesIO):
 
 
 async def test_a_range_of_a_file_is_all_that_is_read_of_it() -> None:
-    """Werkzeug seeks to its start by the wrapper, and closes the file."""
+    """Werkzeug seeks to the start of a range through the wrapper, reads the range alone, and closes the file."""
     content = bytes(range(256)) * 40_000
     file = Counted(content)
     app = flask.Flask("ranges")
@@ -120,7 +120,7 @@ async def test_a_range_of_a_file_is_all_that_is_read_of_it() -> None:
 
 @pytest.mark.parametrize("names", [[], ["tell"], ["seek", "tell"], ["seek", "tell", "seekable"]], ids=repr)
 async def test_a_file_wrapper_can_do_what_its_file_can(names: list[str]) -> None:
-    """What the file has not, the wrapper has not either, and needs not."""
+    """The wrapper has exactly those of its optional methods that the file has."""
     whole = io.BytesIO(b"abcdef")
     file = SimpleNamespace(**{name: getattr(whole, name) for name in ["read", *names]})
     seen: list[str] = []
@@ -140,7 +140,7 @@ async def test_a_file_wrapper_can_do_what_its_file_can(names: list[str]) -> None
 
 @pytest.mark.parametrize("move", ["seek", "next"])
 async def test_a_file_that_its_wrapper_has_moved_is_not_sent_by_path(tmp_path: Path, move: str) -> None:
-    """What is sent starts where the file is, and by path it would be all of it."""
+    """A file is sent from its position, and by path it would be sent from its start."""
     path = tmp_path / "file"
     path.write_bytes(b"ab" * 100_000)
 

@@ -19,7 +19,7 @@ from tests.wsgi_to_asgi.http.apps import OK, app_of
 
 
 async def test_nothing_of_a_request_is_left(anyio_backend_name: str) -> None:
-    """After a request no reference to its environ remains, so that none waits for the garbage collector."""
+    """After a request no reference to its environ remains, so nothing waits for the garbage collector."""
 
     class Token:
         pass
@@ -43,7 +43,7 @@ async def test_nothing_of_a_request_is_left(anyio_backend_name: str) -> None:
 
 
 async def test_nothing_waits_for_the_garbage_collector() -> None:
-    """What a request is made of has no cycle: collecting it would cost more than the request."""
+    """A request's objects form no cycle, because collecting it would cost more than the request."""
 
     class OfServer(dict[str, Any]):
         pass
@@ -69,7 +69,7 @@ async def test_nothing_waits_for_the_garbage_collector() -> None:
 
 
 async def test_nothing_of_a_context_is_left_where_the_app_never_ran() -> None:
-    """A request that is cancelled in the queue lets go of its context, however long it stays there."""
+    """A request that is cancelled in the queue drops its context, however long the entry stays there."""
 
     class Token:
         pass
@@ -108,7 +108,7 @@ async def test_nothing_of_a_context_is_left_where_the_app_never_ran() -> None:
 
 
 async def test_nothing_of_an_error_is_left() -> None:
-    """Nor does what the app raised refer to itself by way of its request, which it would keep with it."""
+    """An app's error does not refer to itself through its request."""
 
     class Oops(Exception):
         pass

@@ -24,7 +24,7 @@ from tests.wsgi_to_asgi.http.apps import OK, Blocks, app_of, chunked, endless
 
 
 async def test_an_unread_body_is_not_piled_up() -> None:
-    """While a response streams, 1 MiB of an unread body is taken and no more, and nothing is lost."""
+    """While a response streams, at most 1 MiB of an unread body is received, and nothing is lost."""
     proceed = threading.Event()
     results: list[bytes] = []
 
@@ -47,7 +47,7 @@ async def test_an_unread_body_is_not_piled_up() -> None:
 
 
 async def test_a_client_that_leaves_behind_an_unread_body_is_noticed() -> None:
-    """A stream whose request body nobody reads ends as any other."""
+    """A stream ends when its client leaves, although nobody reads the request body."""
     blocks = Blocks(endless())
     server = ASGIServer(app_of(blocks.app), blocks=[])
     for _ in range(10):
@@ -61,7 +61,7 @@ async def test_a_client_that_leaves_behind_an_unread_body_is_noticed() -> None:
 
 @pytest.mark.parametrize("sends", [True, False])
 async def test_a_body_left_unread_for_long_goes_to_disk(monkeypatch: pytest.MonkeyPatch, sends: bool) -> None:
-    """Of a large body that the app leaves unread nothing is lost, and its client can be seen to leave."""
+    """A large unread body is spooled, so that none of it is lost and a client that leaves is noticed."""
     monkeypatch.setattr(bridge.wsgi_to_asgi.http.body, "_PATIENCE", 0.05)
     proceed = threading.Event()
     results: list[Any] = []
@@ -122,7 +122,7 @@ async def test_a_body_on_disk_is_cut_with_its_request(monkeypatch: pytest.Monkey
 
 
 async def test_a_body_in_memory_outlives_its_request() -> None:
-    """Every byte of it is here, so it can be read to its end."""
+    """A body that has come whole can be read to its end after the request."""
     cancelled = threading.Event()
     app, results = cut_when_told(cancelled)
     server = ASGIServer(app, chunked(), blocks=[bytes(1000)] * 40)
@@ -170,7 +170,7 @@ def test_a_block_that_an_interrupted_read_lost_is_an_error(more_body: bool) -> N
 
 @pytest.mark.parametrize("end", ["gone", "complete", "finished"])
 def test_what_came_before_the_end_is_read_before_it(end: str) -> None:
-    """The last block, and then the end, come while the reader looks: it looks for the end first."""
+    """A last block that comes while the reader looks is read, because the reader looks for the end first."""
     body, connection = RequestBody(lambda: anyio.Event()), Request()
 
     class Blocks(deque[bytes]):
@@ -188,7 +188,7 @@ def test_what_came_before_the_end_is_read_before_it(end: str) -> None:
 
 
 async def test_no_more_than_a_limit_goes_to_disk(monkeypatch: pytest.MonkeyPatch, spools: list[Spool]) -> None:
-    """Behind that the client waits; when the app has read it all, the disk is free, and blocks wait in memory again."""
+    """Beyond the limit the client waits; once the app has read it all, blocks wait in memory again."""
     monkeypatch.setattr(bridge.wsgi_to_asgi.http.body, "_PATIENCE", 0.05)
     monkeypatch.setattr(bridge.wsgi_to_asgi.http.body, "_DISK_LIMIT", 1_000_000)
     proceed = threading.Semaphore(0)
@@ -225,7 +225,7 @@ async def test_no_more_than_a_limit_goes_to_disk(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_a_reader_that_keeps_up_has_no_body_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After one pause, and once it has read what was spooled, there is backpressure as before the pause."""
+    """After a pause, and once the spooled part is read, backpressure works as before."""
     monkeypatch.setattr(bridge.wsgi_to_asgi.http.body, "_PATIENCE", 0.05)
     body = RequestBody(running_loop().event)
     connection = Request()
@@ -246,7 +246,7 @@ async def test_a_reader_that_keeps_up_has_no_body_on_disk(monkeypatch: pytest.Mo
 async def test_nothing_is_spooled_for_a_request_that_has_no_thread(
     monkeypatch: pytest.MonkeyPatch, spools: list[Spool]
 ) -> None:
-    """Its client waits for a worker anyway; its leaving is seen while no more than 1 MiB is unread."""
+    """The client waits for a worker anyway, and its leaving is noticed while at most 1 MiB is unread."""
     monkeypatch.setattr(bridge.wsgi_to_asgi.http.body, "_PATIENCE", 0.02)
     entered, proceed, reading = threading.Event(), threading.Event(), threading.Event()
     results: list[Any] = []
@@ -279,7 +279,7 @@ async def test_nothing_is_spooled_for_a_request_that_has_no_thread(
 
 @pytest.mark.parametrize("at", ["put", "__init__"])
 async def test_a_disk_that_is_full_is_no_client_that_left(monkeypatch: pytest.MonkeyPatch, at: str) -> None:
-    """An OSError of our own, from where unread bodies go, reaches the server."""
+    """An OSError of the spool file reaches the server."""
 
     class FullDisk(Spool):
         pass
