@@ -350,7 +350,7 @@ async def test_run_ends_with_the_connection() -> None:
 
 
 def test_a_place_is_left_once() -> None:
-    """Both the session and its WSGI thread may think that it is for them to do."""
+    """The place is given back once, although both the session and its WSGI thread may try."""
     left: list[None] = []
     loop_thread: Any = SimpleNamespace(loop=SimpleNamespace(event=print))
     app: Any = None
@@ -361,7 +361,7 @@ def test_a_place_is_left_once() -> None:
 
 
 async def test_a_socket_that_comes_too_late_is_closed() -> None:
-    """After its session is over, or was given up."""
+    """A socket is closed if its session is over, or was given up."""
 
     def call_soon(function: Any, *args: Any) -> None:
         function(*args)
@@ -381,7 +381,7 @@ async def test_a_socket_that_comes_too_late_is_closed() -> None:
 
 
 def test_a_socket_for_a_loop_that_has_ended_is_closed() -> None:
-    """It was taken from the server by then, so that nobody else would."""
+    """The socket has been taken from the server, so nobody else would close it."""
 
     def call_soon(function: Any, *args: Any) -> None:
         raise LoopClosed("the event loop has ended")

@@ -57,7 +57,7 @@ def test_messages_go_both_ways(adapt: Adapt, way: dict[str, Any]) -> None:
 
 @ways
 def test_the_server_is_told_of_a_101_and_cannot_reach_the_client(adapt: Adapt, way: dict[str, Any]) -> None:
-    """The request ends in the ordinary way, and what the server writes then goes nowhere."""
+    """The request ends in the ordinary way, and what the server then writes does not reach the client."""
     with connected(adapt, echo, way) as client:
         if not way:
             client.thread.join(5)  # while the WebSocket is open
@@ -86,7 +86,7 @@ def test_the_server_is_told_of_a_101_and_cannot_reach_the_client(adapt: Adapt, w
     ids=["4000", "1001", "1005", "1006"],
 )
 def test_the_app_is_told_how_its_client_left(adapt: Adapt, way: dict[str, Any], frame: bytes, message: Message) -> None:
-    """Code and reason of the Close frame, 1005 without a code, 1006 without a frame; first come the messages."""
+    """After the messages comes the Close frame's code and reason: 1005 without a code, 1006 without a frame."""
     app = Script("receive", accept(), "receive", "receive", send("too late"), close(), "receive")
     with connected(adapt, app, way) as client:
         client.socket.sendall(client_frame(TEXT, b"last words") + frame)
@@ -102,7 +102,7 @@ def test_the_app_is_told_how_its_client_left(adapt: Adapt, way: dict[str, Any], 
 
 @ways
 def test_the_app_closes(adapt: Adapt, way: dict[str, Any]) -> None:
-    """Its code and reason reach the client; then it is told so itself, and may say no more but goodbye."""
+    """The app's code and reason reach the client; then the app gets them too, and can send no more."""
     app = Script("receive", accept(), close(code=4001, reason="x" * 200), "receive", close(), send("?"))
     with connected(adapt, app, way) as client:
         assert client.receive() == Frame(CLOSE, close_payload(4001, "x" * 123))
@@ -129,7 +129,7 @@ def test_the_app_closes(adapt: Adapt, way: dict[str, Any]) -> None:
 def test_an_app_that_ends_ends_its_websocket(
     adapt: Adapt, way: dict[str, Any], ending: Any, code: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Returning is 1000; raising anything is 1011, and is logged."""
+    """An app that returns closes with 1000; one that raises closes with 1011, and the error is logged."""
     with connected(adapt, Script("receive", accept(), send("hello"), *ending), way) as client:
         assert client.receive() == Frame(TEXT, b"hello")
         assert client.receive() == Frame(CLOSE, close_payload(code))
@@ -141,7 +141,7 @@ def test_an_app_that_ends_ends_its_websocket(
 
 @ways
 def test_close_of_the_adapter_says_goodbye(adapt: Adapt, way: dict[str, Any]) -> None:
-    """Clients get 1012, "service restart", and so does the app."""
+    """Clients and the app get 1012, "service restart"."""
     app = Script("receive", accept(), "receive")
     with connected(adapt, app, way) as client:
         closer = threading.Thread(target=client.server.app.close)  # type: ignore[attr-defined]
@@ -189,7 +189,7 @@ def test_an_app_that_stays_does_not_keep_the_adapter_from_closing(adapt: Adapt, 
 
 @ways
 def test_a_thread_is_free_once_its_client_has_left(adapt: Adapt, way: dict[str, Any]) -> None:
-    """Though the app goes on for as long as it likes."""
+    """The server's thread is free although the app goes on."""
     go_on = threading.Event()
     app = Script("receive", accept(), "receive", until(go_on))
     with connected(adapt, app, way) as client:
@@ -202,7 +202,7 @@ def test_a_thread_is_free_once_its_client_has_left(adapt: Adapt, way: dict[str, 
 
 
 def test_the_validator_finds_nothing(adapt: Adapt) -> None:
-    """Scope and messages are as the spec has them, both of an accepted WebSocket and of refused ones."""
+    """Scope and messages follow the spec, of WebSockets that are accepted and that are refused."""
     with connected(adapt, validator(echo)) as client:
         client.send(TEXT, b"text")
         client.send(BINARY, b"bytes")
@@ -221,7 +221,7 @@ def test_the_validator_finds_nothing(adapt: Adapt) -> None:
 def test_an_app_that_is_stopped_by_its_clients_absence_is_no_error(
     adapt: Adapt, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What send raises then may leave the app, by itself or as the cause of another error, and is not logged."""
+    """What send raises then is not logged, whether it leaves the app itself or as a cause."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
@@ -244,7 +244,7 @@ def test_an_app_that_is_stopped_by_its_clients_absence_is_no_error(
 
 
 def test_an_accept_at_the_last_moment_is_a_goodbye(adapt: Adapt) -> None:
-    """A handshake that is answered while the adapter closes is followed by 1012 at once."""
+    """A handshake that is accepted while the adapter closes is followed by 1012 at once."""
     go_on = threading.Event()
     late = Script("receive", until(go_on), accept(), "receive")
 
@@ -288,7 +288,7 @@ def test_an_accept_at_the_last_moment_is_a_goodbye(adapt: Adapt) -> None:
     ],
 )
 def test_a_client_that_breaks_the_protocol_is_told_how(adapt: Adapt, frame: bytes, code: int) -> None:
-    """The Close frame and the app's disconnect have the fitting code; what follows means nothing."""
+    """The Close frame and the app's disconnect have the right code; what follows is ignored."""
     app = Script("receive", accept(), "receive")
     with connected(adapt, app, websocket_options=WebSocketOptions(max_message_size=1000)) as client:
         client.socket.sendall(frame)
@@ -302,7 +302,7 @@ def test_a_client_that_breaks_the_protocol_is_told_how(adapt: Adapt, frame: byte
 
 
 def test_a_message_may_be_as_long_as_the_limit(adapt: Adapt) -> None:
-    """Only what is longer is refused."""
+    """Only a longer message is refused."""
     with connected(adapt, echo, websocket_options=WebSocketOptions(max_message_size=1000)) as client:
         client.send(BINARY, bytes(1000))
         assert client.receive() == Frame(BINARY, bytes(1000))
@@ -310,7 +310,7 @@ def test_a_message_may_be_as_long_as_the_limit(adapt: Adapt) -> None:
 
 
 def test_a_silent_client_is_pinged_and_then_given_up(adapt: Adapt) -> None:
-    """It gets a ping, 1011 when it does not answer, and the connection ends though it does not answer that either."""
+    """It gets a ping, then 1011, and then the connection ends, if it answers neither."""
     options = WebSocketOptions(ping_interval=0.05, pong_timeout=0.05)
     app = Script("receive", accept(), "receive")
     with connected(adapt, app, websocket_options=options) as client:
@@ -323,13 +323,13 @@ def test_a_silent_client_is_pinged_and_then_given_up(adapt: Adapt) -> None:
 
 
 def test_without_an_interval_nobody_is_pinged(adapt: Adapt) -> None:
-    """ping_interval=None; the end is the same."""
+    """With ping_interval=None there are no pings, and the end is the same."""
     with connected(adapt, echo, websocket_options=WebSocketOptions(ping_interval=None)) as client:
         client.close()
 
 
 def test_a_client_that_does_not_answer_a_close_is_cut_off(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has some seconds to do so."""
+    """The client has some seconds to answer."""
     monkeypatch.setattr(websocket_connection, "_CLOSE_TIMEOUT", 0.05)
     with connected(adapt, Script("receive", accept())) as client:
         assert client.receive() == Frame(CLOSE, close_payload(1000))
@@ -341,7 +341,7 @@ def test_a_client_that_does_not_answer_a_close_is_cut_off(adapt: Adapt, monkeypa
 
 @ways
 def test_an_app_that_floods_waits_for_its_client(adapt: Adapt, way: dict[str, Any]) -> None:
-    """send returns as the client reads, and raises once it has left."""
+    """send returns as the client reads, and raises once the client has left."""
     sent = 0
     ended = threading.Event()
 
@@ -366,7 +366,7 @@ def test_an_app_that_floods_waits_for_its_client(adapt: Adapt, way: dict[str, An
 
 @ways
 def test_a_client_that_floods_waits_for_the_app(adapt: Adapt, way: dict[str, Any]) -> None:
-    """What is not received is not read, and none of it is lost, nor the pings among it."""
+    """What the app does not receive is not read, and no message or ping is lost."""
     go_on = threading.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -404,7 +404,7 @@ def test_a_client_that_floods_waits_for_the_app(adapt: Adapt, way: dict[str, Any
 def test_a_client_that_leaves_behind_a_flood_cannot_be_sent_to(
     adapt: Adapt, way: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its end stands behind messages that the app may receive, or not, and the app is told all the same."""
+    """The app learns of the end although unread messages come before it."""
     monkeypatch.setattr(websocket_connection, "_LOOK_AROUND", 0.02)
     monkeypatch.setattr(carry, "_LOOK_AROUND", 0.02)
     received: list[Message] = []
@@ -465,7 +465,7 @@ def test_a_client_that_leaves_behind_a_flood_does_not_hold_its_connection(
 
 
 def test_a_close_behind_a_flood_is_found(adapt: Adapt) -> None:
-    """Messages that had no room yet, and the Close frame behind them, come once the app receives."""
+    """Once the app receives, it gets the messages that had no room, and then the Close frame."""
     go_on = threading.Event()
     app = Script("receive", accept(), until(go_on), *["receive"] * 2_001)
     with connected(adapt, app) as client:
@@ -478,7 +478,7 @@ def test_a_close_behind_a_flood_is_found(adapt: Adapt) -> None:
 
 
 def test_compression_is_agreed_where_it_is_on(adapt: Adapt) -> None:
-    """An offer that makes sense is taken, and one that does not is declined."""
+    """A sensible offer is accepted, and any other is declined."""
     from wsproto.connection import Connection, ConnectionType
     from wsproto.events import BytesMessage, Event
     from wsproto.extensions import PerMessageDeflate
@@ -504,7 +504,7 @@ def test_compression_is_agreed_where_it_is_on(adapt: Adapt) -> None:
 
 
 def test_what_little_data_inflates_to_is_bounded(adapt: Adapt) -> None:
-    """A message that is beyond the limit only when inflated is 1009 too."""
+    """A message that exceeds the limit only once it is inflated is 1009 too."""
     from wsproto.connection import Connection, ConnectionType
     from wsproto.events import BytesMessage
     from wsproto.extensions import PerMessageDeflate
@@ -519,7 +519,7 @@ def test_what_little_data_inflates_to_is_bounded(adapt: Adapt) -> None:
 
 
 def test_receive_may_be_given_up_and_called_again(adapt: Adapt) -> None:
-    """A receive that is cancelled loses no message, in whatever task it was."""
+    """A cancelled receive loses no message, whichever task it ran in."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()

@@ -28,7 +28,7 @@ from tests.processes import wait_until
 
 
 def test_the_scope_is_a_websockets(adapt: Adapt) -> None:
-    """It has what ASGI wants, the original environ, and the lifespan's state."""
+    """The scope has what ASGI asks for, the original environ, and the lifespan's state."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -55,7 +55,7 @@ def test_the_scope_is_a_websockets(adapt: Adapt) -> None:
 
 
 def test_close_before_accept_is_403(adapt: Adapt) -> None:
-    """ASGI WebSocket spec, Close; then the app is told that it is over."""
+    """The server answers 403, and then the app gets the disconnect (ASGI WebSocket spec, Close)."""
     app = Script("receive", close(), "receive", send("?"))
     server = Client(adapt(app)).refused()
     assert (server.status, server.body) == ("403 Forbidden", b"Forbidden\n")
@@ -97,21 +97,21 @@ def test_a_denial_response_is_streamed(adapt: Adapt) -> None:
 def test_an_app_without_an_answer_is_an_error_of_the_request(
     adapt: Adapt, step: Any, error: type[Exception], text: str
 ) -> None:
-    """What it raises reaches the server, which answers 500."""
+    """The app's error reaches the server, which answers 500."""
     with Client(adapt(Script(*([step] if step else [])))) as client, pytest.raises(error, match=text):
         in_thread(client.server.run)
 
 
 @pytest.mark.parametrize("headers", [[(b"x", b"a\r\nb")], [(b"sec-websocket-protocol", b"a")]])
 def test_an_accept_that_breaks_the_spec_can_be_made_up_for(adapt: Adapt, headers: Any) -> None:
-    """It raises, nothing has been said yet, and the app may refuse instead."""
+    """It raises before anything is sent, so the app may refuse instead."""
     app = Script("receive", accept(headers=headers), close())
     assert Client(adapt(app)).refused().status == "403 Forbidden"
     assert [type(error) for error in app.raised] == [AppProtocolError]
 
 
 def test_a_client_that_leaves_before_the_answer_is_1006(adapt: Adapt) -> None:
-    """The app hears of it, its accept raises, and the server's thread is free."""
+    """The app gets the disconnect, its accept raises, and the server's thread is free."""
     app = Script("receive", "receive", accept())
     with Client(adapt(app)) as client:
         client.socket.close()
@@ -123,7 +123,7 @@ def test_a_client_that_leaves_before_the_answer_is_1006(adapt: Adapt) -> None:
 
 
 def test_an_accept_waits_for_nothing_that_will_not_come(adapt: Adapt) -> None:
-    """A server whose socket is closed by then fails the request, and the app hears that its client has left."""
+    """If the server's socket is closed by then, the request fails, and the app gets the disconnect."""
     go_on = threading.Event()
     app = Script("receive", until(go_on), accept(), "receive")
     with Client(adapt(app)) as client:
@@ -138,7 +138,7 @@ def test_an_accept_waits_for_nothing_that_will_not_come(adapt: Adapt) -> None:
 
 
 def test_a_closed_adapter_refuses(adapt: Adapt) -> None:
-    """As it does HTTP."""
+    """A closed adapter refuses WebSockets as it refuses HTTP."""
     adapter = adapt(echo)
     adapter.start()
     adapter.close()
@@ -159,7 +159,7 @@ def test_a_closed_adapter_refuses(adapt: Adapt) -> None:
 def test_what_cannot_be_is_refused_with_a_sentence(
     adapt: Adapt, options: dict[str, Any], keys: dict[str, Any], status: int, text: bytes
 ) -> None:
-    """The app is not called."""
+    """The response says why in one sentence, and the app is not called."""
     server = Client(adapt(Script(AssertionError()), **options), **keys).refused()
     assert server.status.startswith(f"{status} ")
     assert text in server.body
@@ -167,7 +167,7 @@ def test_what_cannot_be_is_refused_with_a_sentence(
 
 
 def test_a_handshake_behind_a_response_that_is_not_sent_yet_is_refused(adapt: Adapt) -> None:
-    """Its 101 would come amidst that response (waitress keeps responses until the client reads)."""
+    """Its 101 would come in the middle of that response (waitress holds responses until the client reads)."""
 
     class Channel:
         adj = SimpleNamespace(channel_request_lookahead=0)
@@ -192,7 +192,7 @@ def test_a_handshake_behind_a_response_that_is_not_sent_yet_is_refused(adapt: Ad
 
 
 def test_hold_goes_where_it_would_hold_the_only_thread(adapt: Adapt) -> None:
-    """Who says "hold" means it."""
+    """The option "hold" is followed even if it occupies the server's only thread."""
     with Client(adapt(echo, websocket="hold"), carried=True, **{"wsgi.multithread": False}) as client:
         client.open().close()
 
@@ -206,7 +206,7 @@ def is_admitted(adapter: Any) -> bool:
 
 
 def test_too_many_are_503(adapt: Adapt) -> None:
-    """Beyond max_websockets the next is told to come back, until one has ended."""
+    """Beyond max_websockets the next one gets 503, until one has ended."""
     adapter = adapt(echo, max_websockets=1)
     with Client(adapter) as client:
         client.open()
@@ -222,12 +222,12 @@ def test_too_many_are_503(adapt: Adapt) -> None:
 
 
 def test_a_limit_of_none_refuses_all(adapt: Adapt) -> None:
-    """max_websockets=0 is a limit like any other, in both directions."""
+    """max_websockets=0 refuses every WebSocket, in both directions."""
     assert Client(adapt(echo, max_websockets=0)).refused().status == "503 Service Unavailable"
 
 
 def test_an_app_that_goes_on_takes_no_place(adapt: Adapt) -> None:
-    """Once its client has left, another one may come."""
+    """Once its client has left, another client may come."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await echo(scope, receive, send)
@@ -240,7 +240,7 @@ def test_an_app_that_goes_on_takes_no_place(adapt: Adapt) -> None:
 
 
 def test_which_way_was_taken_is_logged(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
-    """At debug level, for each WebSocket."""
+    """It is logged at debug level for each WebSocket."""
     caplog.set_level(logging.DEBUG, "bridge")
     with connected(adapt, echo) as client:
         client.close()

@@ -36,7 +36,7 @@ from tests.wsgi_to_asgi.websocket.apps import (
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("code", "reason"), [(1000, ""), (1001, "bye"), (1011, "ä"), (3000, "x" * 123), (4999, "")])
 async def test_the_app_closes_with_its_code_and_reason(way: Callable[[Any], WSGIApp], code: int, reason: str) -> None:
-    """What the app's close frame says is what the server is told, once, and nothing after it."""
+    """The server gets the code and reason of the app's close frame once, and nothing after them."""
 
     def talk(ws: Any) -> None:
         ws.send("last words")
@@ -50,7 +50,7 @@ async def test_the_app_closes_with_its_code_and_reason(way: Callable[[Any], WSGI
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_close_does_not_wait_for_the_app_to_end(way: Callable[[Any], WSGIApp]) -> None:
-    """The server is told at once."""
+    """The server gets the close at once, while the app goes on."""
     proceed = threading.Event()
 
     def talk(ws: Any) -> None:
@@ -65,7 +65,7 @@ async def test_a_close_does_not_wait_for_the_app_to_end(way: Callable[[Any], WSG
 
 
 async def test_the_first_close_counts() -> None:
-    """What else threads have said in the same moment does not."""
+    """If several threads close at once, only the first close is sent."""
 
     def talk(ws: Any) -> None:
         ws.accept()
@@ -79,7 +79,7 @@ async def test_the_first_close_counts() -> None:
 
 @pytest.mark.parametrize("code", [1005, 1006, 1015])
 async def test_a_code_that_no_frame_carries_is_normal(code: int) -> None:
-    """The app means no code in particular."""
+    """A code that no frame may carry is sent as 1000, because the app means no code in particular."""
     server = ASGIWebSocket(WSGIToASGI(by_object(lambda ws: ws.close(code))))
     await server.run()
     assert server.sent[1:] == [{"type": "websocket.close", "code": 1000}]
@@ -87,7 +87,7 @@ async def test_a_code_that_no_frame_carries_is_normal(code: int) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_reason_that_is_too_long_is_cut(way: Callable[[Any], WSGIApp]) -> None:
-    """A close frame has room for 123 bytes of it, and no part of a character."""
+    """A close frame has room for a reason of 123 bytes, and no character is cut in half."""
     server = ASGIWebSocket(WSGIToASGI(way(lambda ws: ws.close(4000, "ä" * 100))))
     await server.run()
     assert server.sent[1:] == [{"type": "websocket.close", "code": 4000, "reason": "ä" * 61}]
@@ -95,7 +95,7 @@ async def test_a_reason_that_is_too_long_is_cut(way: Callable[[Any], WSGIApp]) -
 
 @pytest.mark.parametrize("code", [5000, 999])
 async def test_a_code_that_there_is_not_is_the_apps_error(code: int) -> None:
-    """The client hears 1011."""
+    """A code that does not exist is the app's error, and the client gets 1011."""
     server = ASGIWebSocket(WSGIToASGI(by_object(lambda ws: ws.close(code))))
     with pytest.raises(AppProtocolError, match=str(code)):
         await server.run()
@@ -103,14 +103,14 @@ async def test_a_code_that_there_is_not_is_the_apps_error(code: int) -> None:
 
 
 async def test_an_older_server_is_told_no_reason() -> None:
-    """A close has a reason since version 2.3 of the spec."""
+    """A close has a reason only since version 2.3 of the spec."""
     server = ASGIWebSocket(WSGIToASGI(by_object(lambda ws: ws.close(4000, "bye"))), websocket_scope(asgi={}))
     await server.run()
     assert server.sent[1:] == [{"type": "websocket.close", "code": 4000}]
 
 
 async def test_a_close_frame_without_a_code_is_normal() -> None:
-    """1005 says that there is no code, and cannot be sent."""
+    """1005 means that there was no code, and cannot be sent."""
     server = ASGIWebSocket(WSGIToASGI(on_socket(lambda ws: write_raw(ws, b"\x88\x00"))))
     await server.run()
     assert server.sent[1:] == [{"type": "websocket.close", "code": 1000}]
@@ -124,7 +124,7 @@ async def test_a_close_frame_without_a_code_is_normal() -> None:
 async def test_the_client_closes_and_the_app_is_told(
     way: Callable[[Any], WSGIApp], code: int | None, told: int
 ) -> None:
-    """simple-websocket's ConnectionClosed has the client's code; 1005, its default, where there is no close frame."""
+    """simple-websocket's ConnectionClosed has the client's code, or 1005 if there is none."""
     told_codes: list[tuple[int, str | None]] = []
 
     def talk(ws: simple_websocket.Server) -> None:
@@ -144,7 +144,7 @@ async def test_the_client_closes_and_the_app_is_told(
 
 
 async def test_an_app_may_answer_a_close_at_any_time() -> None:
-    """Its answer may be here while messages of before are on their way; it is no fault, whenever it comes."""
+    """The app's answer is right even if it comes while earlier messages are still on their way."""
 
     def talk(ws: simple_websocket.Server) -> None:
         try:
@@ -164,7 +164,7 @@ async def test_an_app_may_answer_a_close_at_any_time() -> None:
 
 
 async def test_the_object_tells_the_end_by_none_and_then_by_errors() -> None:
-    """`receive` returns None when the client leaves; from then on the object is closed, and says so."""
+    """`receive` returns None when the client leaves, and raises from then on."""
     noted: list[object] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -186,7 +186,7 @@ async def test_the_object_tells_the_end_by_none_and_then_by_errors() -> None:
 
 
 async def test_gevent_websockets_error_is_raised_where_that_is_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its users catch WebSocketError, and an app runs unchanged."""
+    """Apps that catch gevent-websocket's WebSocketError run unchanged."""
 
     class Exceptions:
         class WebSocketError(OSError):
@@ -206,7 +206,7 @@ async def test_gevent_websockets_error_is_raised_where_that_is_in_use(monkeypatc
 
 
 async def test_the_object_sends_what_binary_says() -> None:
-    """As with gevent-websocket, `binary` overrules the type."""
+    """As in gevent-websocket, `binary` decides between text and bytes, whatever the type."""
 
     def talk(ws: Any) -> None:
         ws.send(b"text", binary=False)
@@ -219,7 +219,7 @@ async def test_the_object_sends_what_binary_says() -> None:
 
 
 async def test_the_object_may_be_used_by_two_threads() -> None:
-    """One sleeps in `receive` while the other sends, and closes under it."""
+    """One thread waits in `receive` while the other sends and then closes."""
     received: list[object] = []
 
     def talk(ws: Any) -> None:
@@ -268,7 +268,7 @@ def says_so_to_the_server(environ: Environ, start_response: StartResponse) -> It
 
 @pytest.mark.parametrize("app", [returns_nothing, ends_as_for_gunicorn, ends_as_for_werkzeug, says_so_to_the_server])
 async def test_an_app_that_returns_has_closed(app: WSGIApp) -> None:
-    """Whatever libraries say to the server instead of a response, the WebSocket ends with 1000."""
+    """Whatever a library returns to the server instead of a response, the WebSocket ends with 1000."""
     server = ASGIWebSocket(WSGIToASGI(app))
     await server.run()
     assert server.sent[1:] == [{"type": "websocket.close", "code": 1000}]
@@ -278,7 +278,7 @@ async def test_an_app_that_returns_has_closed(app: WSGIApp) -> None:
     "error", [ValueError("oops"), FileNotFoundError("oops"), SystemExit("oops"), asyncio.CancelledError("oops")]
 )
 async def test_an_app_that_raises_has_failed(error: BaseException) -> None:
-    """The client is told 1011, and the server the error."""
+    """The client gets 1011, and the server gets the error."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         simple_websocket.Server.accept(environ)
@@ -292,7 +292,7 @@ async def test_an_app_that_raises_has_failed(error: BaseException) -> None:
 
 
 async def test_an_app_that_answers_500_has_failed() -> None:
-    """A framework makes a 500 of an exception, and that is what the client hears of it."""
+    """A framework turns an exception into a 500, so the client gets 1011."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         simple_websocket.Server.accept(environ)
@@ -321,13 +321,13 @@ def uncaught_by_object(environ: Environ, start_response: StartResponse) -> Itera
 
 @pytest.mark.parametrize("app", [uncaught_on_socket, uncaught_by_simple_websocket, uncaught_by_object])
 async def test_an_app_that_does_not_look_out_for_the_end_has_not_failed(app: WSGIApp) -> None:
-    """What its library raises when the client has left is the end of it, and nobody's error."""
+    """What a library raises because the client has left ends the app, and is not an error."""
     assert (await serve(app, "a")).contents == ["a"]
 
 
 @pytest.mark.parametrize("app", [uncaught_on_socket, uncaught_by_simple_websocket, uncaught_by_object])
 async def test_nor_has_one_whose_task_was_cancelled(app: WSGIApp, caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing is logged of it."""
+    """Nothing is logged if the app ends because its task was cancelled."""
     server = ASGIWebSocket(WSGIToASGI(app))
     async with server.running_cancellable() as cancel:
         server.feed_content("a")
@@ -338,7 +338,7 @@ async def test_nor_has_one_whose_task_was_cancelled(app: WSGIApp, caplog: pytest
 
 
 async def test_a_response_that_nobody_wants_keeps_nobody() -> None:
-    """However long it is; its iterable is closed."""
+    """A response after the WebSocket is not iterated to its end, and is closed."""
     closed = threading.Event()
 
     def endless() -> Iterator[bytes]:
@@ -361,7 +361,7 @@ async def test_a_response_that_nobody_wants_keeps_nobody() -> None:
 
 
 async def test_an_app_that_breaks_the_protocol_has_failed() -> None:
-    """A frame that is none ends the WebSocket with 1011, and names the app."""
+    """A broken frame ends the WebSocket with 1011, and the error names the app."""
     server = ASGIWebSocket(WSGIToASGI(on_socket(lambda ws: write_raw(ws, b"\xff\xff\xff\xff"))))
     with pytest.raises(AppProtocolError, match="broke the WebSocket protocol"):
         await server.run()
@@ -370,7 +370,7 @@ async def test_an_app_that_breaks_the_protocol_has_failed() -> None:
 
 @pytest.mark.parametrize("message", [{"type": "websocket.bogus"}, {"type": "websocket.receive", "text": None}])
 async def test_another_message_is_the_servers_error(message: dict[str, Any]) -> None:
-    """The app is told the end, and the server its error."""
+    """The app learns that the WebSocket is over, and the server gets the error."""
     server = ASGIWebSocket(WSGIToASGI(on_socket(echo)))
     with pytest.RaisesGroup(ServerProtocolError):
         async with server.running():

@@ -41,7 +41,7 @@ MIB = 1024 * 1024
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_messages_pass_both_ways_as_they_are(way: Callable[[Any], WSGIApp]) -> None:
-    """Text stays text, bytes stay bytes, whatever their length."""
+    """Text stays text and bytes stay bytes, whatever their length."""
     lengths = [0, 1, 125, 126, 65535, 65536, MIB]
     contents = ["äß☃"[: n % 4] * (n // 3) for n in lengths] + [b"\xff" * n for n in lengths]
     server = await serve(way(echo), *contents)
@@ -52,14 +52,14 @@ async def test_messages_pass_both_ways_as_they_are(way: Callable[[Any], WSGIApp]
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_many_messages_keep_their_order(way: Callable[[Any], WSGIApp]) -> None:
-    """Nothing overtakes."""
+    """No message overtakes another."""
     contents = [str(number) for number in range(2000)]
     assert (await serve(way(echo), *contents)).contents == contents
 
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_what_comes_before_accept_waits(way: Callable[[Any], WSGIApp]) -> None:
-    """A server that delivers messages early finds them delivered."""
+    """Messages that a server delivers before accept are kept for the app."""
     proceed = threading.Event()
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -77,7 +77,7 @@ async def test_what_comes_before_accept_waits(way: Callable[[Any], WSGIApp]) -> 
 
 
 async def test_pings_are_answered_and_fragments_put_together() -> None:
-    """A library's own pings get their pong, and a message in fragments leaves as one."""
+    """A library's own pings get a pong, and a message in fragments is sent as one."""
 
     def talk(ws: simple_websocket.Server) -> None:
         ws.pong_received = False
@@ -110,7 +110,7 @@ TALKS = [blocks_in_receive, blocks_in_send]
 async def test_an_app_is_free_when_the_client_leaves(
     way: Callable[[Any], WSGIApp], talk: Callable[[Any], None]
 ) -> None:
-    """Whatever it blocks in, and though the client reads no more."""
+    """Whatever the app blocks in, it is woken, even if the client no longer reads."""
     server = ASGIWebSocket(WSGIToASGI(way(talk)))
     async with server.running():
         await server.until_sent(1)
@@ -123,7 +123,7 @@ async def test_an_app_is_free_when_the_client_leaves(
 
 
 async def test_an_app_that_looks_is_told_that_the_client_has_left() -> None:
-    """`bridge.disconnected` is set, though the app neither receives nor sends."""
+    """`bridge.disconnected` is set although the app neither receives nor sends."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         ws = environ["wsgi.websocket"]
@@ -154,7 +154,7 @@ async def test_an_app_is_free_when_send_says_that_the_client_has_left(
 async def test_an_app_is_free_when_its_task_is_cancelled(
     way: Callable[[Any], WSGIApp], talk: Callable[[Any], None]
 ) -> None:
-    """A server that cancels waits for nobody, and neither does a thread."""
+    """Neither the server nor the app's thread waits once the task is cancelled."""
     server = ASGIWebSocket(WSGIToASGI(way(talk)))
     with anyio.CancelScope() as scope:
         async with server.running():
@@ -167,7 +167,7 @@ async def test_an_app_is_free_when_its_task_is_cancelled(
 
 @pytest.mark.parametrize("way", SIMPLE)
 async def test_a_cancelled_app_is_told_that_the_service_restarts(way: Callable[[Any], WSGIApp]) -> None:
-    """There is room for a close frame, mostly."""
+    """The app gets a close frame with 1012, if there is room for it."""
     codes: list[int] = []
 
     def talk(ws: simple_websocket.Server) -> None:
@@ -187,7 +187,7 @@ async def test_a_cancelled_app_is_told_that_the_service_restarts(way: Callable[[
 async def test_an_app_that_goes_on_is_left_to_itself(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It does not hold the server for ever, but its place is taken until it ends; what it raises is logged."""
+    """The server does not wait for it, but it counts until it ends; what it raises is logged."""
     monkeypatch.setattr(websocket_exchange, "_EXIT_TIMEOUT", 0.05)
     proceed = threading.Event()
 
@@ -214,7 +214,7 @@ async def test_an_app_that_goes_on_is_left_to_itself(
 
 @pytest.mark.parametrize("code", [1000, 1006])
 async def test_an_app_that_only_sends_is_cut_off(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    """It may go on for a while, and then its socket is closed, however fast it sends."""
+    """It may go on for a while; then its socket is closed, however fast it sends."""
     monkeypatch.setattr(websocket_exchange, "_EXIT_TIMEOUT", 0.2)
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -232,7 +232,7 @@ async def test_an_app_that_only_sends_is_cut_off(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_too_many_websockets_are_refused() -> None:
-    """Beyond `max_websockets` the next one does not wait; when one has ended, there is room again."""
+    """Beyond `max_websockets` the next one is refused at once; when one has ended, there is room again."""
     adapter = WSGIToASGI(on_socket(echo), max_websockets=1)
     first, second = ASGIWebSocket(adapter), ASGIWebSocket(adapter)
     async with first.running():
@@ -248,7 +248,7 @@ async def test_too_many_websockets_are_refused() -> None:
 
 
 async def test_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the system has no thread to give, that is too many, too."""
+    """If the system cannot start a thread, the WebSocket is refused as one too many."""
 
     def start(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -263,7 +263,7 @@ async def test_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 async def test_shutdown_beside_a_websocket_that_starts_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread that is about to start when the server shuts down is waited for like one that runs."""
+    """Shutdown waits for a thread that is about to start as for one that runs."""
     start = threading.Thread.start
     adapter = WSGIToASGI(by_object(echo))
     server = ASGIWebSocket(adapter)
@@ -297,7 +297,7 @@ async def test_shutdown_beside_a_websocket_that_starts_waits_for_it(monkeypatch:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("talk", TALKS)
 async def test_shutdown_closes_websockets(way: Callable[[Any], WSGIApp], talk: Callable[[Any], None]) -> None:
-    """At lifespan shutdown both sides are told 1012, and no thread is left when it is complete."""
+    """At lifespan shutdown both sides get 1012, and no thread is left when it is complete."""
     adapter = WSGIToASGI(way(talk))
     lifespan = ASGIServer(adapter, {"type": "lifespan"}, blocks=[])
     server = ASGIWebSocket(adapter)
@@ -315,7 +315,7 @@ async def test_shutdown_closes_websockets(way: Callable[[Any], WSGIApp], talk: C
 async def test_shutdown_does_not_wait_for_ever_for_a_websocket(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An app that goes on after the end is left behind, with a word in the log."""
+    """An app that goes on after the end is left behind, and the log says so."""
     monkeypatch.setattr(bridge.wsgi_to_asgi.lifespan, "_SHUTDOWN_TIMEOUT", 0.05)
     proceed = threading.Event()
 
@@ -336,7 +336,7 @@ async def test_shutdown_does_not_wait_for_ever_for_a_websocket(
 
 
 async def test_shutdown_refuses_who_still_waits() -> None:
-    """An app that has yet to answer is not waited for; the client gets a 403."""
+    """Shutdown does not wait for an app that has yet to answer; the client gets 403."""
     proceed = threading.Event()
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -362,7 +362,7 @@ async def test_shutdown_refuses_who_still_waits() -> None:
 def test_a_loop_that_is_closed_frees_the_threads(
     factory: Callable[[], asyncio.AbstractEventLoop], way: Callable[[Any], WSGIApp], talk: Callable[[Any], None]
 ) -> None:
-    """Though its tasks are not even cancelled, which asyncio complains of."""
+    """Threads are woken even if the loop closes without cancelling its tasks, which asyncio warns of."""
     loop = factory()
 
     async def begin() -> ASGIWebSocket:
@@ -384,7 +384,7 @@ def test_a_loop_that_is_closed_frees_the_threads(
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_slow_client_slows_the_app(way: Callable[[Any], WSGIApp]) -> None:
-    """What is on the way is what the sockets hold, and a little."""
+    """No more is on the way than the sockets hold, and a little."""
     sent: list[int] = []
 
     def talk(ws: Any) -> None:
@@ -404,7 +404,7 @@ async def test_a_slow_client_slows_the_app(way: Callable[[Any], WSGIApp]) -> Non
 
 @pytest.mark.parametrize("way", WAYS[1:])  # on a socket, simple-websocket reads on and on
 async def test_a_slow_app_slows_the_client(way: Callable[[Any], WSGIApp]) -> None:
-    """The server is asked for no more than what may be on the way, and one message."""
+    """The server is asked for one message more than may be on the way."""
     proceed = threading.Event()
 
     def talk(ws: Any) -> None:
@@ -443,7 +443,7 @@ async def test_the_context_is_carried_over() -> None:
 
 
 async def test_close_of_the_iterable_is_called_in_the_apps_thread() -> None:
-    """Once, whatever became of the response."""
+    """close() is called once, whatever became of the response."""
     threads: list[threading.Thread] = []
 
     class Response(list[bytes]):
@@ -460,7 +460,7 @@ async def test_close_of_the_iterable_is_called_in_the_apps_thread() -> None:
 
 
 async def test_http_goes_on_beside_websockets() -> None:
-    """A WebSocket takes none of the workers."""
+    """A WebSocket occupies none of the workers."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         return (by_object(echo) if "wsgi.websocket" in environ else not_found)(environ, start_response)
@@ -481,7 +481,7 @@ async def test_http_goes_on_beside_websockets() -> None:
 
 
 async def test_a_limit_of_none_refuses_all() -> None:
-    """max_websockets=0 is a limit like any other, in both directions."""
+    """max_websockets=0 refuses every WebSocket, in both directions."""
     server = ASGIWebSocket(WSGIToASGI(never, max_websockets=0))
     await server.run()
     assert server.sent[0]["status"] == 503

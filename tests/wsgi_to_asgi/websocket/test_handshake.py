@@ -18,7 +18,7 @@ from tests.wsgi_to_asgi.websocket.apps import TEXT, by_object, echo, never, not_
 
 
 async def test_a_client_that_left_gets_no_answer() -> None:
-    """After disconnect there is nothing to say."""
+    """After disconnect nothing is sent."""
     server = ASGIServer(WSGIToASGI(never), websocket_scope(), blocks=[])
     server.feed_message({"type": "websocket.disconnect"})
     await server.run()
@@ -26,7 +26,7 @@ async def test_a_client_that_left_gets_no_answer() -> None:
 
 
 async def test_another_first_message_is_the_servers_error() -> None:
-    """What is neither connect nor disconnect raises."""
+    """A first message other than connect or disconnect raises."""
     server = ASGIServer(WSGIToASGI(never), websocket_scope(), blocks=[])
     server.feed_message({"type": "websocket.bogus"})
     with pytest.raises(ServerProtocolError, match="bogus"):
@@ -48,7 +48,7 @@ def without_wsproto(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 async def test_without_wsproto_a_websocket_is_refused(
     send_error: Exception | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One sentence, to the client and once in the log, names the extra that is missing."""
+    """One sentence names the missing extra, to the client and once in the log."""
     adapter = WSGIToASGI(never)
     for _ in range(2):
         server = ASGIWebSocket(adapter)
@@ -64,7 +64,7 @@ async def test_without_wsproto_a_websocket_is_refused(
 
 
 async def test_a_request_that_contradicts_itself_is_refused() -> None:
-    """What cannot be translated is answered with 400."""
+    """A request that cannot be translated is answered 400."""
     headers = [(b"content-length", b"1"), (b"content-length", b"2")]
     server = ASGIWebSocket(WSGIToASGI(never), websocket_scope(headers=headers))
     await server.run()
@@ -73,7 +73,7 @@ async def test_a_request_that_contradicts_itself_is_refused() -> None:
 
 @pytest.mark.parametrize("multiprocess", [True, False])
 async def test_the_environ_says_of_processes_what_the_adapter_was_told(multiprocess: bool) -> None:
-    """multiprocess= is for WebSockets, too."""
+    """The option multiprocess= holds for WebSockets too."""
     told: list[bool] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -85,7 +85,7 @@ async def test_the_environ_says_of_processes_what_the_adapter_was_told(multiproc
 
 
 async def test_the_environ_is_that_of_http_1_1() -> None:
-    """Over HTTP/2 there are no Upgrade headers, and still the app finds what it looks for."""
+    """HTTP/2 has no Upgrade headers, but the app finds those that it looks for."""
     environs: list[Environ] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -113,7 +113,7 @@ async def test_the_environ_is_that_of_http_1_1() -> None:
 
 
 async def test_the_least_of_a_scope_will_do() -> None:
-    """What the spec lets a server leave out may be missing."""
+    """The scope may lack whatever the spec lets a server leave out."""
     server = ASGIWebSocket(WSGIToASGI(by_object(echo)), {"type": "websocket", "path": "/", "headers": []})
     async with server.running():
         server.feed_content("a")
@@ -123,7 +123,7 @@ async def test_the_least_of_a_scope_will_do() -> None:
 
 
 async def test_accept_carries_the_apps_subprotocol_and_headers() -> None:
-    """What the app says in its 101, less what belongs to the handshake, is in `websocket.accept`."""
+    """`websocket.accept` has the headers of the app's 101, except those of the handshake."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         sock, key = environ["werkzeug.socket"], environ["HTTP_SEC_WEBSOCKET_KEY"]
@@ -150,7 +150,7 @@ async def test_accept_carries_the_apps_subprotocol_and_headers() -> None:
     [b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", b"nonsense\r\n\r\n"],
 )
 async def test_a_handshake_that_is_none_is_the_apps_error(response: bytes) -> None:
-    """Without the token that proves it, a 101 means nothing; the server answers with 500."""
+    """A 101 without the right Sec-WebSocket-Accept is an error, and the server answers 500."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         environ["werkzeug.socket"].sendall(response)
@@ -193,7 +193,7 @@ def on_the_socket(environ: Environ, start_response: StartResponse) -> Iterable[b
 async def test_an_ordinary_response_is_a_refusal(
     app: WSGIApp, status: int, headers: list[tuple[bytes, bytes]], body: bytes
 ) -> None:
-    """Where there was no handshake, the client gets the app's response; from an older server, a 403."""
+    """Without a handshake the client gets the app's response, or 403 from an older server."""
     server = ASGIWebSocket(WSGIToASGI(app))
     await server.run()
     assert server.sent[0] == {"type": "websocket.http.response.start", "status": status, "headers": headers}
@@ -206,7 +206,7 @@ async def test_an_ordinary_response_is_a_refusal(
 
 
 async def test_a_refusal_streams() -> None:
-    """Its body leaves block by block, waits for a slow client, and ends when that leaves."""
+    """Its body is sent block by block, waits for a slow client, and ends when the client leaves."""
     produced: list[int] = []
     closed = threading.Event()
 
@@ -231,7 +231,7 @@ async def test_a_refusal_streams() -> None:
 
 
 async def test_an_error_before_the_handshake_is_the_servers_to_answer() -> None:
-    """It reaches the server, which makes a 500 of it; an app that ends without a response has made one."""
+    """It reaches the server, which answers 500; an app that ends without a response is an error too."""
 
     def raises(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         raise ConnectionError("oops")
