@@ -35,13 +35,13 @@ def threads() -> list[threading.Thread]:
 
 @pytest.mark.parametrize("app", [None, "module:app", 42])
 def test_what_cannot_be_called_is_refused(app: Any) -> None:
-    """A thing that is no callable is a TypeError at construction."""
+    """An app that is not callable is a TypeError at construction."""
     with pytest.raises(TypeError, match="not"):
         ASGIToWSGI(app)
 
 
 def test_a_wsgi_app_is_refused_by_the_name_of_the_other_class() -> None:
-    """Wrapping a WSGI app says which class to use instead."""
+    """The error for a WSGI app names the class to use instead."""
     with pytest.raises(TypeError, match="use WSGIToASGI"):
         ASGIToWSGI(wsgi_app)  # type: ignore[arg-type]
 
@@ -64,7 +64,7 @@ def test_any_callable_that_returns_an_awaitable_will_do(adapt: Adapt) -> None:
 
 
 def test_nothing_starts_before_the_first_request() -> None:
-    """Making an adapter starts no thread, so that it may be made before a fork."""
+    """Constructing an adapter starts no thread, so it may be done before a fork."""
     before = len(threads())
     adapter = ASGIToWSGI(hello, lifespan="off")
     assert len(threads()) == before
@@ -100,7 +100,7 @@ def test_the_adapter_is_a_context_manager() -> None:
 
 
 def test_an_adapter_that_is_dropped_ends_its_loop() -> None:
-    """A program that makes adapters by the dozen is left with no threads of theirs."""
+    """Adapters that are dropped leave no threads behind."""
     before = set(threads())
     for _ in range(20):
         respond(ASGIToWSGI(hello, lifespan="off"))
@@ -113,7 +113,7 @@ def test_an_adapter_that_is_dropped_ends_its_loop() -> None:
 def test_a_dropped_adapter_lets_its_response_end(
     monkeypatch: pytest.MonkeyPatch, media_type: bytes, options: dict[str, Any]
 ) -> None:
-    """What a view of an adapter of its own has begun goes on when that is dropped; then the app shuts down."""
+    """A response that is under way when its adapter is dropped goes on; then the app shuts down."""
     monkeypatch.setattr(runner_module, "_EXIT_GRACE", 0.0)
     events: list[str] = []
     proceed, shut_down = threading.Event(), threading.Event()
@@ -153,7 +153,7 @@ def test_a_dropped_adapter_lets_its_response_end(
 
 
 def test_adapters_are_registered_for_as_long_as_they_live() -> None:
-    """A program that makes an adapter for each request fills no registry."""
+    """A program that makes an adapter for each request does not fill the registry."""
     gc.collect()
     adapters, loops = len(adapter_module._adapters.items()), len(runner_module._private_loops.items())
     for _ in range(20):
@@ -165,7 +165,7 @@ def test_adapters_are_registered_for_as_long_as_they_live() -> None:
 
 
 def test_a_close_from_its_own_loop_is_refused() -> None:
-    """An app that closes its own adapter on the loop would wait for itself; it gets an error, and is served on."""
+    """An app that closes its own adapter on the loop gets an error, because it would wait for itself."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/close":
@@ -180,7 +180,7 @@ def test_a_close_from_its_own_loop_is_refused() -> None:
 
 @pytest.mark.parametrize("call", ["start", "close", "__call__"])
 def test_a_call_from_its_own_loop_that_starts_is_refused(call: str) -> None:
-    """Its lock is held by the thread that waits for the startup: an app that waited for that would never start."""
+    """An app whose startup calls its own adapter gets an error, because it would never start."""
     errors: list[BaseException] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -204,7 +204,7 @@ def test_a_call_from_its_own_loop_that_starts_is_refused(call: str) -> None:
 
 
 def test_a_response_that_is_iterated_on_its_own_loop_is_refused(adapt: Adapt) -> None:
-    """An app that gets hold of its own response, and waits on the loop for its next block, would wait for itself."""
+    """An app that iterates its own response on the loop would wait for itself."""
     responses: list[Iterator[bytes]] = []
     errors: list[BaseException] = []
     called, done = threading.Event(), threading.Event()
@@ -234,7 +234,7 @@ def test_a_response_that_is_iterated_on_its_own_loop_is_refused(adapt: Adapt) ->
 
 
 def test_a_call_from_its_own_loop_is_refused(adapt: Adapt) -> None:
-    """An app that calls its own adapter without a thread would wait for itself; it gets an error."""
+    """An app that calls its own adapter on the loop gets an error, because it would wait for itself."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         WSGIServer(adapter).run()
@@ -245,7 +245,7 @@ def test_a_call_from_its_own_loop_is_refused(adapt: Adapt) -> None:
 
 
 def test_a_websocket_request_is_answered_501(adapt: Adapt) -> None:
-    """Where the server keeps its socket to itself it is refused with one plain sentence, and the app does not run."""
+    """If the server does not share its socket, one plain sentence refuses it, and the app does not run."""
 
     async def never(scope: Scope, receive: Receive, send: Send) -> None:
         raise AssertionError("the app was called")
@@ -264,7 +264,7 @@ def test_an_upgrade_to_something_else_is_an_ordinary_request(adapt: Adapt) -> No
 
 
 def test_the_loop_that_died_is_replaced(caplog: pytest.LogCaptureFixture) -> None:
-    """SystemExit in a task of the app's own ends the loop; the request gets an error, the next one a new loop."""
+    """SystemExit in one of the app's tasks ends the loop: the request gets an error, the next one a new loop."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/die":
@@ -284,7 +284,7 @@ def test_the_loop_that_died_is_replaced(caplog: pytest.LogCaptureFixture) -> Non
 
 
 def test_a_thread_with_the_number_of_a_loop_that_died_may_close() -> None:
-    """The system gives a thread's number to the next one; that is not on the loop."""
+    """The system reuses thread numbers, so a thread with that number need not be on the loop."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         asyncio.get_running_loop().call_soon(exit, 3)
@@ -301,7 +301,7 @@ def test_a_thread_with_the_number_of_a_loop_that_died_may_close() -> None:
 
 
 def test_a_request_whose_task_cannot_be_made_fails_alone() -> None:
-    """What the app's task factory raises goes to the request that it was called for; those behind it are served."""
+    """The error of the app's task factory fails its own request, and the next ones are served."""
     entered, proceed = threading.Event(), threading.Event()
     errors = [ZeroDivisionError("in the factory")]
 
@@ -333,7 +333,7 @@ def test_a_request_whose_task_cannot_be_made_fails_alone() -> None:
 
 @pytest.mark.skipif(EAGER is None, reason="asyncio has eager tasks from Python 3.12 on")
 def test_an_eager_task_is_not_kept() -> None:
-    """A task that is done before its making returns has no place among those that run."""
+    """A task that is done before its creation returns is not listed as running."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         asyncio.get_running_loop().set_task_factory(EAGER)
@@ -347,7 +347,7 @@ def test_an_eager_task_is_not_kept() -> None:
 
 
 def test_close_fails_requests_that_do_not_end(adapt: Adapt) -> None:
-    """A response that goes on for ever is cut when its grace is over, and its thread freed."""
+    """An endless response is cut when its grace is over, and its thread is free."""
     started = threading.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -377,7 +377,7 @@ def test_close_fails_requests_that_do_not_end(adapt: Adapt) -> None:
 
 
 def test_close_fails_requests_whose_loop_is_blocked(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A loop that cannot end is left behind, but not those who wait for it, on it or in the queue."""
+    """A loop that cannot end is abandoned, but requests on it or in the queue get an error."""
     monkeypatch.setattr(loop_module, "UNWIND_TIMEOUT", 0.02)
     blocked, unblock = threading.Event(), threading.Event()
 
@@ -401,7 +401,7 @@ def test_close_fails_requests_whose_loop_is_blocked(adapt: Adapt, monkeypatch: p
 
 
 def test_close_waits_for_a_request_that_came_meanwhile(adapt: Adapt) -> None:
-    """What was let in before close(), and read its body until now, has the grace that others have."""
+    """A request that was accepted before close(), and still reads its body, has the same grace as others."""
     reading, proceed, first, second, go = (threading.Event() for _ in range(5))
 
     async def until(event: threading.Event) -> None:
@@ -445,7 +445,7 @@ def test_close_waits_for_a_request_that_came_meanwhile(adapt: Adapt) -> None:
 
 
 def test_close_at_the_very_end_of_a_start_ends_the_loop(adapt: Adapt) -> None:
-    """The loop serves by then, though start() has yet to return, and there is no startup to cancel."""
+    """The loop already serves while start() has yet to return, so there is no startup to cancel."""
     adapter = adapt(hello)
     adapter.start()
     loop_thread = adapter._private_loop.get().get()
@@ -454,7 +454,7 @@ def test_close_at_the_very_end_of_a_start_ends_the_loop(adapt: Adapt) -> None:
 
 
 def test_a_signal_may_close_what_it_interrupts() -> None:
-    """close() in a signal's handler, in the thread that waits in start(), ends that wait and its own."""
+    """close() in a signal handler ends both its own wait and that of start() in the same thread."""
     output = run_script(
         """
 import anyio, signal, threading

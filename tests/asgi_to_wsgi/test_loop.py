@@ -52,7 +52,7 @@ def running(adapter: ASGIToWSGI) -> LoopThread:
 
 
 def test_a_job_for_a_loop_that_has_ended_fails(adapt: Adapt) -> None:
-    """Even if the loop does not say that it is closed."""
+    """It fails even if the loop does not say that it is closed."""
     adapter = adapt(no_app)
     loop_thread = running(adapter)
     real_loop, loop_thread.loop = loop_thread.loop, Loop(object(), anyio.Event, print, lambda: False)
@@ -66,7 +66,7 @@ def test_a_job_for_a_loop_that_has_ended_fails(adapt: Adapt) -> None:
 
 
 def test_a_job_for_a_loop_that_was_left_behind_fails_at_once(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would wait for as long as the app blocks that."""
+    """Otherwise it would wait for as long as the app blocks the loop."""
     monkeypatch.setattr(loop_module, "UNWIND_TIMEOUT", 0.02)
     blocked, unblock = threading.Event(), threading.Event()
     adapter = adapt(no_app, shutdown_timeout=0.02)
@@ -84,7 +84,7 @@ def test_a_job_for_a_loop_that_was_left_behind_fails_at_once(adapt: Adapt, monke
 
 
 def test_a_job_that_comes_while_the_loop_dies_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that ran have been told by then, and nobody else would tell it."""
+    """Running jobs have been told by then, and nobody else would tell this one."""
     monkeypatch.setattr(tasks_module, "UNWIND_TIMEOUT", 0.02)
     late = RecordingJob()
 
@@ -108,7 +108,7 @@ def test_a_job_that_comes_while_the_loop_dies_fails(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_job_that_comes_during_the_shutdown_fails(adapt: Adapt) -> None:
-    """The app has been told that there will be no more requests."""
+    """The app has been told by then that no more requests come."""
     stopping, proceed = threading.Event(), threading.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -136,7 +136,7 @@ def test_a_job_that_comes_during_the_shutdown_fails(adapt: Adapt) -> None:
 
 
 def test_a_thread_with_the_number_of_an_ended_loop_may_wait(adapt: Adapt) -> None:
-    """The system gives it to the next thread."""
+    """The system reuses thread numbers."""
     adapter = adapt(no_app)
     loop_thread = running(adapter)
     in_thread(adapter.close)
@@ -146,7 +146,7 @@ def test_a_thread_with_the_number_of_an_ended_loop_may_wait(adapt: Adapt) -> Non
 
 
 def test_close_ends_the_startup_itself(adapt: Adapt) -> None:
-    """The loop would live for as long as that waits, though nobody waits for it any more."""
+    """Otherwise the loop would live as long as the startup, although nobody waits for it."""
     entered = threading.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

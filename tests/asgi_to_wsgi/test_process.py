@@ -34,7 +34,7 @@ adapter = ASGIToWSGI(app)
 
 
 def test_the_interpreters_exit_waits_for_a_dropped_adapter() -> None:
-    """Background work of an adapter that is gone ends, and its app shuts down, before the interpreter exits."""
+    """Background work of a dropped adapter ends, and its app shuts down, before the interpreter exits."""
     output = run_script(
         APPS.replace("adapter = ASGIToWSGI(app)", "")
         + """
@@ -51,7 +51,7 @@ assert respond(ASGIToWSGI(with_background_work)).body == b"hello"
 
 
 def test_cgi_shuts_an_adapter_down_that_it_has_dropped() -> None:
-    """CGIHandler().run(ASGIToWSGI(app)) keeps no adapter, whose app shuts down all the same, each time."""
+    """CGIHandler().run(ASGIToWSGI(app)) drops the adapter, and its app shuts down each time."""
     script = (
         APPS.replace("adapter = ASGIToWSGI(app)", "")
         + """
@@ -88,7 +88,7 @@ def test_the_interpreters_exit_shuts_the_app_down() -> None:
 
 @pytest.mark.parametrize("daemon", [True, False])
 def test_the_interpreter_exits_whatever_is_in_flight(daemon: bool) -> None:
-    """A stream that has no end, in a thread that the interpreter would wait for, ends within two seconds."""
+    """Work that never ends does not stop the process from exiting."""
     start = time.monotonic()
     output = run_script(
         APPS
@@ -117,7 +117,7 @@ atexit.register(lambda: print(time.monotonic() - start < 2))
 
 
 def test_cgi_prints_the_whole_response() -> None:
-    """A server of one request and one thread, CGI, works, shuts the app down and exits."""
+    """CGI, a server of one request and one thread, gets the response, shuts the app down and exits."""
     output = run_script(
         APPS
         + """
@@ -132,7 +132,7 @@ CGIHandler().run(adapter)
 
 
 def test_another_process_has_another_pid() -> None:
-    """The pid is what tells processes apart, so it must not be remembered wrongly."""
+    """Processes are told apart by their pid, so a child must not see its parent's."""
     adapter = ASGIToWSGI(hello, lifespan="off")
     with adapter:
         assert adapter._private_loop.maybe_get() is adapter._private_loop.get()

@@ -68,7 +68,7 @@ SERVERS = ["gunicorn", "gunicorn, pywsgi", "werkzeug", "eventlet", "waitress", "
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_the_socket_is_found_where_the_server_keeps_it(server: str, pair: tuple[socket.socket, socket.socket]) -> None:
-    """Each server's environ leads to it, and it can be taken."""
+    """The socket is found through each server's environ, and can be taken."""
     connection = maybe_connection(http_environ(**environ_of(server, pair[0])))
     assert connection is not None
     assert connection.sock is pair[0]
@@ -79,12 +79,12 @@ def test_the_socket_is_found_where_the_server_keeps_it(server: str, pair: tuple[
 @pytest.mark.parametrize("sock", [None, object(), SimpleNamespace(fileno=None), SimpleNamespace(fileno=lambda: -1)])
 @pytest.mark.parametrize("server", SERVERS)
 def test_what_is_no_socket_is_not_found(server: str, sock: Any) -> None:
-    """A server that has changed, or has closed the connection, is no error."""
+    """It is no error if a server has changed, or has closed the connection."""
     assert maybe_connection(http_environ(**environ_of(server, sock))) is None
 
 
 def test_without_a_way_there_is_no_connection(pair: tuple[socket.socket, socket.socket]) -> None:
-    """A server nobody knows, streams of HTTP/2, and a waitress that reads ahead."""
+    """Unknown servers, HTTP/2 streams, and a waitress that reads ahead have no connection."""
     assert maybe_connection(http_environ()) is None
     assert maybe_connection(http_environ(**{"SERVER_SOFTWARE": "gevent/24.10", "wsgi.input": None})) is None
     assert maybe_connection(http_environ(**{"gunicorn.socket": pair[0], "SERVER_PROTOCOL": "HTTP/2.0"})) is None
@@ -94,7 +94,7 @@ def test_without_a_way_there_is_no_connection(pair: tuple[socket.socket, socket.
 
 
 def test_tls_and_greenlets_keep_their_sockets(pair: tuple[socket.socket, socket.socket]) -> None:
-    """By what they are, not by what they are called: gevent's SSLSocket is none of the ssl module's."""
+    """Sockets are recognised by what they are: gevent's SSLSocket is not the ssl module's."""
     tls = TLS(fileno=os.dup(pair[0].fileno()))
     with tls:
         connection = maybe_connection(http_environ(**{"werkzeug.socket": tls}))
@@ -142,7 +142,7 @@ def test_uwsgi_is_asked_for_its_descriptor(
 
 
 def test_a_stolen_socket_is_ours_and_the_servers_is_dead(pair: tuple[socket.socket, socket.socket]) -> None:
-    """Both directions are ours; the server's ends as if the client had left, and closing it does nothing."""
+    """The server sees the end of its own socket, as if the client had left, and closing it does nothing."""
     server, client = pair
     connection = maybe_connection(http_environ(**{"gunicorn.socket": server}))
     assert connection is not None
@@ -160,7 +160,7 @@ def test_a_stolen_socket_is_ours_and_the_servers_is_dead(pair: tuple[socket.sock
 
 
 def test_a_stolen_tcp_connection_is_looked_after_by_the_system() -> None:
-    """Small frames leave at once, and a client that vanished is noticed though nothing is read."""
+    """Small frames are sent at once, and a client that vanished is noticed without a read."""
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
         server, _ = listener.accept()
         connection = maybe_connection(http_environ(**{"gunicorn.socket": server}))
@@ -173,7 +173,7 @@ def test_a_stolen_tcp_connection_is_looked_after_by_the_system() -> None:
 def test_a_stolen_descriptor_is_mute(
     pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """uWSGI's writes go nowhere without an error, and its reads see the end."""
+    """uWSGI's writes are dropped without an error, and its reads see the end."""
     server, client = pair
     uwsgi = SimpleNamespace(opt={"threads": b"4"}, connection_fd=server.fileno)
     monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
@@ -188,7 +188,7 @@ def test_a_stolen_descriptor_is_mute(
 
 @pytest.mark.parametrize("server", ["gunicorn", "waitress"])
 def test_the_connection_of_another_client_is_not_stolen(server: str, pair: tuple[socket.socket, socket.socket]) -> None:
-    """A server that has closed the connection by then may have the next one under the same number."""
+    """If the server has closed the connection, its number may belong to the next one."""
     number = pair[0].fileno()
     sock: Any = SimpleNamespace(fileno=lambda: number)  # the server's object, which does not know it yet
     connection = maybe_connection(http_environ(**environ_of(server, sock)))
@@ -234,7 +234,7 @@ def test_waitress_is_asked_whether_it_has_anything_to_send_and_does_not_close_me
 def test_a_program_that_the_server_starts_inherits_nothing_stolen(
     pair: tuple[socket.socket, socket.socket], mute: bool
 ) -> None:
-    """The client's connection would stay open for as long as that program runs."""
+    """Otherwise the client's connection would stay open as long as that program runs."""
     server, _ = pair
     stolen = sockets.Descriptor(server.fileno()) if mute else server
     with steal(ClientConnection(stolen, None, True, print, os.fstat(server.fileno()).st_ino)) as ours:
@@ -245,7 +245,7 @@ def test_a_program_that_the_server_starts_inherits_nothing_stolen(
 def test_a_theft_that_fails_leaves_everything_as_it_was(
     pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a free descriptor the server's socket still is the client's."""
+    """Without a free descriptor the server keeps its socket, and the client its connection."""
     connection = maybe_connection(http_environ(**{"gunicorn.socket": pair[0]}))
     assert connection is not None
 

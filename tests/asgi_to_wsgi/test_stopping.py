@@ -22,7 +22,7 @@ Adapt = Callable[..., ASGIToWSGI]
     [("/events", "http.disconnect"), ("/events/mute", "http.disconnect"), ("/events/sends", "send raised")],
 )
 def test_close_ends_event_streams_at_once(adapt: Adapt, caplog: pytest.LogCaptureFixture, path: str, end: str) -> None:
-    """The app hears that its client has left, the server gets a clean end, and nobody waits for shutdown_timeout."""
+    """The app is told that its client left, the server gets a clean end, and shutdown_timeout is not used up."""
     app = Streams()
     adapter = adapt(app, lifespan="on", shutdown_timeout=60.0)
     stream = Requester(adapter, http_environ("GET", path))
@@ -34,7 +34,7 @@ def test_close_ends_event_streams_at_once(adapt: Adapt, caplog: pytest.LogCaptur
 
 
 def test_an_event_stream_that_begins_too_late_ends_at_once(adapt: Adapt) -> None:
-    """A stream that is opened while the loop is about to end is over with its headers."""
+    """A stream that opens while the loop is about to end gets its headers and its end."""
     app = Streams()
     adapter = adapt(app, shutdown_timeout=60.0)
     adapter.start()
@@ -45,7 +45,7 @@ def test_an_event_stream_that_begins_too_late_ends_at_once(adapt: Adapt) -> None
 
 
 def test_close_gives_other_streams_their_time(adapt: Adapt) -> None:
-    """With wait=False close() returns at once; what runs goes on, new requests are served, and then the app ends."""
+    """close(wait=False) returns at once; what runs goes on, requests are served, and then the app ends."""
     app = Streams()
     adapter = adapt(app, lifespan="on", shutdown_timeout=60.0)
     stream = Requester(adapter)
@@ -63,7 +63,7 @@ def test_close_gives_other_streams_their_time(adapt: Adapt) -> None:
 
 
 def test_a_stream_that_outlives_its_grace_is_cut(adapt: Adapt) -> None:
-    """After shutdown_timeout its task is cancelled and its server's call raises, though nobody calls close() again."""
+    """After shutdown_timeout its task is cancelled and the server's call raises, without another close()."""
     app = Streams()
     adapter = adapt(app, lifespan="on", shutdown_timeout=0.05)
     stream = Requester(adapter)
@@ -88,7 +88,7 @@ def test_start_opens_what_was_told_to_close(adapt: Adapt) -> None:
 
 
 def test_patience_bounds_grace_and_shutdown(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that must end soon cuts its streams in half of that time, and its app's shutdown at the end of it."""
+    """A worker that must end soon cuts streams after half of that time, and the app's shutdown after all of it."""
     monkeypatch.setattr(loop_module, "UNWIND_TIMEOUT", 0.02)
 
     class Hangs(Streams):
@@ -115,7 +115,7 @@ def test_patience_bounds_grace_and_shutdown(adapt: Adapt, monkeypatch: pytest.Mo
 
 
 def test_a_startup_ends_with_the_grace(adapt: Adapt) -> None:
-    """Who waits for a start that is under way then gets an error, and the loop ends."""
+    """Those who wait for a startup that is under way then get an error, and the loop ends."""
     entered = threading.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -131,7 +131,7 @@ def test_a_startup_ends_with_the_grace(adapt: Adapt) -> None:
 
 
 def test_a_signal_may_tell_what_it_interrupts() -> None:
-    """close(wait=False) in a signal's handler, in the thread that starts the app or waits for it, does not hang."""
+    """close(wait=False) in a signal handler does not hang, even in the thread that starts the app."""
     output = run_script(
         """
 import anyio, signal, threading
@@ -169,7 +169,7 @@ print(server.body, *said)
 
 
 def test_the_interpreters_exit_ends_event_streams_cleanly() -> None:
-    """At the interpreter's exit an event stream's server gets a clean end, and nobody waits for the exit's grace."""
+    """At the interpreter's exit an event stream gets a clean end, and the exit's grace is not used up."""
     output = run_script(
         """
 import threading, time

@@ -30,13 +30,13 @@ async def asgi_app(scope: Any, receive: Any, send: Any) -> None:
 
 @pytest.mark.parametrize("app", [None, "module:app", 42])
 def test_what_cannot_be_called_is_refused(app: Any) -> None:
-    """A thing that is no callable is a TypeError at construction."""
+    """An app that is not callable is a TypeError at construction."""
     with pytest.raises(TypeError, match="not"):
         WSGIToASGI(app)
 
 
 def test_an_asgi_app_is_refused_by_the_name_of_the_other_class() -> None:
-    """Wrapping an ASGI app says which class to use instead."""
+    """The error for an ASGI app names the class to use instead."""
     with pytest.raises(TypeError, match="use ASGIToWSGI"):
         WSGIToASGI(asgi_app)  # type: ignore[arg-type]
 
@@ -51,7 +51,7 @@ async def test_an_unknown_scope_is_refused(scope: dict[str, Any]) -> None:
 
 
 async def test_receive_and_send_may_be_any_callables() -> None:
-    """They need not be coroutine functions, only return what can be awaited (granian's)."""
+    """They need not be coroutine functions: granian's only return awaitables."""
     server = ASGIServer(WSGIToASGI(hello))
 
     class Awaiting:
@@ -72,7 +72,7 @@ async def test_receive_and_send_may_be_any_callables() -> None:
 
 
 async def test_the_scope_is_left_as_it_was() -> None:
-    """An app may do to its environ what it likes; the server's scope stays."""
+    """Whatever an app does to its environ, the server's scope stays the same."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         environ.clear()
@@ -106,7 +106,7 @@ async def tell_loop_and_thread(environ: Environ, start_response: StartResponse) 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # asgiref knows no other
 async def test_async_views_run_on_loops_of_their_own() -> None:
-    """As under any WSGI server: each in a thread, where one that blocks has nobody else wait."""
+    """As under any WSGI server each runs in a thread, and one that blocks delays no other."""
     adapter = with_async_view(tell_loop_and_thread, workers=1)
     here = [str(id(asyncio.get_running_loop())), str(threading.get_ident())]
     for _ in range(2):
@@ -117,7 +117,7 @@ async def test_async_views_run_on_loops_of_their_own() -> None:
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_async_views_run_on_the_loop_that_is_lent() -> None:
-    """With lend_loop, on that of the server; and another adapter's are not touched by that."""
+    """With lend_loop they run on the server's loop, and those of another adapter do not."""
     lent = with_async_view(tell_loop_and_thread, workers=1, lend_loop=True)
     other = with_async_view(tell_loop_and_thread, workers=1)
     here = f"{id(asyncio.get_running_loop())} {threading.get_ident()}".encode()
@@ -127,7 +127,7 @@ async def test_async_views_run_on_the_loop_that_is_lent() -> None:
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_async_views_find_no_loop_by_accident() -> None:
-    """What asgiref has noted in the worker thread for another call is not taken for the loop of this one."""
+    """What asgiref noted in the worker thread for another call is not used for this one."""
     from asgiref.sync import SyncToAsync
 
     here = asyncio.get_running_loop()
@@ -159,7 +159,7 @@ async def test_async_views_find_no_loop_by_accident() -> None:
 @pytest.mark.parametrize("announced", [b"content-length", b"transfer-encoding", b"expect", b""])
 @pytest.mark.parametrize("size", [10, 200_000, 2_000_000])
 async def test_an_async_view_reads_its_body(size: int, announced: bytes, lend_loop: bool) -> None:
-    """Wherever it runs, and however the body comes; nothing else of the environ changes."""
+    """It reads its body wherever it runs and however the body comes; the rest of the environ is unchanged."""
 
     async def view(environ: Environ, start_response: StartResponse) -> bytes:
         body = environ["wsgi.input"].read()
@@ -183,7 +183,7 @@ def waits(what: str, environ: Environ, write: Callable[[bytes], object]) -> obje
 
 @pytest.mark.parametrize("what", ["read", "wait", "write"])
 async def test_what_would_sleep_on_the_loop_raises(what: str) -> None:
-    """Code of the app's that runs on the server's loop, by whatever way, cannot stop it; elsewhere it waits."""
+    """An app's code on the server's loop cannot stop the loop: it raises there, and waits elsewhere."""
     loop = running_loop()
     done = threading.Event()
     errors: list[BaseException] = []
@@ -215,7 +215,7 @@ async def test_what_would_sleep_on_the_loop_raises(what: str) -> None:
 
 
 async def test_what_need_not_sleep_does_not_raise() -> None:
-    """On the loop an app may ask whether its client has left, wait no time for that, and read what is here."""
+    """On the loop an app may ask whether its client has left, and read what has come."""
     loop = running_loop()
     results: list[Any] = []
     done = threading.Event()
@@ -275,7 +275,7 @@ assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
 
 
 def test_the_interpreter_exits_whatever_is_in_flight() -> None:
-    """A request that never ends does not keep the process."""
+    """Work that never ends does not stop the process from exiting."""
     script = """
 import asyncio, threading, time
 from bridge import WSGIToASGI
@@ -292,7 +292,7 @@ asyncio.run(main())
 
 
 def test_a_closed_loop_frees_its_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread that waits for a loop which was closed under it finds out, and close() runs."""
+    """A thread that waits for a loop that is closed meanwhile is woken, and close() runs."""
     monkeypatch.setattr(bridge.wsgi_to_asgi.http.hop, "_LOOP_CHECK", 0.05)
     closed = threading.Event()
 
@@ -325,7 +325,7 @@ def test_a_closed_loop_frees_its_thread(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 async def test_threads_are_back_where_they_were() -> None:
-    """After a thousand requests, a third of them abandoned, there are no more threads than workers."""
+    """After a thousand requests, a third of them abandoned, there are at most as many threads as workers."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         start_response("200 OK", [])

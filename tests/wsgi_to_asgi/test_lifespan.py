@@ -35,7 +35,7 @@ async def test_startup_and_shutdown_are_answered_in_turn() -> None:
 
 @pytest.mark.parametrize("count", [0, 1])
 async def test_another_message_is_the_servers_error(count: int) -> None:
-    """What is neither startup nor, after it, shutdown raises."""
+    """A message other than startup, or shutdown after it, raises."""
     server = lifespan(WSGIToASGI(hello))
     for message in [{"type": "lifespan.startup"}] * count + [{"type": "lifespan.bogus"}]:
         server.feed_message(message)
@@ -78,7 +78,7 @@ async def test_shutdown_waits_for_requests_and_ends_the_threads() -> None:
 async def test_shutdown_does_not_wait_for_ever(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A request that does not end is left behind, with a word in the log."""
+    """A request that does not end is abandoned, and the log says so."""
     monkeypatch.setattr(bridge.wsgi_to_asgi.lifespan, "_SHUTDOWN_TIMEOUT", 0.05)
     app = Held()
     adapter = WSGIToASGI(app)
@@ -95,7 +95,7 @@ async def test_shutdown_does_not_wait_for_ever(
 
 
 async def test_shutdown_that_is_cancelled_waits_for_nothing() -> None:
-    """A server that has no patience gets its task back, while the request is still in flight."""
+    """A server that cancels the shutdown gets its task back while the request is still in flight."""
     app = Held()
     adapter = WSGIToASGI(app)
     server, in_flight = lifespan(adapter), ASGIServer(adapter)

@@ -38,7 +38,7 @@ def test_threads_start_as_they_are_needed_and_no_more_than_the_limit() -> None:
 
 
 def test_an_idle_thread_is_used_again() -> None:
-    """A job that comes after another has ended runs in its thread."""
+    """A job that comes after another one has ended runs in the same thread."""
     workers = WorkerThreads(5)
     threads: set[int] = set()
     for _ in range(20):
@@ -56,7 +56,7 @@ def test_an_idle_thread_is_used_again() -> None:
 
 
 def test_jobs_that_come_together_wake_one_thread_which_wakes_the_next() -> None:
-    """Whoever sleeps is woken by who has more to do than it can, and by nobody else."""
+    """A thread that has more jobs than it can run wakes one sleeping thread."""
     jobs = _Jobs()
     ran: list[int] = []
     for number in range(5):
@@ -70,7 +70,7 @@ def test_jobs_that_come_together_wake_one_thread_which_wakes_the_next() -> None:
 
 
 def test_a_thread_that_looks_at_once_is_woken_by_the_next_job() -> None:
-    """It may have looked for jobs before the one who woke it runs on."""
+    """It may have looked for jobs before the thread that woke it goes on."""
     jobs = _Jobs()
 
     class Wakes:
@@ -87,7 +87,7 @@ def test_a_thread_that_looks_at_once_is_woken_by_the_next_job() -> None:
 
 
 def test_a_wake_up_that_is_interrupted_reaches_a_thread() -> None:
-    """Those who submit next rely on it."""
+    """An interrupted wake-up still wakes a thread, because the next to submit rely on it."""
     jobs = _Jobs()
 
     class Wakes:
@@ -106,7 +106,7 @@ def test_a_wake_up_that_is_interrupted_reaches_a_thread() -> None:
 
 @pytest.mark.parametrize("last", [False, True])
 def test_idle_threads_run_side_by_side(last: bool) -> None:
-    """Jobs that wait for each other all get a thread, though one alone was woken; even where there will be no more."""
+    """Jobs that wait for each other each get a thread, although only one thread was woken."""
     workers = WorkerThreads(5)
     barrier = threading.Barrier(6)
 
@@ -127,7 +127,7 @@ def test_idle_threads_run_side_by_side(last: bool) -> None:
 
 
 def test_an_exception_from_without_ends_no_idle_thread() -> None:
-    """An app's watchdog may be late, and hit a thread whose request is over; what wakes that is not lost either."""
+    """An app's watchdog may hit a thread whose request is over: neither thread nor wake-up is lost."""
     workers = WorkerThreads(1)
     done = threading.Semaphore(0)
     for _ in range(3):
@@ -149,7 +149,7 @@ class NoThread(BackgroundThread):
 
 
 def test_jobs_queue_where_no_more_threads_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that run will come to them."""
+    """The threads that already run take the jobs in turn."""
     workers = WorkerThreads(2)
     gate, done = threading.Event(), threading.Semaphore(0)
     workers.submit(lambda: (gate.wait(5), None)[1])
@@ -163,7 +163,7 @@ def test_jobs_queue_where_no_more_threads_can_be_started(monkeypatch: pytest.Mon
 
 
 def test_a_job_that_no_thread_can_be_started_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error says so, and the job is not kept for later."""
+    """The error says so, and the job is dropped."""
     workers = WorkerThreads(2)
     ran = threading.Semaphore(0)
     with monkeypatch.context() as patch:
@@ -178,7 +178,7 @@ def test_a_job_that_no_thread_can_be_started_for_is_refused(monkeypatch: pytest.
 
 
 def test_no_job_is_forgotten() -> None:
-    """However many come at once, and whether they wait or not, the last one is done too."""
+    """Every job is done, however many come at once."""
     for limit in (1, 2, 5):
         workers = WorkerThreads(limit)
         done = threading.Semaphore(0)
@@ -203,7 +203,7 @@ def test_no_job_is_forgotten() -> None:
 
 
 def test_close_runs_what_was_submitted_and_new_jobs_get_new_threads() -> None:
-    """Jobs that wait for a thread are done before it ends, and a pool that was closed goes on."""
+    """Waiting jobs are done before the threads end, and a closed pool can be used again."""
     workers = WorkerThreads(1)
     gate = threading.Event()
     ran: list[int] = []
@@ -220,7 +220,7 @@ def test_close_runs_what_was_submitted_and_new_jobs_get_new_threads() -> None:
 
 
 def test_close_does_not_wait_beyond_its_timeout(caplog: pytest.LogCaptureFixture) -> None:
-    """A job that does not end is left behind, and counted in the log."""
+    """A job that does not end is abandoned, and counted in the log."""
     workers = WorkerThreads(1)
     gate = threading.Event()
     workers.submit(lambda: (gate.wait(5), None)[1])
@@ -230,7 +230,7 @@ def test_close_does_not_wait_beyond_its_timeout(caplog: pytest.LogCaptureFixture
 
 
 def test_threads_end_with_their_owner() -> None:
-    """A pool that is dropped leaves no thread behind."""
+    """A pool that is dropped leaves no threads."""
     before = threading.active_count()
     done = threading.Event()
     WorkerThreads(1).submit(done.set)
@@ -239,7 +239,7 @@ def test_threads_end_with_their_owner() -> None:
 
 
 def test_asgiref_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without asgiref there is nothing to lend a loop to, and that is fine."""
+    """Without asgiref no loop is lent, and nothing fails."""
     runner._maybe_asgiref_locals.cache_clear()
     monkeypatch.setitem(__import__("sys").modules, "asgiref.sync", None)
     assert runner._maybe_asgiref_locals() is None
