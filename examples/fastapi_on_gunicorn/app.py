@@ -4,7 +4,7 @@ From the repository root:
 
     gunicorn -c examples/fastapi_on_gunicorn/gunicorn.conf.py examples.fastapi_on_gunicorn.app:wsgi_app
 
-NOTES_DB names the database file, NOTES_COUNTING_SECONDS how long the counting of words takes.
+NOTES_DB names the database file, and NOTES_COUNTING_SECONDS sets how long counting the words takes.
 """
 
 import hashlib
@@ -59,8 +59,8 @@ class Uploaded(BaseModel):
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-    # A connection of SQLite's stays in its process and in its thread. This runs after the fork, and in the thread of
-    # the event loop, where the `async def` routes run as well.
+    # A SQLite connection belongs to one process and one thread. This runs after the fork, in the event loop's thread,
+    # where the `async def` routes run too.
     with closing(sqlite3.connect(DATABASE, isolation_level=None)) as db:
         db.row_factory = sqlite3.Row
         db.execute("CREATE TABLE IF NOT EXISTS notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL, words INTEGER)")
@@ -121,7 +121,7 @@ async def upload(file: UploadFile) -> Uploaded:
 
 @app.get("/events")
 async def events(db: Database, last_event_id: Annotated[int, Header()] = 0) -> StreamingResponse:
-    """Send each note as an event, those of other processes too. A browser that reconnects goes on where it was."""
+    """Send each note as an event, also from other processes. A browser that reconnects goes on where it was."""
 
     async def new_notes(last: int) -> AsyncIterator[str]:
         try:
@@ -131,7 +131,7 @@ async def events(db: Database, last_event_id: Annotated[int, Header()] = 0) -> S
                     yield f"id: {note.id}\ndata: {note.model_dump_json()}\n\n"
                     last = note.id
                 if not notes:
-                    # A comment, so that proxies keep the connection; on some servers only a write shows who has left.
+                    # A comment, so that proxies keep the connection. On some servers only a write shows who has left.
                     yield ": nothing new\n\n"
                 await anyio.sleep(EVENTS_INTERVAL)
         finally:
@@ -143,7 +143,7 @@ async def events(db: Database, last_event_id: Annotated[int, Header()] = 0) -> S
 
 @app.websocket("/live")
 async def live(websocket: WebSocket) -> None:
-    """Send each new note, those of other processes too, and take what the client says for one."""
+    """Send each new note, also from other processes, and store what the client says as a note."""
     db: sqlite3.Connection = websocket.state.db
     (last,) = db.execute("SELECT coalesce(max(id), 0) FROM notes").fetchone()
     await websocket.accept()
@@ -162,7 +162,7 @@ async def live(websocket: WebSocket) -> None:
                     last = note.id
                 await anyio.sleep(EVENTS_INTERVAL)
     except* WebSocketDisconnect:
-        pass  # it left while a note was on its way
+        pass  # the client left while a note was on its way
     log.info("feed closed after note %d", last)
 
 

@@ -1,14 +1,14 @@
-"""A guest book: an ordinary Flask app, on an ASGI server.
+"""A guest book: an ordinary Flask app on an ASGI server. Run in the root of the repository:
 
     pip install -e ".[examples]"
     uvicorn examples.flask_on_asgi.app:asgi_app
 
-in the root of the repository; then open http://127.0.0.1:8000/, or send it a file from a shell:
+Then open http://127.0.0.1:8000/, or upload a file from a shell:
 
-    curl -F file=@README.md http://127.0.0.1:8000/upload    # in a form, as a browser does
-    curl -T README.md http://127.0.0.1:8000/upload          # as it is
+    curl -F file=@README.md http://127.0.0.1:8000/upload    # as a form, like a browser
+    curl -T README.md http://127.0.0.1:8000/upload          # as the plain request body
 
-The entries are in the SQLite file that the environment variable GUESTBOOK_DB names.
+The environment variable GUESTBOOK_DB names the SQLite file that holds the entries.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ sock = Sock(app)
 
 
 def database() -> sqlite3.Connection:
-    """Return the request's own connection; SQLite's keep to one thread, and so does a request."""
+    """Return the request's own connection: SQLite's belong to one thread, and a request stays in one."""
     if "connection" not in g:
         g.connection = sqlite3.connect(DATABASE, timeout=30)
         g.connection.execute(f"CREATE TABLE IF NOT EXISTS entry ({COLUMNS})")
@@ -75,8 +75,8 @@ def sign() -> BaseResponse:
 
 @app.route("/upload", methods=["POST", "PUT"])
 def upload() -> dict[str, object]:
-    """Count and hash a file, in a form or as it is; with or without a Content-Length."""
-    # Werkzeug spools a form's file to disk as it comes in. A body as it is passes through, block by block.
+    """Count and hash a file, sent as a form or as the plain body, with or without a Content-Length."""
+    # Werkzeug spools a form's file to disk as it arrives. A plain body passes through, block by block.
     source = request.files["file"] if request.mimetype == "multipart/form-data" else request.stream
     size, digest = 0, hashlib.sha256()
     while block := source.read(64 * 1024):
@@ -94,7 +94,7 @@ def entries_csv() -> Response:
             text = io.StringIO()
             csv.writer(text).writerows(rows)
             yield text.getvalue()
-            # Not all from one open cursor: that would lock writers out for as long as a slow client reads.
+            # No cursor stays open between blocks, because it would lock writers out for as long as a slow client reads.
             query = "SELECT id, written, name, message FROM entry WHERE id > ? ORDER BY id LIMIT 100"
             rows = database().execute(query, (last,)).fetchall()
             last = rows[-1][0] if rows else last
@@ -104,9 +104,9 @@ def entries_csv() -> Response:
 
 @app.get("/events")
 def events() -> Response:
-    """Tell the time and the number of entries every second; each client takes one of the adapter's `workers`."""
+    """Send the time and the number of entries every second. Each client holds one of the adapter's `workers`."""
     client = f"{request.remote_addr}:{request.environ.get('REMOTE_PORT')}"
-    # Set when the client leaves. A plain WSGI server has no such Event; there the next write fails.
+    # Set when the client leaves. A plain WSGI server has no such Event: there, the next write fails.
     disconnected = request.environ.get("bridge.disconnected", threading.Event())
 
     def stream() -> Iterator[str]:
@@ -116,7 +116,7 @@ def events() -> Response:
                 (entries,) = database().execute("SELECT count(*) FROM entry").fetchone()
                 yield f"data: {json.dumps({'entries': entries, 'time': time.strftime('%H:%M:%S')})}\n\n"
                 sent += 1
-                gone = disconnected.wait(1)  # like time.sleep(1), but for a client that leaves
+                gone = disconnected.wait(1)  # like time.sleep(1), but ends when the client leaves
         finally:
             app.logger.info("%s left after %d events", client, sent)
 
@@ -125,7 +125,7 @@ def events() -> Response:
 
 @sock.route("/live")  # type: ignore[untyped-decorator]
 def live(ws: Server) -> None:
-    """Send each new entry over a WebSocket, which has a thread of its own, besides the adapter's `workers`."""
+    """Send each new entry over a WebSocket, which has a thread of its own besides the adapter's `workers`."""
     (last,) = database().execute("SELECT coalesce(max(id), 0) FROM entry").fetchone()
     ws.send(json.dumps({"last": last}))
     while True:
@@ -133,13 +133,13 @@ def live(ws: Server) -> None:
         for entry_id, written, name, message in database().execute(query, (last,)).fetchall():
             ws.send(json.dumps({"written": written, "name": name, "message": message}))
             last = entry_id
-        ws.receive(timeout=0.5)  # like time.sleep(0.5), but raises what ends the route when the client leaves
+        ws.receive(timeout=0.5)  # like time.sleep(0.5), but raises, and so ends the route, when the client leaves
 
 
 @app.route("/async", methods=["POST", "PUT"])
 async def async_upload() -> dict[str, object]:
-    """Count and hash a body in an `async def` view: Flask runs each call of one on a loop in a thread of its own."""
-    body = request.get_data()  # so this may wait for the client; with WSGIToASGI(app, lend_loop=True) all of it is here
+    """Count and hash a body in an `async def` view. Flask runs each call on a loop in a thread of its own."""
+    body = request.get_data()  # may wait for the client; with lend_loop=True the whole body is here already
     await asyncio.sleep(0)
     return {"size": len(body), "sha256": hashlib.sha256(body).hexdigest()}
 
