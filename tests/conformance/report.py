@@ -38,13 +38,13 @@ _TOTALS = re.compile(r"(?<=<!-- conformance totals -->\n).*?(?=<!-- end -->)", r
 _INTRODUCTION = f"""\
 # Conformance
 
-What became of each rule of PEP 3333, ASGI and the RFCs they lean on, in each adapter, as
-`python -m tests.conformance.report` found it by running [the suite](../tests/conformance/README.md). A clause is kept
-(✓) if all its tests pass on all backends, broken (✗) if one fails, and it hangs if one waits for what does not come.
-Where a test of several clauses fails, those count that tests of fewer have found broken. What is optional, and an
-adapter does without, is not offered (-). Where there is no mark, there is no test.
+This page says how each adapter treats each rule of PEP 3333, ASGI and the RFCs that they build on.
+`python -m tests.conformance.report` ran [the suite](../tests/conformance/README.md) and wrote it. A clause is kept (✓)
+if all its tests pass on all backends, broken (✗) if one fails, and it hangs if a test waits in vain. If a test of
+several clauses fails, it counts against those that tests of fewer clauses have found broken. An optional feature that
+an adapter lacks is not offered (-). An empty cell means that there is no test.
 
-On Python {platform.python_version()}; `WSGIToASGI` is run on asyncio and trio, all others on asyncio.
+On Python {platform.python_version()}; `WSGIToASGI` ran on asyncio and trio, all other adapters on asyncio.
 """
 
 # For an adapter that was run, what became of each clause in each direction.
