@@ -141,7 +141,7 @@ def test_an_app_is_alike_to_itself(diff: Diff) -> None:
     app = noisy()
     outcome = diff(app, app, "--path", "/page", "--path", "/json")
     assert outcome.code == 0, outcome.out
-    assert "cookie csrf (1 times)" in outcome.out
+    assert "cookie csrf (once)" in outcome.out
     assert json.loads(outcome.json)["noise"]["$.id"] == 1
 
 
@@ -158,7 +158,7 @@ def test_a_difference_beside_noise_is_found(diff: Diff) -> None:
         return jsonify(id=str(time.time_ns()), a=2)
 
     outcome = diff(old, new, "--path", "/")
-    assert "$.id: number → string, 1 times, first GET /" in outcome.out
+    assert "$.id: number → string, once, first GET /" in outcome.out
     assert "$.a: another value" in outcome.out
 
 
@@ -255,7 +255,7 @@ def test_a_body_beyond_a_mebibyte_is_compared_by_its_beginning(diff: Diff) -> No
     old, new = answering("a" * 2**21), answering("a" * 2**20 + "b")
     outcome = diff(old, new, "--path", "/")
     assert outcome.code == 0
-    assert "1 answers are longer than 1 MiB" in outcome.out
+    assert "1 longer than 1 MiB" in outcome.out
 
 
 def entry(method: str, url: str, **others: Any) -> dict[str, Any]:

@@ -117,7 +117,7 @@ class Report:
         """Yield the lines for a person: at most a screen of them."""
         kinds = self.kinds()
         for kind in kinds[:_SHOWN]:
-            yield coloured(f"{kind.title()}, {kind.count:,} times, first {kind.first}", "red")
+            yield coloured(f"{kind.title()}, {_times(kind.count)}, first {kind.first}", "red")
             if "→" not in kind.what or kind.where.startswith("$"):
                 yield f"    {kind.old} → {kind.new}"
             if kind.hint():
@@ -160,13 +160,17 @@ class Report:
             yield f"{self.expected:,} expected differences, by --accept"
         if self.noise:
             most = sorted(self.noise.items(), key=lambda item: -item[1])
-            names = ", ".join(f"{name} ({count:,} times)" for name, count in most[:_SHOWN])
+            names = ", ".join(f"{name} ({_times(count)})" for name, count in most[:_SHOWN])
             more = f", and {len(most) - _SHOWN} more" if len(most) > _SHOWN else ""
             yield f"noise, which differs between two passes of the old app: {names}{more}"
         if self.cut:
-            yield f"{self.cut:,} answers are longer than 1 MiB: compared by that much of them"
+            yield f"{self.cut:,} longer than 1 MiB: only the first mebibyte was compared"
         for reason, count in self.left_out.items():
             yield f"{count:,} left out: {reason}"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count:,} times"
 
 
 def _count(kinds: dict[tuple[str, str], Kind], request: str, difference: Difference) -> None:
