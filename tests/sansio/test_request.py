@@ -543,3 +543,16 @@ def test_environ_begins_as_a_copy_of_its_template() -> None:
     environ = environ_from_scope(scope_with(path="/a"), template)
     assert environ == {**environ_from_scope(scope_with(path="/a")), "wsgi.version": (1, 0)}
     assert template == {"PATH_INFO": None, "REMOTE_ADDR": "", "wsgi.version": (1, 0)}
+
+
+def test_a_servers_port_is_checked_though_its_equal_was_seen_before() -> None:
+    """80.0 equals 80 and hashes alike, but is no port (ASGI HTTP spec, HTTP Connection Scope)."""
+    assert environ_from_scope(scope_with(server=("192.0.2.2", 80)))["SERVER_PORT"] == "80"
+    with pytest.raises(ServerProtocolError, match="'server' must be"):
+        environ_from_scope(scope_with(server=("192.0.2.2", 80.0)))
+
+
+def test_a_server_name_that_no_cache_can_hold_is_the_servers_error() -> None:
+    """SERVER_NAME is a str (PEP 3333, environ Variables); a list raises an error that names it."""
+    with pytest.raises(ServerProtocolError, match="SERVER_NAME is list"):
+        scope_from_environ(environ_with(SERVER_NAME=["a"]))

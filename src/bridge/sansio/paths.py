@@ -47,10 +47,13 @@ def script_name_and_path_info_from_scope(scope: Scope) -> tuple[str, str]:
         root_path = f"/{root_path}" if root_path else ""
         if path == root_path or path.startswith(f"{root_path}/"):
             path = path[len(root_path) :]
+    root_name = native_from_text(root_path) if root_path else ""
+    if path.isascii():
+        return root_name, path
     path_info = native_from_text(path)
-    if not path.isascii() and (target := maybe_target_path(scope)):
+    if target := maybe_target_path(scope):
         path_info = _maybe_path_info_from_target(target, root_path, path) or path_info
-    return native_from_text(root_path), path_info
+    return root_name, path_info
 
 
 def maybe_target_path(scope: Scope) -> str | None:
@@ -83,7 +86,8 @@ def paths_from_environ(environ: Environ) -> tuple[str, str, bytes]:
     `raw_path` is the request target that the server kept as RAW_URI or REQUEST_URI, if that still
     is SCRIPT_NAME + PATH_INFO; else it is these, quoted.
     """
-    script_name = bytes_from_native(environ.get("SCRIPT_NAME") or "").rstrip(b"/")
+    mounted = environ.get("SCRIPT_NAME")
+    script_name = bytes_from_native(mounted).rstrip(b"/") if mounted else b""
     native = environ.get("PATH_INFO") or ""
     path_info = bytes_from_native(_without_authority(native) if "://" in native else native)
     raw_path = b""
@@ -102,7 +106,7 @@ def paths_from_environ(environ: Environ) -> tuple[str, str, bytes]:
                     path_info = unquoted[len(script_name) :] if raw_path == candidate else unquoted
     if not raw_path:
         raw_path = _quoted(script_name + path_info or b"/")
-    root_path = script_name.decode("utf-8", "replace")
+    root_path = script_name.decode("utf-8", "replace") if script_name else ""
     return root_path, root_path + path_info.decode("utf-8", "replace") or "/", raw_path
 
 

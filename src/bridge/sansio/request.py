@@ -56,46 +56,52 @@ def environ_from_scope(scope: Scope, template: Environ = CGI_TEMPLATE) -> Enviro
     ServerProtocolError for a scope that is not made as the ASGI spec has it.
     """
     try:
-        return _environ_from_scope(scope, template)
+        script_name, path_info = script_name_and_path_info_from_scope(scope)
+        query_string = (scope.get("query_string") or b"").decode("latin-1")
+        scheme = scope.get("scheme")
+        if scheme != "http":
+            scheme = _url_scheme(scheme)
+        method = scope.get("method", "GET")
+        if not isinstance(method, str):
+            raise TypeError
+        environ = template.copy()
+        environ["REQUEST_METHOD"] = method
+        environ["SCRIPT_NAME"] = script_name
+        environ["PATH_INFO"] = path_info
+        environ["QUERY_STRING"] = query_string
+        environ["SERVER_PROTOCOL"] = server_protocol_from_http_version(scope.get("http_version") or "1.1")
+        environ["wsgi.url_scheme"] = scheme
+        environ["asgi.scope"] = RedactedMapping(scope, "ASGI scope")
+        add_headers(environ, scope.get("headers") or [])
+        target = maybe_target_path(scope)
+        if target:
+            environ["RAW_URI"] = environ["REQUEST_URI"] = f"{target}?{query_string}" if query_string else target
+        environ["SERVER_NAME"], environ["SERVER_PORT"] = _server_from_scope(scope, environ, scheme)
+        client = scope.get("client")
+        if client:
+            address, port = client
+            if address:
+                environ["REMOTE_ADDR"] = native_from_text(address)
+                if port is not None:
+                    if type(port) is not int:
+                        _check_port(port)
+                    environ["REMOTE_PORT"] = str(port)
+        if scheme == "https":
+            environ["HTTPS"] = "on"
+            extensions = scope.get("extensions")
+            if extensions and "tls" in extensions:
+                environ.update(ssl_variables_from_tls(extensions["tls"] or {}))
+        if scope.get("type") == "websocket":
+            add_upgrade(environ, scope)
+        return environ
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise scope_error(scope) from error
 
 
-def _environ_from_scope(scope: Scope, template: Environ) -> Environ:
-    script_name, path_info = script_name_and_path_info_from_scope(scope)
-    query_string = (scope.get("query_string") or b"").decode("latin-1")
-    scheme = "https" if scope.get("scheme") in ("https", "wss") else "http"
-    environ = template.copy()
-    environ["REQUEST_METHOD"] = scope.get("method", "GET")
-    if not (isinstance(environ["REQUEST_METHOD"], str) and isinstance(scope.get("scheme") or "", str)):
+def _url_scheme(scheme: object) -> str:
+    if not isinstance(scheme or "", str):
         raise TypeError
-    environ["SCRIPT_NAME"] = script_name
-    environ["PATH_INFO"] = path_info
-    environ["QUERY_STRING"] = query_string
-    environ["SERVER_PROTOCOL"] = server_protocol_from_http_version(scope.get("http_version") or "1.1")
-    environ["wsgi.url_scheme"] = scheme
-    environ["asgi.scope"] = RedactedMapping(scope, "ASGI scope")
-    add_headers(environ, scope.get("headers") or [])
-    target = maybe_target_path(scope)
-    if target:
-        environ["RAW_URI"] = environ["REQUEST_URI"] = f"{target}?{query_string}" if query_string else target
-    environ["SERVER_NAME"], environ["SERVER_PORT"] = _server_from_scope(scope, environ, scheme)
-    client = scope.get("client")
-    if client:
-        address, port = client
-        if address:
-            environ["REMOTE_ADDR"] = native_from_text(address)
-            if port is not None:
-                _check_port(port)
-                environ["REMOTE_PORT"] = str(port)
-    if scheme == "https":
-        environ["HTTPS"] = "on"
-        extensions = scope.get("extensions")
-        if extensions and "tls" in extensions:
-            environ.update(ssl_variables_from_tls(extensions["tls"] or {}))
-    if scope.get("type") == "websocket":
-        add_upgrade(environ, scope)
-    return environ
+    return "https" if scheme in ("https", "wss") else "http"
 
 
 def _check_port(port: object) -> None:
@@ -106,18 +112,24 @@ def _check_port(port: object) -> None:
 def _server_from_scope(scope: Scope, environ: Environ, scheme: str) -> tuple[str, str]:
     """Return SERVER_NAME and SERVER_PORT, which PEP 3333 wants non-empty, always."""
     name, port = scope.get("server") or (None, None)
-    default_port = "443" if scheme == "https" else "80"
     if name and port is not None and not name.startswith("/"):  # granian has a port 0 beside a Unix socket's path
-        name = native_from_text(name)
-        _check_port(port)
-        # RFC 3875 4.1.14: an IPv6 address stands in brackets.
-        return f"[{name}]" if ":" in name and not name.startswith("[") else name, str(port)
+        return _server_name_and_port(name, port)
+    default_port = "443" if scheme == "https" else "80"
     # A Unix socket, or unknown: the Host header is the next best, as gunicorn has it.
     host = environ.get("HTTP_HOST") or "localhost"
     match = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(?::([0-9]*))?", host)
     if match is None or not match[1]:
         return "localhost", default_port
     return match[1], match[2] or default_port
+
+
+# A server has few addresses. `typed`, because 80.0 must not pass for 80.
+@functools.lru_cache(maxsize=32, typed=True)
+def _server_name_and_port(name: str, port: object) -> tuple[str, str]:
+    _check_port(port)
+    name = native_from_text(name)
+    # RFC 3875 4.1.14: an IPv6 address stands in brackets.
+    return f"[{name}]" if ":" in name and not name.startswith("[") else name, str(port)
 
 
 def scope_from_environ(environ: Environ) -> dict[str, Any]:
@@ -127,54 +139,47 @@ def scope_from_environ(environ: Environ) -> dict[str, Any]:
     ServerProtocolError for an environ without REQUEST_METHOD, or with anything but str for a variable of CGI.
     """
     try:
-        return _scope_from_environ(environ)
+        method = environ.get("REQUEST_METHOD")
+        if not method:
+            raise ServerProtocolError("environ has no REQUEST_METHOD (PEP 3333, environ Variables)")
+        root_path, path, raw_path = paths_from_environ(environ)
+        if environ.get("CONTENT_LENGTH"):
+            content_length_from_header(str(environ["CONTENT_LENGTH"]))
+        client, name = environ.get("REMOTE_ADDR"), environ.get("SERVER_NAME")
+        scheme = environ.get("wsgi.url_scheme") or "http"
+        if not (isinstance(method, str) and isinstance(scheme, str) and isinstance(client or "", str)):
+            raise TypeError
+        scope: dict[str, Any] = {
+            "type": "http",
+            # 2.4 has `send` raise for a client that left, and so it does. But frameworks that are told so
+            # (Starlette) look out for nothing else, and keep a stream that is idle; uvicorn says 2.3 too.
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": http_version_from_server_protocol(environ.get("SERVER_PROTOCOL")),
+            "method": method.upper(),
+            "scheme": scheme,
+            "path": path,
+            "raw_path": raw_path,
+            "query_string": bytes_from_native(environ.get("QUERY_STRING") or ""),
+            "root_path": root_path,
+            "headers": headers_from_environ(environ),
+            "client": (client, _maybe_port(environ.get("REMOTE_PORT")) or 0) if client else None,
+            "server": _server_from_name_and_port(name, str(environ.get("SERVER_PORT"))) if name else None,
+            "extensions": {},
+            # A copy, as uWSGI empties its environ after the call, and fills it for the next request.
+            "wsgi_environ": RedactedMapping(environ.copy(), "WSGI environ"),
+        }
+        if scheme == "https" and (tls := maybe_tls_from_environ(environ)) is not None:
+            scope["extensions"] = {"tls": tls}
+        return scope
     except (AttributeError, TypeError) as error:
         raise environ_error(environ) from error
 
 
-def _scope_from_environ(environ: Environ) -> dict[str, Any]:
-    method = environ.get("REQUEST_METHOD")
-    if not method:
-        raise ServerProtocolError("environ has no REQUEST_METHOD (PEP 3333, environ Variables)")
-    root_path, path, raw_path = paths_from_environ(environ)
-    if environ.get("CONTENT_LENGTH"):
-        content_length_from_header(str(environ["CONTENT_LENGTH"]))
-    client = environ.get("REMOTE_ADDR")
-    scheme = environ.get("wsgi.url_scheme") or "http"
-    if not (isinstance(method, str) and isinstance(scheme, str) and isinstance(client or "", str)):
-        raise TypeError
-    scope: dict[str, Any] = {
-        "type": "http",
-        # 2.4 has `send` raise for a client that left, and so it does. But frameworks that are told so
-        # (Starlette) look out for nothing else, and keep a stream that is idle; uvicorn says 2.3 too.
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": http_version_from_server_protocol(environ.get("SERVER_PROTOCOL")),
-        "method": method.upper(),
-        "scheme": scheme,
-        "path": path,
-        "raw_path": raw_path,
-        "query_string": bytes_from_native(environ.get("QUERY_STRING") or ""),
-        "root_path": root_path,
-        "headers": headers_from_environ(environ),
-        "client": (client, _maybe_port(environ.get("REMOTE_PORT")) or 0) if client else None,
-        "server": _maybe_server_from_environ(environ),
-        "extensions": {},
-        # A copy, as uWSGI empties its environ after the call, and fills it for the next request.
-        "wsgi_environ": RedactedMapping(environ.copy(), "WSGI environ"),
-    }
-    tls = maybe_tls_from_environ(environ)
-    if tls is not None:
-        scope["extensions"] = {"tls": tls}
-    return scope
-
-
-def _maybe_server_from_environ(environ: Environ) -> tuple[str, int | None] | None:
-    name: str = environ.get("SERVER_NAME") or ""
-    if not name:
-        return None
+@functools.lru_cache(maxsize=32)
+def _server_from_name_and_port(name: str, port: str) -> tuple[str, int | None]:
     if name.startswith("["):  # RFC 3875 4.1.14 has brackets about an IPv6 address, and ASGI has not
         name = name[1:].removesuffix("]")
-    return name, None if name.startswith("/") else _maybe_port(environ.get("SERVER_PORT"))
+    return name, None if name.startswith("/") else _maybe_port(port)
 
 
 def _maybe_port(port: object) -> int | None:

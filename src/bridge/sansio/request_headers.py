@@ -83,19 +83,20 @@ def headers_from_environ(environ: Environ) -> RawHeaders:
     """
     headers: RawHeaders = []
     for key, value in environ.items():
-        if key.startswith(("HTTP_", "CONTENT_")):
-            if not isinstance(value, str):
-                if key != "CONTENT_LENGTH" or not isinstance(value, int):
-                    continue
-                value = str(value)  # Django's test client and some middleware set an int
-            name = maybe_header_from_cgi_name(key)
-            # An empty CONTENT_TYPE or CONTENT_LENGTH means the same as none (PEP 3333, environ).
-            if name is not None and (value or key.startswith("HTTP_")):
-                if key == "HTTP_HOST" and "," in value:  # most servers join headers that repeat, Host among them
-                    hosts = [host.strip() for host in value.split(",")]
-                    _check_same("Host", hosts)
-                    value = hosts[0]
-                headers.append((name, bytes_from_native(value)))
+        name = maybe_header_from_cgi_name(key)
+        if name is None:
+            continue
+        if not isinstance(value, str):
+            if key != "CONTENT_LENGTH" or not isinstance(value, int):
+                continue
+            value = str(value)  # Django's test client and some middleware set an int
+        # An empty CONTENT_TYPE or CONTENT_LENGTH means the same as none (PEP 3333, environ).
+        if value or key.startswith("HTTP_"):
+            if key == "HTTP_HOST" and "," in value:  # most servers join headers that repeat, Host among them
+                hosts = [host.strip() for host in value.split(",")]
+                _check_same("Host", hosts)
+                value = hosts[0]
+            headers.append((name, value.encode() if value.isascii() else bytes_from_native(value)))
     return headers
 
 

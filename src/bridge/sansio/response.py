@@ -130,13 +130,20 @@ class ResponseFromASGI:
             raise AppProtocolError("http.response.start has no 'status' (ASGI HTTP spec, Response Start)")
         self.status = status_from_code(message["status"])
         self.headers = native_from_raw_headers(message.get("headers") or ())
-        lengths = [value for name, value in self.headers if name.lower() == "content-length"]
+        lengths: list[str] = []
+        from_proxy = False
+        for name, value in self.headers:
+            lowered = name.lower()
+            if lowered == "content-length":
+                lengths.append(value)
+            elif lowered in _BODY_FROM_PROXY:
+                from_proxy = True
         self.length = BodyLength(self._method, int(message["status"]), lengths, self._scope)
         if lengths:
             if self.status.startswith("204"):
                 self._drop_length()
             elif not self.length.reached:
-                self.held = any(name.lower() in _BODY_FROM_PROXY for name, _ in self.headers)
+                self.held = from_proxy
 
     @property
     def is_event_stream(self) -> bool:
@@ -147,7 +154,7 @@ class ResponseFromASGI:
 
     def pass_on(self, message: Message) -> bytes:
         """Return what of an http.response.body to yield; with the last one, check the length."""
-        body = message.get("body") or b""
+        body, more = message.get("body") or b"", message.get("more_body")
         if not isinstance(body, bytes):
             if not isinstance(body, (bytearray, memoryview)):
                 raise AppProtocolError(
@@ -155,15 +162,15 @@ class ResponseFromASGI:
                     "(ASGI HTTP spec, Response Body)"
                 )
             body = bytes(body)
-        if self._method == "HEAD" and not (self._begun or message.get("more_body")):
+        if self._method == "HEAD" and not (self._begun or more):
             self._tell_length(len(body))
         self._begun = True
         body = self.length.clamp(body)
-        if self.held and (body or not message.get("more_body")):
+        if self.held and (body or not more):
             self.held = False
             if not body:
                 self._drop_length()
-        if not message.get("more_body"):
+        if not more:
             self.length.check_reached()
         return body
 
