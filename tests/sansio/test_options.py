@@ -113,7 +113,7 @@ def test_options_that_make_sense_are_taken() -> None:
 
 def test_error_for_websocket_options_names_their_class() -> None:
     """A dict, as one might think of first, gets the way to say it."""
-    with pytest.raises(TypeError, match=r"must be a WebSocketOptions, got \{.*\}: give WebSocketOptions\("):
+    with pytest.raises(TypeError, match=r"must be a WebSocketOptions, got \{.*\}: pass WebSocketOptions\("):
         ASGIToWSGI(asgi_app, websocket_options={"ping_interval": 5})  # type: ignore[arg-type]
 
 
