@@ -9,7 +9,7 @@ from bridge.migration.diff.command import add_diff
 from bridge.migration.loading import CannotRun
 from bridge.migration.routes_command import add_routes
 
-# Each adds its command to the parser, and sets `run`, which returns the exit code.
+# Each function adds its command to the parser and sets `run`, which returns the exit code.
 _COMMANDS = (add_routes, add_diff)
 
 

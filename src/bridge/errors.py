@@ -19,7 +19,7 @@ _OF_FRAMEWORKS = frozenset({"ClientDisconnect", "WebSocketDisconnect", "WebSocke
 
 
 class BridgeError(Exception):
-    """The root of every error that `bridge` raises on its own account."""
+    """The base class of every error that `bridge` raises itself."""
 
 
 class AppProtocolError(BridgeError):
@@ -31,14 +31,14 @@ class ServerProtocolError(BridgeError):
 
 
 class ClientProtocolError(BridgeError):
-    """Raised when a request contradicts itself, as two Content-Lengths do; answered with 400."""
+    """Raised when a request contradicts itself, for example by two Content-Lengths; the answer is 400."""
 
 
 class ClientDisconnected(BridgeError, ConnectionError):
-    """Raised when the client left before its request or response was through.
+    """Raised when the client leaves before its request or response is complete.
 
-    A WSGI app gets it from `wsgi.input` and `write()`, an ASGI app from `send()` (ASGI HTTP spec
-    2.4 asks for an OSError). Its errno is EPIPE, which servers take for what it is.
+    `wsgi.input` and `write()` raise it in a WSGI app, `send()` in an ASGI app (version 2.4 of the ASGI
+    HTTP spec requires an OSError). Its errno is EPIPE, so that servers recognise it.
     """
 
     def __init__(self, text: str = "the client disconnected") -> None:
@@ -70,16 +70,16 @@ def is_of_disconnect(error: BaseException | None, seen: frozenset[int] = frozens
 
 
 class StartupFailed(BridgeError):
-    """Raised for a request whose process could not start the ASGI app's lifespan."""
+    """Raised for a request if its process could not start the ASGI app's lifespan."""
 
 
 class AdapterClosed(BridgeError):
-    """Raised for a request that comes after `close()`; `start()` opens the adapter again."""
+    """Raised for a request after `close()`; `start()` reopens the adapter."""
 
 
 class WouldBlockLoop(BridgeError, RuntimeError):
-    """Raised on an event loop's own thread where a call would sleep until that loop does something.
+    """Raised on an event loop's own thread if a call would wait for that loop.
 
-    It would sleep for ever, and every other request with it. Make such a call in a worker thread: asgiref's
-    `sync_to_async` and `anyio.to_thread.run_sync` do that.
+    The call would never return, and every other request would hang. Make it in a worker thread instead,
+    by asgiref's `sync_to_async` or `anyio.to_thread.run_sync`.
     """

@@ -2,12 +2,12 @@
 
     from bridge.gunicorn import post_worker_init, worker_exit
 
-They serve every `ASGIToWSGI` of the process, whatever middleware or app it is part of. The apps
-start with their worker; one that cannot start ends it with one traceback, the app's own.
+They act on every `ASGIToWSGI` of the process, including those inside middleware or other apps. The
+apps start with their worker. If one cannot start, the worker exits and logs the app's traceback once.
 
-A worker that is told to stop ends event streams and WebSockets at once. Other requests and
-background work get `shutdown_timeout` and are then cancelled, and the apps shut down, all of it
-within nine tenths of gunicorn's `graceful_timeout` (or `timeout`, if that is shorter).
+When a worker is told to stop, it ends event streams and WebSockets at once. Other requests and
+background work have `shutdown_timeout` seconds before they are cancelled. Then the apps shut down. All
+of this happens within nine tenths of gunicorn's `graceful_timeout` (or `timeout`, if that is shorter).
 """
 
 import signal
@@ -19,14 +19,14 @@ from bridge.asgi_to_wsgi.adapter import start_all
 from bridge.asgi_to_wsgi.runner import begin_to_stop_all, close_all
 from bridge.errors import StartupFailed
 
-# How much of gunicorn's patience to use; the rest is for the worker to notice, and to exit.
+# The share of gunicorn's timeout to use; the worker needs the rest to notice and exit.
 _SHARE = 0.9
 # gunicorn.arbiter.Arbiter.WORKER_BOOT_ERROR, at which the master gives up
 _BOOT_ERROR = 3
 
 
 def post_worker_init(worker: Any) -> None:
-    """Start the apps, and have SIGTERM begin to stop them on its way to gunicorn."""
+    """Start the apps, and make SIGTERM begin to stop them before gunicorn handles it."""
     gunicorns = signal.getsignal(signal.SIGTERM)
 
     def begin_to_stop(number: int, frame: FrameType | None) -> None:
@@ -35,7 +35,7 @@ def post_worker_init(worker: Any) -> None:
             gunicorns(number, frame)
 
     signal.signal(signal.SIGTERM, begin_to_stop)
-    signal.siginterrupt(signal.SIGTERM, False)  # as gunicorn has it, and signal() has not
+    signal.siginterrupt(signal.SIGTERM, False)  # gunicorn sets this too, and signal() resets it
     try:
         start_all()
     except StartupFailed as error:
@@ -51,6 +51,6 @@ def worker_exit(server: Any, worker: Any) -> None:
 
 def _patience(worker: Any) -> float:
     """Return how many seconds a worker has from SIGTERM on until the master kills it."""
-    timeout: float = worker.cfg.timeout  # between two signs of life; 0 is no limit
+    timeout: float = worker.cfg.timeout  # seconds between two heartbeats; 0 means no limit
     graceful_timeout: float = worker.cfg.graceful_timeout
     return _SHARE * (min(graceful_timeout, timeout) if timeout else graceful_timeout)

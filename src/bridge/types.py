@@ -1,4 +1,4 @@
-"""Names for what the specs name. They are typeshed's and Starlette's types, and wide enough that any app fits."""
+"""Types for what the specs name. They follow typeshed and Starlette, and are wide enough for any app."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from types import TracebackType
@@ -11,7 +11,7 @@ Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
-# Quart, Litestar and Falcon have types of their own for scopes and messages; what all apps share is the shape.
+# `Any`, because Quart, Litestar and Falcon define types of their own for scopes and messages.
 ASGIApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 RawHeaders: TypeAlias = list[tuple[bytes, bytes]]
 

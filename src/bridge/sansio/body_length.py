@@ -10,25 +10,25 @@ _logger = logging.getLogger("bridge")
 
 
 class BodyLength:
-    """Hold a body to its Content-Length (PEP 3333, Handling the Content-Length Header).
+    """Check a body against its Content-Length (PEP 3333, Handling the Content-Length Header).
 
-    What is too much is dropped, and logged once; too little is an error at the end. A response to
-    HEAD, a 204 and a 304 have no body, whatever their headers say (RFC 9110 6.4.1).
+    Surplus bytes are dropped and logged once; a short body is an error at its end. A response to HEAD,
+    a 204 and a 304 have no body, whatever their headers say (RFC 9110 6.4.1).
     """
 
     __slots__ = ("_remaining", "_scope", "bodiless", "declared", "overrun", "reached")
 
     def __init__(self, method: str, code: int, lengths: list[str], scope: Scope | None = None) -> None:
-        """`lengths` are the values of all Content-Length headers, and `scope` is the request's, for the log."""
+        """Take the values of all Content-Length headers; `scope` names the request in the log."""
         self._scope = scope
         self.bodiless = method == "HEAD" or code in (204, 304)
         self.declared = _one_length(lengths) if lengths else None
         self.overrun = False
         self._remaining = 0 if self.bodiless else self.declared
-        self.reached = self._remaining == 0  # there is no room for another byte
+        self.reached = self._remaining == 0  # no further byte fits
 
     def clamp(self, chunk: bytes) -> bytes:
-        """Return what of `chunk` still fits."""
+        """Return the part of `chunk` that still fits."""
         remaining = self._remaining
         if remaining is None:
             return chunk
@@ -56,7 +56,7 @@ class BodyLength:
 
 
 def _one_length(lengths: list[str]) -> int:
-    """Return what all of `lengths` say; raise AppProtocolError unless that is one number."""
+    """Return the length that all of `lengths` agree on. Raises AppProtocolError if there is none."""
     length = lengths[0]
     if lengths.count(length) < len(lengths) or not (length.isascii() and length.isdigit() and len(length) <= 1000):
         raise AppProtocolError(f"Content-Length must be one number, got {lengths!r:.200} (RFC 9110 8.6)")

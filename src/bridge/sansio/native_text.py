@@ -2,7 +2,7 @@
 
 
 def native_from_text(text: str) -> str:
-    """Return the UTF-8 bytes of `text` as WSGI carries bytes; a surrogate stands for its byte."""
+    """Return the UTF-8 bytes of `text` as WSGI carries bytes; a surrogate escape becomes the byte it stands for."""
     if str.isascii(text):  # bytes, which have an isascii() of their own, raise TypeError here
         return text
     try:
@@ -12,7 +12,7 @@ def native_from_text(text: str) -> str:
 
 
 def bytes_from_native(native: str) -> bytes:
-    """Return the bytes of a WSGI string; text beyond latin-1 (the server's slip) as UTF-8."""
+    """Return the bytes of a WSGI string; text beyond latin-1, which a server should not send, becomes UTF-8."""
     try:
         return native.encode("latin-1")
     except UnicodeEncodeError:

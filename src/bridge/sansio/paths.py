@@ -7,20 +7,20 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 from bridge.sansio.native_text import bytes_from_native, native_from_text
 from bridge.types import Environ, Scope
 
-# RFC 3986 3.3: what may stand in a path as itself; all else is percent-encoded.
+# RFC 3986 3.3: a path may contain these as they are; everything else is percent-encoded.
 _PATH_SAFE = "/:@!$&'()*+,;=-._~"
 _PLAIN = (_PATH_SAFE + string.ascii_letters + string.digits).encode()
-# cheroot leaves encoded slashes encoded, and so does Apache where it is told to.
+# cheroot leaves encoded slashes encoded; Apache does if it is configured to.
 _ENCODED_SLASH = re.compile(rb"%(2[Ff])")
 
-# RFC 9112 3.2.2: a target may be a whole URL, which most servers pass on as it is.
+# RFC 9112 3.2.2: a target may be a whole URL, and most servers pass it on unchanged.
 _SCHEME_AND_AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
 
 def _without_authority(target: str, root_path: str = "") -> str:
     """Return a target, or its path, without the scheme and authority of the absolute form.
 
-    uvicorn puts its --root-path in front of that, too.
+    uvicorn puts its --root-path even in front of a whole URL.
     """
     rest = target.removeprefix(root_path.rstrip("/"))
     match = _SCHEME_AND_AUTHORITY.match(rest)
@@ -32,15 +32,15 @@ def _without_authority(target: str, root_path: str = "") -> str:
 
 
 def script_name_and_path_info_from_scope(scope: Scope) -> tuple[str, str]:
-    """Split `path` behind `root_path`, once and at a segment boundary.
+    """Return SCRIPT_NAME and PATH_INFO: split `path` after `root_path`, once, at a segment boundary.
 
-    The ASGI spec has `path` begin with `root_path`. Behind a proxy that strips the prefix, older
-    servers leave it out: then `path` is PATH_INFO as it stands.
+    The ASGI spec says that `path` begins with `root_path`. Older servers omit it behind a proxy that
+    strips the prefix; `path` is then PATH_INFO unchanged.
     """
     path, root_path = scope["path"], scope.get("root_path") or ""
     if "://" in path:
         path = _without_authority(path, root_path)
-    if not path.startswith("/"):  # "*" of OPTIONS *, for which CGI has no word
+    if not path.startswith("/"):  # the "*" of OPTIONS *, which CGI cannot express
         path = f"/{path}" if path not in ("", "*") else ""
     if root_path:
         root_path = root_path.strip("/")
@@ -66,14 +66,14 @@ def maybe_target_path(scope: Scope) -> str | None:
 
 
 def _maybe_path_info_from_target(target: str, root_path: str, path: str) -> str | None:
-    """Recover the path's bytes, if `raw_path` still speaks of the same path.
+    """Recover the path's bytes from `raw_path`; return None if the two disagree.
 
-    Servers decode what is not UTF-8 to U+FFFD. Middleware may have rewritten `path` since, and
-    then `path` counts.
+    Servers decode bytes that are not UTF-8 to U+FFFD. They disagree if middleware has rewritten
+    `path`, which then takes precedence.
     """
     raw = unquote_to_bytes(target.encode("latin-1"))
     if not raw.startswith(b"/"):
-        raw = b"/" + raw  # as `path` got one
+        raw = b"/" + raw  # as for `path`
     for prefix in (root_path.encode("utf-8", "replace"), b""):
         if raw.startswith(prefix) and raw[len(prefix) :].decode("utf-8", "replace") == path:
             return raw[len(prefix) :].decode("latin-1")
@@ -83,8 +83,8 @@ def _maybe_path_info_from_target(target: str, root_path: str, path: str) -> str 
 def paths_from_environ(environ: Environ) -> tuple[str, str, bytes]:
     """Return the scope's `root_path`, `path` (which begins with it) and `raw_path`.
 
-    `raw_path` is the request target that the server kept as RAW_URI or REQUEST_URI, if that still
-    is SCRIPT_NAME + PATH_INFO; else it is these, quoted.
+    `raw_path` is the request target in RAW_URI or REQUEST_URI if it decodes to SCRIPT_NAME + PATH_INFO;
+    otherwise it is SCRIPT_NAME + PATH_INFO, percent-encoded.
     """
     mounted = environ.get("SCRIPT_NAME")
     script_name = bytes_from_native(mounted).rstrip(b"/") if mounted else b""
@@ -98,7 +98,7 @@ def paths_from_environ(environ: Environ) -> tuple[str, str, bytes]:
         raw_path = _raw_path_from_target(candidate, unquoted, script_name, path_info)
         if not raw_path:
             if candidate == b"*" and not script_name and path_info in (b"", b"/*"):
-                path_info = raw_path = b"*"  # our other direction, and cheroot
+                path_info = raw_path = b"*"  # WSGIToASGI and cheroot send this
             elif b"%2" in path_info:
                 slashes_kept = unquote_to_bytes(_ENCODED_SLASH.sub(rb"%25\1", candidate))
                 raw_path = _raw_path_from_target(candidate, slashes_kept, script_name, path_info)
@@ -115,14 +115,14 @@ def _quoted(path: bytes) -> bytes:
 
 
 def _raw_path_from_target(target: bytes, decoded: bytes, script_name: bytes, path_info: bytes) -> bytes:
-    """Return a target, which is `decoded` when decoded, as the `raw_path`; b"" if it is not of the request's path."""
+    """Return the `raw_path` for a target that decodes to `decoded`; b"" if it names another path."""
     if _same_text(decoded, script_name + path_info or b"/"):
         return target
-    if _same_text(decoded, path_info):  # a server that was told its SCRIPT_NAME by configuration
+    if _same_text(decoded, path_info):  # the server got its SCRIPT_NAME from its configuration
         return _quoted(script_name) + target
     return b""
 
 
 def _same_text(target: bytes, path: bytes) -> bool:
-    """Return whether both are one path; a server (Werkzeug's) may have put U+FFFD for what is not UTF-8."""
+    """Return whether both are one path; some servers (Werkzeug's) replace bytes that are not UTF-8 by U+FFFD."""
     return target == path or target.decode("utf-8", "replace").encode() == path

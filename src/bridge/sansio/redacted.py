@@ -1,27 +1,27 @@
-"""What error reports and logs may show of requests and responses: names and types, and no values.
+"""What error reports and logs may show of requests and responses: names and types, but no values.
 
-Headers, bodies and TLS data hold passwords, tokens and cookies. Frameworks mask those by the names
-that they know, and servers that log messages by the keys of ASGI.
+Headers, bodies and TLS data hold passwords, tokens and cookies. Frameworks mask values only under names
+that they know, and servers mask messages only by the keys of ASGI.
 """
 
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
-# How many keys of a dict, or items of a list, are told.
+# How many keys of a dict, or items of a list, a report shows.
 _MOST = 20
 
 
 class RedactedMapping(MutableMapping[str, Any]):
-    """The mapping that it is made of, but for its repr, which shows no values.
+    """A view of a mapping whose repr shows no values.
 
-    Not a dict: Django's error reports look into dicts, lists and tuples, and mask what has a name
-    that they know, as HTTP_COOKIE in an environ; the same cookie in a scope's headers has none.
+    It is not a dict, because Django's error reports look into dicts, lists and tuples and mask only names
+    that they know, such as HTTP_COOKIE in an environ; a cookie in a scope's headers has no such name.
     """
 
     __slots__ = ("_mapping", "_name")
 
     def __init__(self, mapping: MutableMapping[str, Any], name: str) -> None:
-        """`name` is for the repr."""
+        """Wrap `mapping`; the repr calls it `name`."""
         self._mapping = mapping
         self._name = name
 
@@ -44,7 +44,7 @@ class RedactedMapping(MutableMapping[str, Any]):
         return key in self._mapping
 
     def copy(self) -> dict[str, Any]:
-        """Return a dict, as for code that insists on one (PEP 3333 has an environ be a builtin dict)."""
+        """Return a plain dict, for code that requires one (PEP 3333: an environ is a builtin dict)."""
         return dict(self._mapping)
 
     def __repr__(self) -> str:
@@ -52,9 +52,9 @@ class RedactedMapping(MutableMapping[str, Any]):
 
 
 def shown(value: object) -> str:
-    """Return what an error may say of a value that came: numbers as they are, of all else types and sizes.
+    """Describe a value for an error: numbers as they are, everything else by type and size.
 
-    Of a message, that is its type and its keys, with the types of their values.
+    A message is described by its type, its keys and the types of their values.
     """
     if value is None or isinstance(value, float) or (isinstance(value, int) and value.bit_length() < 64):
         return repr(value)
@@ -73,7 +73,7 @@ def shown(value: object) -> str:
 
 
 def _kind(item: object) -> str:
-    """Return the type of an item; of a pair, that of both."""
+    """Return the name of an item's type; for a short tuple or list, the names of its items' types."""
     if isinstance(item, (list, tuple)) and len(item) < 4:
         return f"({', '.join(type(each).__name__ for each in item)})"
     return type(item).__name__

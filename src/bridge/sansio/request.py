@@ -1,6 +1,6 @@
 """An ASGI http or websocket scope <-> a WSGI environ, as adjacent inverse pairs.
 
-ASGI's side is bytes and Unicode; WSGI's is bytes decoded as latin-1 (PEP 3333, "A Note On String
+ASGI uses bytes and Unicode; WSGI uses bytes decoded as latin-1 (PEP 3333, "A Note On String
 Types"; ASGI HTTP spec, "WSGI Compatibility").
 """
 
@@ -20,7 +20,7 @@ from bridge.types import Environ, Scope
 
 # --- Protocol -----------------------------------------------------------------------------------
 
-# RFC 3875 4.1.16 wants a minor version, HTTP/2 has none: "HTTP/2.0" is what gunicorn and nginx say.
+# RFC 3875 4.1.16 requires a minor version, which HTTP/2 lacks; gunicorn and nginx write "HTTP/2.0".
 _SERVER_PROTOCOLS = {"1.1": "HTTP/1.1", "2": "HTTP/2.0", "3": "HTTP/3.0"}
 
 
@@ -30,7 +30,10 @@ def server_protocol_from_http_version(version: str) -> str:
 
 @functools.lru_cache(maxsize=8)
 def http_version_from_server_protocol(protocol: object) -> str:
-    """Read both spellings of HTTP/2 and 3; what is no HTTP version (CGI's INCLUDED) is 1.1."""
+    """Return ASGI's version for SERVER_PROTOCOL, in either spelling of HTTP/2 and 3.
+
+    Anything that is not an HTTP version (such as CGI's INCLUDED) counts as 1.1.
+    """
     match = re.fullmatch(r"HTTP/([1-9])(?:\.([0-9]))?", str(protocol), re.IGNORECASE)
     if match is None:
         return "1.1"
@@ -41,19 +44,19 @@ def http_version_from_server_protocol(protocol: object) -> str:
 # --- The whole ----------------------------------------------------------------------------------
 
 
-# What is in every environ: to copy it, and then fill it in, is the fast way to a dict of this size.
+# The keys of every environ: copying and filling a template is the fastest way to build a dict of this size.
 CGI_TEMPLATE: Environ = dict.fromkeys(
     ["REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL"]
     + ["REMOTE_ADDR", "wsgi.url_scheme", "asgi.scope"]
 )
-CGI_TEMPLATE["REMOTE_ADDR"] = ""  # as under gunicorn on a Unix socket: frameworks take it that there is one
+CGI_TEMPLATE["REMOTE_ADDR"] = ""  # as gunicorn does on a Unix socket, because frameworks assume the key exists
 
 
 def environ_from_scope(scope: Scope, template: Environ = CGI_TEMPLATE) -> Environ:
-    """Return `template`, copied, with the CGI variables of a request; the `wsgi.` ones are the adapter's to add.
+    """Return a copy of `template` with a request's CGI variables; the adapter adds the `wsgi.` ones.
 
-    Raises ClientProtocolError where the request's headers contradict each other, and
-    ServerProtocolError for a scope that is not made as the ASGI spec has it.
+    `scope` is an http or websocket scope. Raises ClientProtocolError if the request's headers
+    contradict each other, and ServerProtocolError if the scope does not follow the ASGI spec.
     """
     try:
         script_name, path_info = script_name_and_path_info_from_scope(scope)
@@ -105,17 +108,17 @@ def _url_scheme(scheme: object) -> str:
 
 
 def _check_port(port: object) -> None:
-    if not isinstance(port, (int, str)):  # the spec has an int; a str is as good
+    if not isinstance(port, (int, str)):  # the spec says int; a str does no harm
         raise TypeError
 
 
 def _server_from_scope(scope: Scope, environ: Environ, scheme: str) -> tuple[str, str]:
-    """Return SERVER_NAME and SERVER_PORT, which PEP 3333 wants non-empty, always."""
+    """Return SERVER_NAME and SERVER_PORT, which PEP 3333 requires and which must not be empty."""
     name, port = scope.get("server") or (None, None)
-    if name and port is not None and not name.startswith("/"):  # granian has a port 0 beside a Unix socket's path
+    if name and port is not None and not name.startswith("/"):  # granian reports port 0 with the path of a Unix socket
         return _server_name_and_port(name, port)
     default_port = "443" if scheme == "https" else "80"
-    # A Unix socket, or unknown: the Host header is the next best, as gunicorn has it.
+    # On a Unix socket, or if the server is unknown, use the Host header, as gunicorn does.
     host = environ.get("HTTP_HOST") or "localhost"
     match = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(?::([0-9]*))?", host)
     if match is None or not match[1]:
@@ -128,15 +131,15 @@ def _server_from_scope(scope: Scope, environ: Environ, scheme: str) -> tuple[str
 def _server_name_and_port(name: str, port: object) -> tuple[str, str]:
     _check_port(port)
     name = native_from_text(name)
-    # RFC 3875 4.1.14: an IPv6 address stands in brackets.
+    # RFC 3875 4.1.14: an IPv6 address is written in brackets.
     return f"[{name}]" if ":" in name and not name.startswith("[") else name, str(port)
 
 
 def scope_from_environ(environ: Environ) -> dict[str, Any]:
-    """Return the http scope of a request; `state` and `extensions` are the adapter's to add.
+    """Return the http scope of a request; the adapter adds `state` and `extensions`.
 
-    Raises ClientProtocolError for a CONTENT_LENGTH that is no number and for two hosts in HTTP_HOST,
-    ServerProtocolError for an environ without REQUEST_METHOD, or with anything but str for a variable of CGI.
+    Raises ClientProtocolError if CONTENT_LENGTH is not a number or HTTP_HOST holds two hosts, and
+    ServerProtocolError if REQUEST_METHOD is missing or a CGI variable is not a str.
     """
     try:
         method = environ.get("REQUEST_METHOD")
@@ -165,7 +168,7 @@ def scope_from_environ(environ: Environ) -> dict[str, Any]:
             "client": (client, _maybe_port(environ.get("REMOTE_PORT")) or 0) if client else None,
             "server": _server_from_name_and_port(name, str(environ.get("SERVER_PORT"))) if name else None,
             "extensions": {},
-            # A copy, as uWSGI empties its environ after the call, and fills it for the next request.
+            # A copy, because uWSGI reuses its environ for the next request.
             "wsgi_environ": RedactedMapping(environ.copy(), "WSGI environ"),
         }
         if scheme == "https" and (tls := maybe_tls_from_environ(environ)) is not None:
@@ -177,7 +180,7 @@ def scope_from_environ(environ: Environ) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=32)
 def _server_from_name_and_port(name: str, port: str) -> tuple[str, int | None]:
-    if name.startswith("["):  # RFC 3875 4.1.14 has brackets about an IPv6 address, and ASGI has not
+    if name.startswith("["):  # CGI writes an IPv6 address in brackets (RFC 3875 4.1.14), ASGI does not
         name = name[1:].removesuffix("]")
     return name, None if name.startswith("/") else _maybe_port(port)
 

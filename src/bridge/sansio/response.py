@@ -12,8 +12,8 @@ from bridge.sansio.response_headers import native_from_raw_headers, raw_headers_
 from bridge.sansio.status import code_from_status, status_from_code
 from bridge.types import ExcInfo, Headers, Message, Scope
 
-# With these an app has the proxy in front send a file. Flask and Django then give an empty body
-# and the file's Content-Length, which servers would hold against the body.
+# An app sends these to have the proxy in front of it serve a file. Flask and Django then send an empty
+# body with the file's Content-Length, which servers would reject as too short.
 _BODY_FROM_PROXY = frozenset({"x-sendfile", "x-accel-redirect", "x-lighttpd-send-file", "x-reproxy-url"})
 _RAW_BODY_FROM_PROXY = frozenset(name.encode() for name in _BODY_FROM_PROXY)
 
@@ -21,7 +21,7 @@ _RAW_BODY_FROM_PROXY = frozenset(name.encode() for name in _BODY_FROM_PROXY)
 
 
 class ResponseFromWSGI:
-    """What a WSGI app says by `start_response`, `write` and its iterable, as ASGI has it."""
+    """Translate a WSGI app's `start_response` calls into ASGI's http.response.start."""
 
     __slots__ = ("_called", "_method", "_scope", "_start", "begun", "length")
 
@@ -34,13 +34,17 @@ class ResponseFromWSGI:
         self._start: Message | None = None
 
     def start_response(self, status: str, headers: Headers, exc_info: ExcInfo | None = None) -> None:
-        """Store status and headers; with `exc_info`, in place of what was stored before."""
+        """Store the status and headers; `exc_info` allows a later call to replace them.
+
+        Raises AppProtocolError for invalid arguments or a second call without `exc_info`, and the
+        exception in `exc_info` if the response has begun (PEP 3333, The start_response() Callable).
+        """
         if exc_info is not None:
             _check_exc_info(exc_info)
         if exc_info is not None and exc_info[1] is not None:
             try:
                 if self.begun:
-                    # "start_response must ... raise an exception": too late to say anything else.
+                    # "start_response must ... raise an exception": too late to change the response.
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
                 exc_info = None  # "to avoid circular references"
@@ -57,7 +61,10 @@ class ResponseFromWSGI:
             self._drop_length()
 
     def begin(self, empty: bool = False) -> Message:
-        """Return the start message, which from now on cannot be taken back; `empty` says that no body follows."""
+        """Return the start message, which can no longer be replaced; pass `empty` if no body follows.
+
+        Raises AppProtocolError if the app has not called start_response.
+        """
         start = self._start
         if start is None:
             raise AppProtocolError(
@@ -77,12 +84,12 @@ class ResponseFromWSGI:
 
     @property
     def ready(self) -> bool:
-        """Whether there is a start to begin with."""
+        """Whether the app has called start_response successfully."""
         return self._start is not None
 
 
 def _check_exc_info(exc_info: object) -> None:
-    """Raise AppProtocolError for what is no `sys.exc_info()`."""
+    """Raise AppProtocolError unless `exc_info` has the form of `sys.exc_info()`."""
     if isinstance(exc_info, tuple) and len(exc_info) == 3:
         _, error, traceback = exc_info
         if isinstance(error, BaseException | None) and isinstance(traceback, TracebackType | None):
@@ -94,7 +101,7 @@ def _check_exc_info(exc_info: object) -> None:
 
 
 def check_iterable(iterable: object) -> None:
-    """Raise TypeError for what would yield no bytes: a str, or bytes that it gives as ints."""
+    """Raise TypeError for None and for strings: iterating over them does not yield bytes."""
     if iterable is None or isinstance(iterable, (str, bytes, bytearray, memoryview)):
         raise TypeError(f"a WSGI app returns an iterable of bytes, got {shown(iterable)}")
 
@@ -110,10 +117,10 @@ def check_chunk(chunk: object) -> None:
 
 
 class ResponseFromASGI:
-    """What an ASGI app says by http.response messages, as WSGI has it."""
+    """Translate an ASGI app's http.response messages into a WSGI status, headers and body."""
 
     length: BodyLength  # declared, and passed on; after `start()`
-    # Nothing may be passed on yet: the app has a proxy send the body, and has sent none itself so far.
+    # True while nothing may be passed on: a proxy is to send the body, and the app has sent none so far.
     held = False
 
     def __init__(self, method: str, scope: Scope | None = None) -> None:
@@ -125,7 +132,7 @@ class ResponseFromASGI:
         self._begun = False
 
     def start(self, message: Message) -> None:
-        """Store status and headers of an http.response.start."""
+        """Store the status and headers of an http.response.start. Raises AppProtocolError if it is invalid."""
         if "status" not in message:
             raise AppProtocolError("http.response.start has no 'status' (ASGI HTTP spec, Response Start)")
         self.status = status_from_code(message["status"])
@@ -147,13 +154,16 @@ class ResponseFromASGI:
 
     @property
     def is_event_stream(self) -> bool:
-        """Whether it is one of server-sent events, which has no end of its own."""
+        """Whether this is a stream of server-sent events, which does not end by itself."""
         types = [value for name, value in self.headers if name.lower() == "content-type"]
         media_type = "".join(types[:1]).partition(";")[0].strip().lower()
         return media_type == "text/event-stream" and self.length.declared is None
 
     def pass_on(self, message: Message) -> bytes:
-        """Return what of an http.response.body to yield; with the last one, check the length."""
+        """Return the bytes of an http.response.body to yield, and check the length after the last one.
+
+        Raises AppProtocolError if the body is not bytes or ends short of its Content-Length.
+        """
         body, more = message.get("body") or b"", message.get("more_body")
         if not isinstance(body, bytes):
             if not isinstance(body, (bytearray, memoryview)):
@@ -180,9 +190,9 @@ class ResponseFromASGI:
         self.length = BodyLength(self._method, int(self.status[:3]), [])
 
     def _tell_length(self, size: int) -> None:
-        """Say in the response to HEAD what that to GET would say by itself, if the app has not.
+        """Add the Content-Length that a response to GET would have, unless the app has declared one.
 
-        Of an empty body, servers (wsgiref, gevent's) say that its length is 0, which would be wrong (RFC 9110 8.6).
+        Otherwise servers (wsgiref, gevent's) would declare 0, which is wrong for HEAD (RFC 9110 8.6).
         """
         if size and self.length.declared is None and self.status[:3] not in ("204", "304"):
             self.headers.append(("Content-Length", str(size)))

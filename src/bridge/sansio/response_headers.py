@@ -11,10 +11,10 @@ from bridge.types import Headers, RawHeaders
 
 _logger = logging.getLogger("bridge")
 
-# RFC 9110 5.6.2 and 5.5: what a name is made of, and what a value may hold (latin-1, no controls).
+# RFC 9110 5.6.2 and 5.5: a name is a token, and a value is latin-1 without control characters.
 _NOT_IN_NAME = re.compile(r"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
 _NOT_IN_VALUE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
-# RFC 9110 7.6.1; PEP 3333, Other HTTP Features: these belong to a connection, and so to its server.
+# RFC 9110 7.6.1; PEP 3333, Other HTTP Features: these describe a connection, so only its server may send them.
 _HOP_BY_HOP = frozenset(
     {
         "connection",
@@ -32,7 +32,10 @@ _HOP_BY_HOP = frozenset(
 
 
 def raw_headers_from_native(headers: Headers) -> RawHeaders:
-    """Return ASGI's header list, checked: lower-case names, latin-1 bytes, order and repeats kept."""
+    """Return a WSGI app's headers as ASGI's list: lower-case names and latin-1 bytes, in the same order.
+
+    Drops hop-by-hop headers with a warning. Raises AppProtocolError for any other header that is invalid.
+    """
     if not isinstance(headers, (list, tuple)):
         raise AppProtocolError(
             f"headers must be a list of (name, value) tuples, got {shown(headers)} "
@@ -58,9 +61,10 @@ def raw_headers_from_native(headers: Headers) -> RawHeaders:
 
 
 def native_from_raw_headers(headers: Iterable[Iterable[bytes]]) -> Headers:
-    """Return WSGI's header list, a new list of str tuples, order and repeats kept, checked.
+    """Return an ASGI app's headers as WSGI's list: a new list of str tuples, in the same order.
 
-    PEP 3333 has no control characters in values; a tab, which HTTP allows, means the same as a space.
+    PEP 3333 forbids control characters in values, so a tab, which HTTP allows, becomes a space. Drops
+    hop-by-hop headers with a warning. Raises AppProtocolError for any other header that is invalid.
     """
     native: Headers = []
     found = False
@@ -84,7 +88,7 @@ def _is_hop_by_hop(name: str) -> bool:
     """Return whether a header belongs to the connection; raises AppProtocolError if its name is not a token."""
     wrong = _NOT_IN_NAME.search(name)
     if wrong is not None or not name:
-        # What comes behind may be a value, which an app took for a part of the name.
+        # Show only what comes before: an app may have put a secret value into the name.
         known = f"{name[: wrong.start()]!r:.200} followed by {wrong[0]!r}" if wrong else repr(name)
         raise AppProtocolError(f"header name {known} is not a token (RFC 9110 5.1)")
     return name.lower() in _HOP_BY_HOP
@@ -92,7 +96,7 @@ def _is_hop_by_hop(name: str) -> bool:
 
 @functools.lru_cache(maxsize=256)
 def _maybe_raw_name(name: str) -> bytes | None:
-    """Return the name as ASGI has it; None for a hop-by-hop one. Raises as `_is_hop_by_hop` does."""
+    """Return the name in ASGI's form; None if it is hop-by-hop. Raises as `_is_hop_by_hop` does."""
     return None if _is_hop_by_hop(name) else name.lower().encode("latin-1")
 
 
@@ -114,7 +118,7 @@ def _without_hop_by_hop(headers: Headers) -> Headers:
     return [(name, value) for name, value in headers if name.lower() not in hop_by_hop]
 
 
-@functools.lru_cache(maxsize=64)  # once a name, and no more names than an app could mean to send
+@functools.lru_cache(maxsize=64)  # warns once for each name, and bounds the number of names
 def _warn_hop_by_hop(name: str) -> None:
     _logger.warning(
         "dropped the app's %r header, now and from now on: it is hop-by-hop, so only the server may "

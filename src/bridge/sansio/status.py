@@ -6,13 +6,16 @@ import re
 
 from bridge.errors import AppProtocolError
 
-# PEP 3333, start_response: "999 Message here", without control characters. That the message may
-# be missing is the practice of wsgiref, waitress and gunicorn. A 1xx is no final answer.
+# PEP 3333, start_response: "999 Message here", without control characters. wsgiref, waitress and
+# gunicorn also accept a status without a message. A 1xx is not a final response.
 _STATUS = re.compile(r"([2-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?")
 
 
 def code_from_status(status: str) -> int:
-    """Return the code of a WSGI status; the reason means nothing (RFC 9110 15) and is dropped."""
+    """Return the code of a WSGI status line; drop the reason, which carries no meaning (RFC 9110 15).
+
+    Raises AppProtocolError for a malformed status and for a 1xx.
+    """
     code = _maybe_code(status) if isinstance(status, str) else None
     if code is None:
         raise AppProtocolError(
@@ -29,7 +32,10 @@ def _maybe_code(status: str) -> int | None:
 
 
 def status_from_code(code: object) -> str:
-    """Return the WSGI status of an ASGI one: an int from 200 to 999, an http.HTTPStatus too."""
+    """Return the WSGI status line of an ASGI status: an int from 200 to 999, or an http.HTTPStatus.
+
+    Raises AppProtocolError for anything else.
+    """
     if not isinstance(code, int) or not 200 <= code <= 999:
         raise AppProtocolError(
             f"status must be an int from 200 to 999, got {code!r:.200} (ASGI HTTP spec, Response Start)"
@@ -37,7 +43,7 @@ def status_from_code(code: object) -> str:
     return _status_line(int(code))
 
 
-# RFC 9110 15 has new names for these; the standard library has had them since Python 3.13.
+# RFC 9110 15 renamed these; the standard library follows since Python 3.13.
 _RENAMED = {
     413: "Content Too Large",
     414: "URI Too Long",

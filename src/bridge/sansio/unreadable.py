@@ -6,7 +6,7 @@ from bridge.types import Environ, Scope
 
 
 def scope_error(scope: Scope) -> ServerProtocolError:
-    """Return what to raise for a scope that cannot be read; it names keys and types, as values may be secrets."""
+    """Return the error for a scope that cannot be read. It names keys and types only, because values may be secret."""
     shape = SCOPES["websocket" if scope.get("type") == "websocket" else "http"]
     extensions = scope.get("extensions")
     tls = extensions.get("tls") if isinstance(extensions, dict) else None
@@ -18,12 +18,12 @@ def scope_error(scope: Scope) -> ServerProtocolError:
     return ServerProtocolError(f"the server's scope cannot be read: {'; '.join(faults)} ({shape.section})")
 
 
-# What is read of an environ besides the request's headers; one of them that is no str is passed over.
+# The variables that must be str. A request header that is not a str is skipped instead.
 _READ = ["REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "SERVER_NAME", "REMOTE_ADDR", "wsgi.url_scheme"]
 
 
 def environ_error(environ: Environ) -> ServerProtocolError:
-    """Return what to raise for an environ that cannot be read; it names keys and types, as values may be secrets."""
+    """Return the error for an unreadable environ. It names keys and types only, because values may be secret."""
     faults = [f"a key is {type(key).__name__}" for key in environ if not isinstance(key, str)]
     keys = [*_READ, *(key for key in environ if str(key).startswith("SSL_"))]
     faults += [f"{key} is {type(environ[key]).__name__}" for key in keys if not isinstance(environ.get(key) or "", str)]
