@@ -109,7 +109,7 @@ def test_an_app_that_does_not_answer_is_a_500(host: Host, path: str) -> None:
         else:
             with pytest.raises(AssertionError, match="hung up"):
                 Raw(host, server, path)
-        error = "Deliberate" if path == "/crash-before" else "without an answer"
+        error = "Deliberate" if path == "/crash-before" else "without answering"
         wait_until(lambda: error in server.output(), what="the server's log")
 
 

@@ -54,7 +54,7 @@ def uwsgi(name: str, *options: str, **traits: Any) -> Host:
 
 
 # Of tracebacks: an app's own, the adapter's about an app, and gevent's about who looked whether the port is open.
-MEANT = ("Deliberate", "without an answer", "do_handshake")
+MEANT = ("Deliberate", "without answering", "do_handshake")
 GTHREAD = ("-k", "gthread", "--threads")
 TLS = ("--certfile", "{{folder}}/cert.pem", "--keyfile", "{{folder}}/key.pem")
 GEVENT_SERVER = "from gevent.pywsgi import WSGIServer\nWSGIServer(('127.0.0.1', {port}), app{tls}).serve_forever()"

@@ -12,9 +12,9 @@ from wsproto.events import BytesMessage
 from wsproto.extensions import Extension, PerMessageDeflate
 
 from bridge import ClientDisconnected, WebSocketOptions
-from bridge.asgi_to_wsgi.websocket.connection import Change, WebSocketConnection
-from bridge.asgi_to_wsgi.websocket.exchange import WebSocketSession
-from bridge.asgi_to_wsgi.websocket.handshake import _give
+from bridge.asgi_to_wsgi.websocket.connection import WebSocketConnection
+from bridge.asgi_to_wsgi.websocket.exchange import WebSocketExchange
+from bridge.asgi_to_wsgi.websocket.handshake import _hand_to_loop
 from bridge.runtime import LoopClosed, running_loop
 from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, close_payload, frames
 
@@ -308,15 +308,6 @@ async def test_what_is_inflated_waits_its_turn() -> None:
     assert transport.reading
 
 
-async def test_a_wait_that_is_given_up_leaves_nothing() -> None:
-    """Apps do give up a receive, in a loop even."""
-    change = Change(running_loop())
-    for _ in range(3):
-        with anyio.move_on_after(0):
-            await change.wait()
-    assert change._waiters == []
-
-
 async def test_a_socket_that_is_none_is_closed() -> None:
     """What cannot become a transport is the caller's error, and is not left open."""
     connection = WebSocketConnection(running_loop(), WebSocketOptions(), [])
@@ -349,19 +340,8 @@ async def test_run_ends_with_the_connection() -> None:
             assert theirs.recv(100) == b""
 
 
-def test_a_place_is_left_once() -> None:
-    """The place is given back once, although both the session and its WSGI thread may try."""
-    left: list[None] = []
-    loop_thread: Any = SimpleNamespace(loop=SimpleNamespace(event=print))
-    app: Any = None
-    session = WebSocketSession(app, loop_thread, {}, WebSocketOptions(), lambda: left.append(None))
-    session.leave_place()
-    session.leave_place()
-    assert left == [None]
-
-
 async def test_a_socket_that_comes_too_late_is_closed() -> None:
-    """A socket is closed if its session is over, or was given up."""
+    """A socket is closed if its exchange is over, or was given up."""
 
     def call_soon(function: Any, *args: Any) -> None:
         function(*args)
@@ -369,14 +349,14 @@ async def test_a_socket_that_comes_too_late_is_closed() -> None:
     app: Any = None
     for over in (True, False):
         loop_thread: Any = SimpleNamespace(loop=SimpleNamespace(call_soon=call_soon, event=running_loop().event))
-        session = WebSocketSession(app, loop_thread, {}, WebSocketOptions(), print)
+        exchange = WebSocketExchange(app, loop_thread, {}, WebSocketOptions(), print)
         if over:
-            session.over.set()
+            exchange.over.set()
         else:
-            session.give_up()
+            exchange.give_up()
         ours, theirs = socket.socketpair()
         with theirs:
-            session.hand_over(ours)
+            exchange.hand_over(ours)
             assert ours.fileno() == -1
 
 
@@ -388,9 +368,9 @@ def test_a_socket_for_a_loop_that_has_ended_is_closed() -> None:
 
     app: Any = None
     loop_thread: Any = SimpleNamespace(loop=SimpleNamespace(call_soon=call_soon, event=print))
-    session = WebSocketSession(app, loop_thread, {}, WebSocketOptions(), print)
+    exchange = WebSocketExchange(app, loop_thread, {}, WebSocketOptions(), print)
     ours, theirs = socket.socketpair()
     with theirs:
-        _give(session, ours)
+        _hand_to_loop(exchange, ours)
         assert theirs.recv(100) == b""
-    session.give_up()
+    exchange.give_up()

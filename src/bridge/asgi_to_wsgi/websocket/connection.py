@@ -1,4 +1,4 @@
-"""One open WebSocket: a transport's bytes on one side, whole messages on the other. It knows no app."""
+"""One open WebSocket, between the bytes of a transport and whole messages. It knows nothing of apps."""
 
 import asyncio
 import logging
@@ -6,120 +6,82 @@ import math
 import socket
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
 import anyio.abc
 import anyio.lowlevel
-from wsproto.connection import Connection, ConnectionState, ConnectionType
+from wsproto.connection import Connection as FrameConnection
+from wsproto.connection import ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 from wsproto.extensions import Extension
 
 from bridge.asgi_to_wsgi.servers import maybe_hang_up_check
 from bridge.asgi_to_wsgi.websocket.options import WebSocketOptions
-from bridge.asgi_to_wsgi.websocket.transport import StreamTransport
+from bridge.asgi_to_wsgi.websocket.transport import StreamTransport, Transport
 from bridge.errors import ClientDisconnected
-from bridge.runtime import Event, Loop
+from bridge.runtime import Change, Loop
 
 _logger = logging.getLogger("bridge")
 
-# How much may wait to be received, in bytes; a message counts for what is around it as well. Then
-# nothing more is read until half of it is gone, and TCP slows the client down.
+# How many bytes may wait for the app; each message counts `_MESSAGE_SIZE` more for its overhead. Above this the
+# connection stops reading until half has been received, and TCP slows the client down.
 _LIMIT = 256 * 1024
 _MESSAGE_SIZE = 256
-# How much is parsed at once where it may be compressed: deflate makes up to a thousand times of it.
+# How many bytes to parse at once if they may be compressed, because deflate can expand them a thousandfold.
 _COMPRESSED_SLICE = 4 * 1024
-# How many messages are sent or received before others get their turn, where none of them waits.
+# How many messages the app may send or receive without waiting before other tasks run.
 _TURN = 32
-# How many frames are parsed before that, some 2 ms; one counts once more for each so many bytes.
+# How many frames to parse before other tasks run, about 2 ms; a frame counts once more for each `_FRAME_SIZE` bytes.
 _FRAMES = 128
 _FRAME_SIZE = 16 * 1024
-# How often a client whose messages wait is looked after, in seconds: it may have hung up behind them.
+# How often to check whether a client has hung up behind unread messages, in seconds.
 _LOOK_AROUND = 1.0
-# How long a client may take to answer a Close frame, and to hang up, in seconds.
+# How long a client may take to answer a Close frame and to hang up, in seconds.
 _CLOSE_TIMEOUT = 5.0
 
 
-class Transport(Protocol):
-    """What is asked of a connection: a part of what asyncio's transports do."""
-
-    def write(self, block: bytes) -> None: ...
-
-    def write_eof(self) -> None: ...
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
-
-    def close(self) -> None: ...
-
-    def abort(self) -> None: ...
-
-
-class Change:
-    """What tasks wait on until something has changed; on the loop."""
-
-    def __init__(self, loop: Loop) -> None:
-        self._event = loop.event
-        self._waiters: list[Event] = []
-
-    async def wait(self) -> None:
-        event = self._event()
-        self._waiters.append(event)
-        try:
-            await event.wait()
-        except BaseException:  # given up: a receive() in a task of its own, say
-            if event in self._waiters:
-                self._waiters.remove(event)
-            raise
-
-    def tell(self) -> None:
-        for event in self._waiters:
-            event.set()
-        self._waiters.clear()
-
-
 class WebSocketConnection(asyncio.Protocol):
-    """One WebSocket whose handshake is answered; all of it on the loop.
+    """One WebSocket after its handshake. All of it runs on the loop.
 
-    `run` is its task, and the transport calls the methods of `asyncio.Protocol`. `end` is the code
-    and reason that it ended with, None while it is open; `lost` tells whether the connection is
-    gone as well.
+    `run` needs a task, and the transport calls the methods of `asyncio.Protocol`. `end` is the code
+    and reason that the WebSocket ended with, or None while it is open. `lost` tells whether the
+    connection has ended as well.
 
-    Who ends each wait: the client, by its frames or by leaving; `close`; and `_keep_alive`, which
-    ends what is silent for too long.
+    The client ends each wait, by a frame or by leaving. So do `close`, and `_keep_alive`, which ends
+    a connection that is silent for too long.
     """
 
     def __init__(self, loop: Loop, options: WebSocketOptions, extensions: list[Extension]) -> None:
         self.lost = False
         self.end: tuple[int, str] | None = None
-        self.change = Change(loop)  # of the two above, and of whether there is room to send
-        self._arrival = Change(loop)
+        self.change = Change(loop.event)  # of `lost`, of `end`, and of whether there is room to send
+        self._arrival = Change(loop.event)
         self._loop = loop
         self._options = options
         self._transport: Transport
         self._made = False  # there is a transport
-        self._frames = Connection(ConnectionType.SERVER, extensions)
-        self._slice = _COMPRESSED_SLICE if extensions else 0  # how much is parsed at once; 0 is all
+        self._frames = FrameConnection(ConnectionType.SERVER, extensions)
+        self._slice = _COMPRESSED_SLICE if extensions else 0  # how many bytes to parse at once; 0 means all
         self._unparsed = b""
         self._turn_due = False  # `_parse` will be called again
         self._beginning = bytearray()  # of a message in several frames
         self._inbox: deque[bytes | str] = deque()
         self._inbox_size = 0
-        self._full = False  # and nothing is read until the app has received enough
+        self._full = False  # the inbox is, so nothing is read until the app has received enough
         self._paused = False
-        self._received = False  # the app has received something of late
-        self._left = False  # the client has hung up behind what is not read
+        self._received = False  # the app has received something since the last check
+        self._left = False  # the client has hung up, although not everything has been read
         self._socket: socket.socket | None = None
         self._writable = True
         self._turn = 0
         self._pong_due: Pong | None = None
-        self._heard = False  # the client has said something of late
-        self._deaf = False  # what the client says means nothing now
-        self._closing = False  # the transport is
+        self._heard = False  # the client has sent something since the last ping
+        self._deaf = False  # ignore what the client sends
+        self._closing = False  # the transport is closing
 
     async def run(self, sock: socket.socket, response: bytes, opened: Callable[[], object]) -> None:
-        """Answer the handshake on `sock`, which is ours from now on, and keep the connection until it has ended."""
+        """Answer the handshake on `sock`, own it from now on, and run the connection until it has ended."""
         self._socket = sock
         try:
             if self._loop.asyncio_loop is not None:
@@ -147,7 +109,7 @@ class WebSocketConnection(asyncio.Protocol):
 
     @property
     def over(self) -> bool:
-        """Whether there is nobody to send to any more, though there may be something to receive."""
+        """Whether nothing can be sent any more, although messages may still wait to be received."""
         return self.end is not None or self.lost
 
     async def receive(self) -> bytes | str | None:
@@ -167,7 +129,7 @@ class WebSocketConnection(asyncio.Protocol):
         return payload
 
     async def send(self, payload: bytes | str) -> None:
-        """Send a message; wait while the client does not read. Raises ClientDisconnected after the end."""
+        """Send a message, and wait while the client does not read. Raises ClientDisconnected after the end."""
         if self.over or self._left:
             raise ClientDisconnected
         self._write(TextMessage(payload) if isinstance(payload, str) else BytesMessage(payload))
@@ -178,12 +140,12 @@ class WebSocketConnection(asyncio.Protocol):
             await self.change.wait()
 
     def note_that_client_left(self) -> None:
-        """Have sends fail, though the app may still receive what the client said last."""
+        """Make sends fail, although the app may still receive what the client sent last."""
         self._left = True
-        self.change.tell()
+        self.change.notify_all()
 
     def close(self, code: int, reason: str = "") -> None:
-        """Send a Close frame, if it is open; the answer to it, or the lack of one, ends the connection."""
+        """Send a Close frame if the WebSocket is open. The answer, or `_CLOSE_TIMEOUT`, ends the connection."""
         if self.end is not None:
             return
         if self.lost:
@@ -193,35 +155,35 @@ class WebSocketConnection(asyncio.Protocol):
             self._end(code, reason)
         self._inbox.clear()
         self._inbox_size = 0
-        self._parse()  # the answer may stand behind what nobody has received
+        self._parse()  # the client's Close frame may follow messages that nobody will receive
 
     def _end(self, code: int, reason: str) -> None:
         if self.end is None:
             self.end = (int(code), reason)
-        self.change.tell()
-        self._arrival.tell()
+        self.change.notify_all()
+        self._arrival.notify_all()
 
     def _fail(self, code: int, reason: str) -> None:
-        """End a connection on which the client broke the protocol (RFC 6455 7.1.7)."""
+        """Fail the connection, because the client broke the protocol (RFC 6455 7.1.7)."""
         if self._frames.state is ConnectionState.OPEN:
             self._write(CloseConnection(code, reason))
         self._end(code, reason)
         self._hang_up()
 
     def _hang_up(self, at_once: bool = False) -> None:
-        """Have the client hang up, or do so at once, when all is written; what it still says means nothing."""
+        """Ignore what the client still sends, and send an end of file; if `at_once`, close after that."""
         self._deaf = True
         self._unparsed = b""
         self._beginning = bytearray()
         if self.lost:
             return
-        self._transport.write_eof()  # which reaches the client even if a child process holds a copy of the connection
+        self._transport.write_eof()  # this reaches the client even if a child process has inherited the socket
         if at_once:
             self._closing = True
             self._transport.close()
 
     async def _keep_alive(self) -> None:
-        """End what is silent, or has left: the last resort of every wait."""
+        """End a connection whose client is silent or has left, so that every wait ends."""
         while not self.over:
             if self._full:
                 await self._look_after_unread()
@@ -230,7 +192,7 @@ class WebSocketConnection(asyncio.Protocol):
         await self._within(_CLOSE_TIMEOUT, lambda: self.lost)
 
     async def _ping(self) -> None:
-        """Ping a client that was silent, and end it if it does not answer."""
+        """Ping the client if it was silent, and close the WebSocket if it does not answer."""
         if not self._heard:
             self._write(Ping())
             if not await self._within(self._options.pong_timeout, lambda: self._heard or self.over):
@@ -238,9 +200,9 @@ class WebSocketConnection(asyncio.Protocol):
         self._heard = False
 
     async def _look_after_unread(self) -> None:
-        """Look out for a client that leaves while its messages wait: its pongs and its end stand behind them.
+        """While messages wait unread, check whether the client has left, because its pongs and its end come after them.
 
-        Once it has, the app may receive what is there, but the connection does not wait for an app that does not.
+        Once it has, the app may receive those messages; but abort if it receives nothing within `pong_timeout`.
         """
         has_hung_up = maybe_hang_up_check(self._socket)
         while not self.over and self._full:
@@ -255,13 +217,13 @@ class WebSocketConnection(asyncio.Protocol):
                 self.note_that_client_left()
 
     async def _within(self, timeout: float | None, condition: Callable[[], object]) -> bool:
-        """Wait up to `timeout` seconds for a change that makes `condition` true; return whether it is."""
+        """Wait up to `timeout` seconds until `condition` is true after a change; return whether it is."""
         with anyio.move_on_after(math.inf if timeout is None else timeout):
             while not condition():
                 await self.change.wait()
         return bool(condition())
 
-    # WHAT THE TRANSPORT TELLS
+    # CALLED BY THE TRANSPORT
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -269,8 +231,8 @@ class WebSocketConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.lost = self._left = self._closing = True
-        self.change.tell()
-        self._parse()  # if that is the end of what there is, it is told
+        self.change.notify_all()
+        self._parse()  # tells the app of the end, unless messages still wait
 
     def pause_writing(self) -> None:
         self._writable = False
@@ -280,24 +242,24 @@ class WebSocketConnection(asyncio.Protocol):
         if self._pong_due is not None and self.end is None:
             self._write(self._pong_due)
         self._pong_due = None
-        self.change.tell()
+        self.change.notify_all()
 
     def data_received(self, data: bytes) -> None:
         if not self._heard:
             self._heard = True
-            self.change.tell()
+            self.change.notify_all()
         if not self._deaf:
             self._unparsed += data
             self._parse()
 
     def _parse(self) -> None:
-        """Parse what has come, as far as there is room for its messages; if that takes long, go on in another turn."""
+        """Parse what has arrived while the inbox has room. If that takes long, let other tasks run before the rest."""
         if self._turn_due:
             return
         more = not self._deaf and self._parse_for_a_turn()
         self._full = self._inbox_size >= _LIMIT and not self._deaf
         if self._full:
-            self.change.tell()  # to look after it
+            self.change.notify_all()  # so that `_keep_alive` checks for a client that leaves
         elif more:
             self._turn_due = True
             self._loop.call_next_turn(self._parse_on)
@@ -320,9 +282,9 @@ class WebSocketConnection(asyncio.Protocol):
             self._transport.abort()
 
     def _parse_for_a_turn(self) -> bool:
-        """Parse until all is parsed, the inbox is full, or others are to have their turn; return whether there is more.
+        """Parse until everything is parsed, the inbox is full, or others should run; return whether more is left.
 
-        A frame may have no payload, and still takes some 20 us: one read can hold a second's worth of them.
+        A frame without payload still takes about 20 us, and one read can hold a second's worth of them.
         """
         left = _FRAMES
         while True:
@@ -339,35 +301,35 @@ class WebSocketConnection(asyncio.Protocol):
             self._frames.receive_data(block)
 
     def _handle(self, event: Any) -> int:
-        """Do what a frame asks for; return how many bytes of a message it has."""
+        """Handle a frame; return how many bytes of a message it holds."""
         if isinstance(event, (TextMessage, BytesMessage)):
             if self.end is None:
                 self._join(event)
             return len(event.data)
         if isinstance(event, Ping):
             if self._left:
-                pass  # to write to it would end the reading, too
+                pass  # writing to a client that has left would end reading, too
             elif self.end is None and self._writable:
                 self._write(event.response())
             else:
-                self._pong_due = event.response()  # the latest is enough (RFC 6455 5.5.3)
+                self._pong_due = event.response()  # only the latest needs an answer (RFC 6455 5.5.3)
         elif isinstance(event, CloseConnection):
             if self._frames.state is ConnectionState.REMOTE_CLOSING:
                 self._write(event.response())
                 self._end(event.code, event.reason or "")
             if self._frames.state is ConnectionState.CLOSED:
                 self._hang_up(at_once=True)
-            else:  # this is how wsproto tells of a client that broke the protocol
+            else:  # wsproto reports a client that broke the protocol like this
                 self._fail(event.code, event.reason or "")
         return 0
 
     def _join(self, event: TextMessage | BytesMessage) -> None:
-        """Put the frames of a message together as they come, and a whole one into the inbox."""
+        """Collect the frames of a message, and put the whole message into the inbox."""
         part: Any = event.data
         is_text = isinstance(part, str)
-        block = part if not is_text or part.isascii() else part.encode()  # as long as its bytes are
+        block = part if not is_text or part.isascii() else part.encode()  # to count bytes
         if len(self._beginning) + len(block) > self._options.max_message_size:
-            self._fail(1009, f"a message has at most {self._options.max_message_size} bytes here")
+            self._fail(1009, f"messages may have at most {self._options.max_message_size} bytes")
             return
         if not event.message_finished or self._beginning:
             self._beginning += part.encode() if is_text else part
@@ -377,7 +339,7 @@ class WebSocketConnection(asyncio.Protocol):
             self._beginning = bytearray()
         self._inbox.append(part)
         self._inbox_size += _MESSAGE_SIZE + len(part)
-        self._arrival.tell()
+        self._arrival.notify_all()
 
     def _write(self, event: Any) -> None:
         block = self._frames.send(event)

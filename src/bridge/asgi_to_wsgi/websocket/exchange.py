@@ -1,4 +1,4 @@
-"""One WebSocket of an ASGI app: the app's run, from the handshake on."""
+"""One WebSocket of an ASGI app: run the app, from the handshake to its end."""
 
 import asyncio
 import logging
@@ -14,10 +14,10 @@ from wsproto.extensions import Extension, PerMessageDeflate
 from wsproto.handshake import server_extensions_handshake
 
 from bridge.asgi_to_wsgi.loop import LoopThread
-from bridge.asgi_to_wsgi.websocket.connection import Change, WebSocketConnection
+from bridge.asgi_to_wsgi.websocket.connection import WebSocketConnection
 from bridge.asgi_to_wsgi.websocket.options import WebSocketOptions
 from bridge.errors import AppProtocolError, ClientDisconnected, is_of_disconnect
-from bridge.runtime import LoopClosed
+from bridge.runtime import Change, LoopClosed
 from bridge.sansio.messages import DONE, WEBSOCKET, event_from_message, next_state
 from bridge.sansio.redacted import RedactedMapping
 from bridge.sansio.request_name import request_name
@@ -32,15 +32,15 @@ from bridge.types import ASGIApp, Environ, Message, Receive, Scope, Send
 _logger = logging.getLogger("bridge")
 
 
-class WebSocketSession:
-    """One WebSocket, from its handshake to its end; on the loop, but for what a banner says.
+class WebSocketExchange:
+    """One WebSocket, from its handshake to its end. Runs on the loop, except where a banner says otherwise.
 
-    Before `websocket.accept` it is an ASGI app for `serve_http`, so that a refusal is an ordinary
-    response. Accepting ends that response: the WSGI thread then brings the client's connection by
-    `hand_over`, and the rest is up to a `WebSocketConnection`.
+    Until `websocket.accept` it is an ASGI app for `serve_http`, so that a refusal is an ordinary
+    response. Accepting ends that response. Then the WSGI thread passes the client's connection to
+    `hand_over`, and a `WebSocketConnection` does the rest.
 
-    Who ends each wait: what is said there; `give_up`, when the WSGI thread brings no connection;
-    `stop`, when the loop is to end.
+    Its waits end as those of `HTTPExchange` and `WebSocketConnection` do; by `give_up`, when the WSGI
+    thread has no connection to pass on; and by `stop`, when the loop is about to end.
     """
 
     def __init__(
@@ -49,50 +49,47 @@ class WebSocketSession:
         loop_thread: LoopThread,
         environ: Environ,
         options: WebSocketOptions,
-        release: Callable[[], object],
+        release: Callable[["WebSocketExchange"], object],
     ) -> None:
         self.accepted = False
-        self.over = threading.Event()  # there is no connection any more, though the app may go on
+        self.over = threading.Event()  # the connection has ended, although the app may still run
         self._app = app
         self._loop_thread = loop_thread
         self._environ = environ
         self._options = options
-        self._places = [release]
+        self._release = release
         self._scope: dict[str, Any]
         self._receive_http: Receive
         self._send_http: Send
         self._tasks: anyio.abc.TaskGroup
         self._state = "connecting"
         self._told = False  # the app has received websocket.connect
-        self._gone = False  # the handshake came to nothing
+        self._gone = False  # the handshake has failed
         self._socket: socket.socket | None = None
         self._connection: WebSocketConnection | None = None
-        self._change = Change(loop_thread.loop)  # of the two above, until the connection is opened
+        self._change = Change(loop_thread.loop.event)  # of `_gone`, `_socket` and `_connection`
 
     # IN ANY THREAD
 
     def leave_place(self) -> None:
-        """Make room for another WebSocket, if that has not been done."""
-        try:
-            self._places.pop()()
-        except IndexError:
-            pass
+        """Make room for another WebSocket. Idempotent."""
+        self._release(self)
 
     # IN THE WSGI THREAD
 
     def hand_over(self, sock: socket.socket) -> None:
-        """Bring the accepted client's connection. Raises RuntimeError if the loop has ended."""
+        """Pass on the accepted client's connection. Raises LoopClosed if the loop has ended."""
         self._loop_thread.loop.call_soon(self._take, sock)
 
     def note_that_client_left(self) -> None:
-        """Tell that the client has hung up, though not all that it said has come to the loop."""
+        """Tell the loop that the client has hung up, although not all of its bytes have been read."""
         try:
             self._loop_thread.loop.call_soon(self._note_that_client_left)
         except LoopClosed:
             pass  # the loop has ended, and the connection with it
 
     def give_up(self) -> None:
-        """Tell that there will be no connection: the client has left, or the server failed."""
+        """Tell the loop that there will be no connection, because the client has left or the server failed."""
         try:
             self._loop_thread.loop.call_soon(self._lose)
         except LoopClosed:
@@ -101,10 +98,10 @@ class WebSocketSession:
     # ON THE LOOP
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the app on a handshake that came as an http request; return when all has ended."""
+        """Run the app on a handshake that arrived as an HTTP request; return when the app and connection have ended."""
         self._receive_http, self._send_http = receive, send
         self._scope = websocket_scope_from_http(scope)
-        # That of `scope` has no wsgi.input, and the server may empty its own.
+        # A copy of the original, because the environ in `scope` has no wsgi.input and the server may clear its own.
         self._scope["wsgi_environ"] = RedactedMapping(self._environ.copy(), "WSGI environ")
         self._loop_thread.at_stop.add(self.stop)
         error: BaseException | None = None
@@ -112,7 +109,7 @@ class WebSocketSession:
             async with anyio.create_task_group() as self._tasks:
                 try:
                     await self._app(self._scope, self._receive, self._send)
-                except BaseException as raised:  # SystemExit, say, which is the app's end and not the loop's
+                except BaseException as raised:  # SystemExit too, which ends the app but must not end the loop
                     if self._is_unwinding(raised):
                         raise
                     error = raised
@@ -130,17 +127,17 @@ class WebSocketSession:
         if error is not None:
             raise error
         if self._state != DONE and not self._gone:
-            raise AppProtocolError(f"the ASGI app returned without an answer to the handshake ({self._state})")
+            raise AppProtocolError(f"the ASGI app returned without answering the handshake ({self._state})")
 
     def _is_unwinding(self, error: BaseException) -> bool:
-        """Return whether the running task is to end: an app may raise CancelledError though nobody cancels it."""
+        """Return whether the task is being cancelled, because an app may raise CancelledError by itself."""
         if isinstance(error, GeneratorExit) or anyio.current_effective_deadline() == -math.inf:
-            return True  # dropped together with its loop, or in a scope that is cancelled
+            return True  # the loop was dropped, or a scope around us was cancelled
         task = asyncio.current_task() if self._loop_thread.loop.asyncio_loop is not None else None
         return task is not None and task.cancelling() > 0
 
     async def _finish(self, error: BaseException | None) -> None:
-        """Close what the app left open, and wait for the connection's end."""
+        """Close the WebSocket if the app has left it open, and wait until the connection has ended."""
         if error is not None and not is_of_disconnect(error):
             _logger.error("%s: the ASGI app raised", request_name(self._scope), exc_info=error)
         connection = await self._opened()
@@ -171,7 +168,7 @@ class WebSocketSession:
         connection = self._connection
         over = self._gone if connection is None else connection.over
         if event == "websocket.close" and (self._state == DONE or over):
-            return  # it is closed
+            return  # it is already closed
         if over and self._state != DONE:
             raise ClientDisconnected
         state = next_state(WEBSOCKET, self._state, event)
@@ -182,7 +179,7 @@ class WebSocketSession:
             connection, response = self._agree(message)
             self._state = state
             self.accepted = True
-            self._tasks.start_soon(self._keep, connection, response)
+            self._tasks.start_soon(self._run_connection, connection, response)
             await self._send_http({"type": "http.response.start", "status": 200})
             await self._send_http({"type": "http.response.body"})
             await self._opened_or_raise()
@@ -205,7 +202,7 @@ class WebSocketSession:
                 self._lose()
 
     def _agree(self, message: Message) -> tuple[WebSocketConnection, bytes]:
-        """Return what was agreed with the client, and the response that says so. Raises AppProtocolError."""
+        """Return a connection with the agreed extensions, and the handshake's response. Raises AppProtocolError."""
         extensions: list[Extension] = [PerMessageDeflate()] if self._options.compression else []
         chosen = None
         offers = self._environ.get("HTTP_SEC_WEBSOCKET_EXTENSIONS")
@@ -213,7 +210,7 @@ class WebSocketSession:
             try:
                 chosen = server_extensions_handshake(offers.split(","), extensions)
             except ValueError:
-                pass  # an offer that cannot be read is declined
+                pass  # decline a malformed offer
         response = response_from_accept(
             message,
             self._environ["HTTP_SEC_WEBSOCKET_KEY"],
@@ -223,7 +220,7 @@ class WebSocketSession:
         connection = WebSocketConnection(self._loop_thread.loop, self._options, extensions if chosen else [])
         return connection, response
 
-    async def _keep(self, connection: WebSocketConnection, response: bytes) -> None:
+    async def _run_connection(self, connection: WebSocketConnection, response: bytes) -> None:
         """Wait for the socket, and run the connection on it."""
         while self._socket is None:
             if self._gone:
@@ -233,20 +230,20 @@ class WebSocketSession:
 
         def opened() -> None:
             self._connection = connection
-            self._change.tell()
+            self._change.notify_all()
             if self._loop_thread.stopping:
                 self.stop()
 
         try:
             await connection.run(sock, response, opened)
         finally:
-            self.leave_place()  # though the app may go on
+            self.leave_place()  # although the app may still run
             self.over.set()
         if self._connection is None:
             self._lose()
 
     async def _opened(self) -> WebSocketConnection | None:
-        """Wait for the connection of an accepted handshake; None if there will be none."""
+        """Wait until the connection is open; return None if it will never be."""
         while self._connection is None and not self._gone:
             await self._change.wait()
         return self._connection
@@ -258,7 +255,7 @@ class WebSocketSession:
         return connection
 
     def stop(self) -> None:
-        """Say goodbye, as the loop is to end: 1012 is "service restart"."""
+        """Close with 1012, "service restart", because the loop is about to end."""
         if self._connection is not None:
             self._connection.close(1012)
 
@@ -267,7 +264,7 @@ class WebSocketSession:
             sock.close()
         else:
             self._socket = sock
-            self._change.tell()
+            self._change.notify_all()
 
     def _note_that_client_left(self) -> None:
         if self._connection is not None:
@@ -275,4 +272,4 @@ class WebSocketSession:
 
     def _lose(self) -> None:
         self._gone = True
-        self._change.tell()
+        self._change.notify_all()

@@ -1,9 +1,8 @@
-"""WebSocket requests to an ASGI app: the handshake, and the client's connection brought to the loop."""
+"""Answer a WebSocket handshake with an ASGI app, and pass the client's connection to the loop."""
 
 import functools
 import logging
 import socket
-import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Literal
 
@@ -17,16 +16,16 @@ from bridge.sansio.websocket import Refusal, maybe_refusal
 from bridge.types import ASGIApp, Environ, ExcInfo, Headers, StartResponse
 
 if TYPE_CHECKING:
-    from bridge.asgi_to_wsgi.websocket.exchange import WebSocketSession
+    from bridge.asgi_to_wsgi.websocket.exchange import WebSocketExchange
 
 _logger = logging.getLogger("bridge")
 
-# How often a thread that is held for a WebSocket looks whether the loop still lives, in seconds.
+# How often a thread that waits for its WebSocket to end checks whether the loop still runs, in seconds.
 _LOOK_AROUND = 1.0
 
 
 class WebSockets:
-    """The WebSockets of one adapter in one process; all of it in the requests' WSGI threads."""
+    """The WebSockets of one adapter in one process. All of it runs in the requests' WSGI threads."""
 
     def __init__(
         self, app: ASGIApp, mode: Literal["auto", "hold", "off"], limit: int, options: WebSocketOptions
@@ -34,43 +33,53 @@ class WebSockets:
         self._app = app
         self._mode = mode
         self._options = options
-        self._free = threading.Semaphore(limit)
+        self._limit = limit
+        # In order of arrival. Without a lock, because an exception that a watchdog throws in could leave it locked.
+        self._open: dict[WebSocketExchange, None] = {}
 
     def serve(self, loop_thread: LoopThread, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a handshake; where the app accepts it, see to it that the connection gets to the loop."""
+        """Answer a handshake; if the app accepts it, pass the connection to the loop."""
         connection = None if self._mode == "off" else maybe_connection(environ)
         refusal = maybe_refusal(environ) or self._maybe_unable(environ, connection)
         if refusal is not None:
             return _refuse(refusal, start_response)
         assert connection is not None
-        if not self._free.acquire(blocking=False):
-            return _refuse(_FULL, start_response)
-        from bridge.asgi_to_wsgi.websocket.exchange import WebSocketSession
+        from bridge.asgi_to_wsgi.websocket.exchange import WebSocketExchange
 
-        session = WebSocketSession(self._app, loop_thread, environ, self._options, self._free.release)
+        exchange = WebSocketExchange(self._app, loop_thread, environ, self._options, self._discard)
 
         def start_refusal(status: str, headers: Headers, exc_info: ExcInfo | None = None) -> Callable[[bytes], object]:
-            return _ignore if session.accepted else start_response(status, headers, exc_info)
+            return _ignore if exchange.accepted else start_response(status, headers, exc_info)
 
-        try:
-            # What there is to read from the connection is the WebSocket's.
+        try:  # from here on, whatever is raised makes room again
+            if not self._admit(exchange):
+                return _refuse(_FULL, start_response)
+            # Hide the input, because everything that can be read from the connection belongs to the WebSocket.
             handshake = {**environ, "wsgi.input": None, "CONTENT_LENGTH": "", "wsgi.input_terminated": False}
-            iterable = serve_http(session, loop_thread, handshake, start_refusal)
-            if session.accepted:
-                self._hand_over(session, connection, loop_thread)
+            iterable = serve_http(exchange, loop_thread, handshake, start_refusal)
+            if exchange.accepted:
+                self._hand_over(exchange, connection, loop_thread)
         except BaseException:
-            session.give_up()
+            exchange.give_up()
             raise
         finally:
-            if not session.accepted:
-                session.leave_place()
-        if not session.accepted:
+            if not exchange.accepted:
+                exchange.leave_place()
+        if not exchange.accepted:
             return iterable
         start_response("101 Switching Protocols", [])
         return []
 
+    def _admit(self, exchange: "WebSocketExchange") -> bool:
+        """Add `exchange` to the open WebSockets, if there is room; return whether there was."""
+        self._open[exchange] = None
+        return len(self._open) <= self._limit or exchange in list(self._open)[: self._limit]
+
+    def _discard(self, exchange: "WebSocketExchange") -> None:
+        self._open.pop(exchange, None)
+
     def _maybe_unable(self, environ: Environ, connection: ClientConnection | None) -> Refusal | None:
-        """Return the refusal of what this server, or its configuration, cannot do."""
+        """Return a refusal if this server, or its configuration, cannot serve WebSockets."""
         if self._mode == "off":
             return _unable("WebSockets are switched off on this server.")
         try:
@@ -78,37 +87,37 @@ class WebSockets:
         except ModuleNotFoundError:
             return _unable(_say_wsproto_is_missing())
         if connection is None:
-            return _unable("WebSockets are not possible on this server, which keeps its connections to itself.")
+            return _unable("WebSockets are not possible on this server, which does not expose its connections.")
         held = not (connection.stealable or connection.green)
         if held and self._mode == "auto" and not environ.get("wsgi.multithread"):
-            return _unable("WebSockets are not possible on this server: each would hold a process of its own.")
+            return _unable("WebSockets are not possible on this server: each would occupy a whole process.")
         return _BEHIND_A_RESPONSE if connection.unsent() else None
 
-    def _hand_over(self, session: "WebSocketSession", connection: ClientConnection, loop_thread: LoopThread) -> None:
-        """Bring the loop a connection: the server's own, or one that this thread carries bytes to and from."""
+    def _hand_over(self, exchange: "WebSocketExchange", connection: ClientConnection, loop_thread: LoopThread) -> None:
+        """Pass the loop the server's own connection, or one that this thread carries bytes to and from."""
         if connection.stealable:
-            _give(session, steal(connection))
+            _hand_to_loop(exchange, steal(connection))
             if self._mode == "hold":
-                _logger.debug("WebSocket: took the connection from the server, and hold its thread")
-                while not session.over.wait(_LOOK_AROUND) and not loop_thread.ended:
+                _logger.debug("WebSocket: took the connection from the server; its thread waits for the end")
+                while not exchange.over.wait(_LOOK_AROUND) and not loop_thread.ended:
                     pass
             else:
                 _logger.debug("WebSocket: took the connection from the server")
         else:
-            _logger.debug("WebSocket: carry the bytes of the server's connection in its thread")
+            _logger.debug("WebSocket: carrying bytes in the request's thread")
             ours, theirs = socket.socketpair()
             with ours:
-                _give(session, theirs)
+                _hand_to_loop(exchange, theirs)
 
                 def alive() -> bool:
-                    return not (session.over.is_set() or loop_thread.ended)
+                    return not (exchange.over.is_set() or loop_thread.ended)
 
-                carry(connection, ours, alive, session.note_that_client_left)
+                carry(connection, ours, alive, exchange.note_that_client_left)
 
 
-def _give(session: "WebSocketSession", sock: socket.socket) -> None:
+def _hand_to_loop(exchange: "WebSocketExchange", sock: socket.socket) -> None:
     try:
-        session.hand_over(sock)
+        exchange.hand_over(sock)
     except LoopClosed:
         sock.close()  # the loop has ended
 
@@ -129,7 +138,7 @@ def _say_wsproto_is_missing() -> str:
 
 
 def _ignore(data: bytes) -> None:
-    """Be the `write` of a response that nobody gets."""
+    """Stand in for `write`, because the HTTP response to an accepted handshake goes nowhere."""
 
 
 def _unable(text: str) -> Refusal:
@@ -137,7 +146,7 @@ def _unable(text: str) -> Refusal:
     return Refusal("501 Not Implemented", text)
 
 
-# Its 101 would be written amidst that response. RFC 6455 4.1 has a client open a connection for its handshake.
+# Our 101 would land in the middle of that response. A client opens a new connection for its handshake (RFC 6455 4.1).
 _BEHIND_A_RESPONSE = Refusal(
     "503 Service Unavailable",
     "A response is still being sent on this connection: use another one for the WebSocket.",

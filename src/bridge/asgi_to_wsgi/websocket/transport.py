@@ -1,35 +1,51 @@
-"""What an asyncio transport is to its protocol, over an anyio stream: for trio, which has none."""
+"""An asyncio-like transport over an anyio stream, for trio."""
 
 import asyncio
+from typing import Protocol
 
 import anyio
 import anyio.abc
 
-from bridge.runtime import Event, Loop
+from bridge.runtime import Change, Loop
 
 _BLOCK_SIZE = 64 * 1024
-# The high-water mark of asyncio's transports, and their low-water mark.
+# The high-water and low-water marks of asyncio's transports, in bytes.
 _HIGH, _LOW = 64 * 1024, 16 * 1024
 
 
-class StreamTransport:
-    """The methods of asyncio's transports that a `WebSocketSession` uses; all of it on the loop.
+class Transport(Protocol):
+    """The methods of asyncio's transports that a `WebSocketConnection` uses."""
 
-    `run` is its task: it calls the protocol, as asyncio does, and ends after `connection_lost`. Who
-    ends its waits: the peer, `close` and `abort`, or whoever cancels the task.
+    def write(self, block: bytes) -> None: ...
+
+    def write_eof(self) -> None: ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class StreamTransport(Transport):
+    """A `Transport` over an anyio stream. All of it runs on the loop.
+
+    `run`, in a task, calls the protocol as asyncio does, and returns after `connection_lost`. The peer,
+    `close`, `abort` and cancelling the task end its waits.
     """
 
     def __init__(self, stream: anyio.abc.SocketStream, protocol: asyncio.Protocol, loop: Loop) -> None:
         self._stream = stream
         self._protocol = protocol
-        self._loop = loop
         self._buffer = bytearray()
         self._scope = anyio.CancelScope()
         self._reading = True
-        self._writing = True  # the protocol has not been told to pause
+        self._writing = True  # the protocol has not been told to pause writing
         self._eof = False
         self._closing = False
-        self._changed: Event = loop.event()
+        self._change = Change(loop.event)
 
     async def run(self) -> None:
         """Read and write until the connection has ended."""
@@ -52,7 +68,7 @@ class StreamTransport:
                 if self._reading:
                     self._protocol.data_received(await self._stream.receive(_BLOCK_SIZE))
                 else:
-                    await self._changed.wait()
+                    await self._change.wait()
         except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
             self.close()
 
@@ -72,37 +88,33 @@ class StreamTransport:
                     self._eof = False
                     await self._stream.send_eof()
                 else:
-                    await self._changed.wait()
+                    await self._change.wait()
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            pass  # the peer has gone
+            pass  # the peer has left
 
     def write(self, block: bytes) -> None:
         self._buffer += block
         if self._writing and len(self._buffer) > _HIGH:
             self._writing = False
             self._protocol.pause_writing()
-        self._tell()
+        self._change.notify_all()
 
     def write_eof(self) -> None:
         self._eof = True
-        self._tell()
+        self._change.notify_all()
 
     def pause_reading(self) -> None:
         self._reading = False
 
     def resume_reading(self) -> None:
         self._reading = True
-        self._tell()
+        self._change.notify_all()
 
     def close(self) -> None:
-        """End once all is written; read no more."""
+        """Stop reading, and end once everything is written."""
         self._closing = True
-        self._tell()
+        self._change.notify_all()
 
     def abort(self) -> None:
         """End at once."""
         self._scope.cancel()
-
-    def _tell(self) -> None:
-        self._changed.set()
-        self._changed = self._loop.event()
