@@ -364,7 +364,7 @@ def test_a_receive_that_is_given_up_does_not_lose_the_shutdown(adapt: Adapt) -> 
                     given_up.cancel()
                     await receive()
             lifespan: Any = receive.__self__  # type: ignore[attr-defined]
-            waiters.append(len(lifespan._waiters))
+            waiters.append(len(lifespan._change._waiting))
             looked_up.set()
             self.events.append((await receive())["type"])
             await send(STOPPED)

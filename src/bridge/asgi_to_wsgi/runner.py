@@ -1,4 +1,4 @@
-"""The private loop of each adapter and process, and its end."""
+"""Start and end the private loop of each adapter and process."""
 
 import functools
 import os
@@ -13,12 +13,12 @@ from bridge.types import ASGIApp
 
 T = TypeVar("T")
 
-# How long the interpreter's exit waits for requests and background work in flight, in seconds.
+# How long the interpreter's exit waits for requests and background work, in seconds.
 _EXIT_GRACE = 1.0
 
 
 class WeakRegistry(Generic[T]):
-    """Objects, for as long as they live. Takes no lock, so that a signal's handler may ask for them."""
+    """Weak references to objects. Takes no lock, so that a signal handler may list them."""
 
     def __init__(self) -> None:
         self._references: set[weakref.ref[T]] = set()
@@ -27,15 +27,15 @@ class WeakRegistry(Generic[T]):
         self._references.add(weakref.ref(item, self._references.discard))
 
     def items(self) -> list[T]:
-        """Return those that live at the moment."""
+        """Return the objects that are alive."""
         return [item for reference in list(self._references) if (item := reference()) is not None]
 
 
 class PrivateLoop:
-    """The loop of one adapter in one process: started when it is first needed, ended by `close`.
+    """The loop of one adapter in one process. It starts when it is first needed and ends at `close`.
 
-    Its methods may be called from any thread. Those who wait for a start that fails share its
-    failure; the next one tries again.
+    Any thread may call its methods. Threads that wait for the same start share its failure; the next
+    call tries again.
     """
 
     def __init__(self, app: ASGIApp, options: dict[str, Any]) -> None:
@@ -45,15 +45,15 @@ class PrivateLoop:
         self._lock = threading.RLock()  # held while the loop starts, so no longer than startup_timeout
         self._current: LoopThread | None = None
         self._starting: LoopThread | None = None
-        self._closed = False  # nothing starts any more, though what runs may serve on
+        self._closed = False  # no loop starts now, although one that runs may still serve
         # Written under the lock:
         self._failures = 0
-        self._failure = ""  # the latest, in words: the error itself would keep its frames alive
+        self._failure = ""  # the latest, as text, because the error would keep its frames alive
         _register_close_all()
         _private_loops.add(self)
 
     def get(self) -> LoopThread:
-        """Return the running loop, starting it if need be. Raises StartupFailed, AdapterClosed, WouldBlockLoop."""
+        """Return the running loop; start it if necessary. Raises StartupFailed, AdapterClosed, WouldBlockLoop."""
         current = self._current
         if current is not None and not current.ended:
             return current
@@ -70,7 +70,7 @@ class PrivateLoop:
             return self._current
 
     def _check_thread(self) -> None:
-        """Raise WouldBlockLoop on the thread of the loop that runs, or starts and has its starter hold the lock."""
+        """Raise WouldBlockLoop on the thread of the loop that runs or starts, because its starter holds the lock."""
         for loop_thread in (self._current, self._starting):
             if loop_thread is not None:
                 loop_thread.check_thread()
@@ -79,7 +79,7 @@ class PrivateLoop:
         """Start the loop; the caller holds the lock."""
         self._starting = LoopThread(self._app, **self._options)
         try:
-            if self._closed:  # by a close() that came just before there was something to abort
+            if self._closed:  # by a close() that found no start to abort yet
                 raise AdapterClosed("the adapter was closed; start() opens it again")
             self._starting.start()
             self._current = self._starting
@@ -91,22 +91,22 @@ class PrivateLoop:
             raise
         finally:
             starting, self._starting = self._starting, None
-            if self._current is not starting:  # an exception from without may come just behind the start
+            if self._current is not starting:  # an asynchronous exception may land just after the start
                 starting.abort(AdapterClosed("the start of the adapter was interrupted"))
 
     def reopen(self) -> None:
-        """Have the loop run, after `close` too. Raises StartupFailed, AdapterClosed."""
+        """Start the loop if it does not run, even after `close`. Raises StartupFailed, AdapterClosed."""
         if self._closed:
             with self._lock:
                 if self._closed:
-                    self.close()  # what is left, if that did not wait
+                    self.close()  # ends a loop whose close() did not wait
                     self._closed = False
         self.get()
 
     def begin_to_stop(self, patience: float) -> None:
-        """Have event streams and WebSockets end at once, and the loop within `patience` seconds; do not wait.
+        """End event streams and WebSockets at once, and the loop within `patience` seconds; do not wait.
 
-        Takes no lock, as it may interrupt who holds it.
+        Takes no lock, because a signal handler may interrupt the thread that holds it.
         """
         if self._pid != os.getpid():
             return
@@ -116,12 +116,12 @@ class PrivateLoop:
                 loop_thread.begin_to_stop(patience)
 
     def stop(self, grace: float | None = None) -> LoopThread | None:
-        """Refuse new requests and have the loop end, `shutdown_timeout` from now at most, or `grace` seconds.
+        """Refuse new requests, and end the loop when its jobs are done, or in `grace` seconds (`shutdown_timeout`).
 
-        Return what is left to join.
+        Return the loop to join, or None.
         """
         if self._pid != os.getpid():
-            return None  # a fork's copy of its parent's loop, whose thread is not here
+            return None  # a forked copy of the parent's loop, whose thread does not exist here
         self._closed = True
         if (starting := self._starting) is not None:
             starting.abort(AdapterClosed("the adapter was closed while it started"))
@@ -132,26 +132,26 @@ class PrivateLoop:
         return current
 
     def close(self) -> None:
-        """End the loop, and wait for that. Raises WouldBlockLoop on the loop's own thread."""
+        """End the loop, and wait until it has ended. Raises WouldBlockLoop on the loop's own thread."""
         self._check_thread()
         if (loop_thread := self.stop()) is not None:
             loop_thread.join()
 
     def close_websockets(self) -> None:
-        """Have what is open say goodbye; takes no lock, as it may interrupt who holds it."""
+        """Close the open WebSockets; do not wait. Takes no lock, like `begin_to_stop`."""
         current = self._current
         if current is not None:
             current.tell_to_stop()
 
     def __del__(self) -> None:
         current = self._current
-        if current is not None and self._pid == os.getpid():  # an adapter that was dropped without close()
+        if current is not None and self._pid == os.getpid():  # the adapter was dropped without close()
             _dropped.add(current)
             current.drop()
 
 
 _private_loops: WeakRegistry[PrivateLoop] = WeakRegistry()
-_dropped: WeakRegistry[LoopThread] = WeakRegistry()  # each lives as long as its thread runs
+_dropped: WeakRegistry[LoopThread] = WeakRegistry()  # each stays alive while its thread runs
 
 
 def _loops_without_adapter() -> list[LoopThread]:
@@ -159,7 +159,7 @@ def _loops_without_adapter() -> list[LoopThread]:
 
 
 def begin_to_stop_all(patience: float) -> None:
-    """Have all loops of the process begin to stop, as `PrivateLoop.begin_to_stop` does."""
+    """Begin to stop all loops of the process; see `PrivateLoop.begin_to_stop`."""
     for private_loop in _private_loops.items():
         private_loop.begin_to_stop(patience)
     for loop_thread in _loops_without_adapter():
@@ -167,7 +167,7 @@ def begin_to_stop_all(patience: float) -> None:
 
 
 def close_all(grace: float | None = None) -> None:
-    """End all loops of the process side by side, as `PrivateLoop.stop` does, and wait for that."""
+    """End all loops of the process at the same time, and wait until they have ended; see `PrivateLoop.stop`."""
     stopped = _loops_without_adapter()
     for loop_thread in stopped:
         loop_thread.stop(grace)

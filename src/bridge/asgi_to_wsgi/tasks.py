@@ -1,4 +1,4 @@
-"""The app's runs as tasks of the private loop, on asyncio and on trio."""
+"""Run jobs as tasks of the private loop, on asyncio and on trio."""
 
 import asyncio
 import contextvars
@@ -7,24 +7,25 @@ from typing import Any, Protocol
 import anyio
 
 from bridge.errors import AdapterClosed
+from bridge.runtime import Change
 
-# How long tasks may take to unwind once they are cancelled, in seconds.
+# How long cancelled tasks may take to end, in seconds.
 UNWIND_TIMEOUT = 0.5
 
 
 class Job(Protocol):
-    """One run of the app, on behalf of a WSGI thread."""
+    """One run of the app, for a WSGI thread."""
 
     context: contextvars.Context
 
     async def run(self) -> None:
-        """Run the app, on the loop; raises nothing but the backend's cancellation."""
+        """Run the app, on the loop. Raises only the backend's cancellation."""
 
     def stop(self) -> None:
-        """The loop is about to end: end an event stream, which has no end of its own. On the loop."""
+        """End an event stream, which would never end by itself, because the loop is about to end. On the loop."""
 
     def fail(self, error: BaseException) -> None:
-        """End the WSGI thread's wait with `error`, unless the app has answered. From any thread."""
+        """End the WSGI thread's wait with `error`, unless the response is complete. From any thread."""
 
 
 def closed_meanwhile() -> AdapterClosed:
@@ -32,7 +33,7 @@ def closed_meanwhile() -> AdapterClosed:
 
 
 class AsyncioTasks:
-    """Jobs as plain asyncio tasks, as uvicorn runs apps: anyio's task group costs 13 us more each."""
+    """Runs jobs as plain asyncio tasks, as uvicorn does, because anyio's task group costs 13 us more for each."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -55,7 +56,7 @@ class AsyncioTasks:
         except BaseException:
             run.close()
             raise
-        if not task.done():  # an eager one may be
+        if not task.done():  # an eager task may have ended already
             self.running[job] = task
 
     async def _run(self, job: Job) -> None:
@@ -71,12 +72,12 @@ class AsyncioTasks:
 
 
 class TrioTasks:
-    """Jobs as tasks of a trio nursery."""
+    """Runs jobs as tasks of a trio nursery."""
 
     def __init__(self) -> None:
         self._task_group = anyio.create_task_group()
         self.running: set[Job] = set()
-        self._idle = anyio.Event()
+        self._change = Change(anyio.Event)
 
     async def __aenter__(self) -> "TrioTasks":
         await self._task_group.__aenter__()
@@ -97,10 +98,9 @@ class TrioTasks:
             await job.run()
         finally:
             self.running.discard(job)
-            self._idle.set()
+            self._change.notify_all()
 
     async def drain(self) -> None:
         """Wait until no job runs."""
         while self.running:
-            self._idle = anyio.Event()
-            await self._idle.wait()
+            await self._change.wait()

@@ -1,4 +1,4 @@
-"""The request body of a WSGI server, read for the app on the loop."""
+"""Read the request body from a WSGI server, for the app on the loop."""
 
 import time
 from typing import Any
@@ -6,18 +6,18 @@ from typing import Any
 from bridge.errors import ClientDisconnected, ServerProtocolError
 from bridge.types import Environ
 
-# How much of a body is read at once: the high-water mark of asyncio's transports and of uvicorn.
+# How many bytes of a body to read at once: the high-water mark of asyncio's transports and of uvicorn.
 _BLOCK_SIZE = 64 * 1024
-# That doubles up to this while blocks take no longer than so many seconds: each costs a hop.
+# The size doubles up to this while each block takes less than `_WITHOUT_WAITING` seconds, because each costs a hop.
 _LARGEST_BLOCK = 512 * 1024
 _WITHOUT_WAITING = 0.002
 
 
 class RequestBody:
-    """`wsgi.input`, read never beyond the body's end (PEP 3333, Input and Error Streams).
+    """Reads `wsgi.input`, but never beyond the body's end (PEP 3333, Input and Error Streams).
 
-    All of it runs in the request's WSGI thread. `remaining` is what is left, in bytes; None for a
-    stream that knows its own end. Without CONTENT_LENGTH there is no body, unless the server sets
+    All of it runs in the request's WSGI thread. `remaining` is how many bytes are left, or None for a
+    stream that ends by itself. Without CONTENT_LENGTH there is no body, unless the server sets
     `wsgi.input_terminated`.
     """
 
@@ -33,19 +33,20 @@ class RequestBody:
             self.remaining = 0
 
     def maybe_at_once(self) -> tuple[bytes, bool] | None:
-        """Read a body so small that it costs no waiting, before the app starts; that saves a hop.
+        """Read a small body before the app starts, because that saves a hop.
 
-        Return it and whether there may be more, or None: the app is to ask for it. Raises as `read`.
+        Return the first block and whether more may follow, or None if the app has to ask for the body.
+        Raises like `read`.
         """
         remaining = self.remaining
         if remaining == 0:
             return b"", False
         if str(self._environ.get("HTTP_EXPECT")).lower() == "100-continue":
-            return None  # the client waits for the app to ask (RFC 9110 10.1.1)
+            return None  # the client sends the body only once the app asks (RFC 9110 10.1.1)
         if not hasattr(self._input, "read"):
             raise ServerProtocolError("environ has no wsgi.input to read the body from (PEP 3333, environ Variables)")
         if remaining is None:
-            # A stream that knows its end, and by that says nothing of whether there is a body.
+            # The stream ends by itself, which does not tell whether there is a body. Only a chunked one makes us wait.
             return None if "HTTP_TRANSFER_ENCODING" in self._environ else self.read()
         if remaining > _BLOCK_SIZE:
             return None
@@ -55,9 +56,10 @@ class RequestBody:
         return b"".join(blocks), False
 
     def read(self) -> tuple[bytes, bool]:
-        """Wait for a block; return it and whether there may be more.
+        """Wait for a block; return it and whether more may follow.
 
-        Raises ClientDisconnected where the client left, and what the server raises.
+        Raises ClientDisconnected if the body ends too early, ServerProtocolError if it is not bytes, and what the
+        server raises.
         """
         remaining = self.remaining
         size = self._block_size
@@ -74,7 +76,7 @@ class RequestBody:
         if not block:
             raise ClientDisconnected(
                 f"the request body ended after {self._length - remaining} of {self._length} bytes: "
-                "the client left, or the body was read before"
+                "the client left, or something read the body before"
             )
         self.remaining = remaining - len(block)
         return bytes(block), self.remaining > 0
