@@ -1,7 +1,6 @@
 import gzip
 import itertools
 import json
-import random
 import secrets
 import time
 from pathlib import Path
@@ -122,8 +121,9 @@ def noisy() -> Flask:
     @app.get("/page")
     def page() -> Response:
         token = secrets.token_hex(16)
-        rows = "".join(f"<p>row {n}</p>\n" for n in range(random.randrange(1, 4)))
-        text = f'<p>{next(numbers)} visitors at {time.time()}</p>\n<input value="{token}">\n<p>same</p>\n{rows}'
+        number = next(numbers)
+        rows = "".join(f"<p>row {n}</p>\n" for n in range(number % 3 + 1))  # another number in each pass
+        text = f'<p>{number} visitors at {time.time()}</p>\n<input value="{token}">\n<p>same</p>\n{rows}'
         response = Response(text)
         response.set_cookie("csrf", token)
         response.headers["X-Time"] = str(time.time_ns())
