@@ -29,11 +29,15 @@ def lowest(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *(session.posargs or ALL))
 
 
+# They compile code that is not made for a Python without the lock, or that no package brings for it.
+LOCKED = ("daphne", "granian", "litestar", "mypy")
+
+
 @nox.session(python=["3.13t", "3.14t"])
 def free_threaded(session: nox.Session) -> None:
     """Run the tests without the interpreter's lock, which extensions that are not made for that would turn on again."""
     # Litestar's msgspec is not made for 3.13t, and newer versions of what is named below have to be compiled, by Rust.
-    lines = [line for line in PROJECT["optional-dependencies"]["test"] if not line.startswith(("litestar", "mypy"))]
+    lines = [line for line in PROJECT["optional-dependencies"]["test"] if not line.startswith(LOCKED)]
     session.install("--prefer-binary", "--only-binary=hypothesis,pydantic-core", "-e", ".", *lines)
     session.run("python", "-m", "pytest", *session.posargs, env={"PYTHON_GIL": "0"})
 
