@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from types import NoneType, TracebackType
 from typing import Any, Literal
 
+from bridge.asgi_to_wsgi.http.detaching import Detaching
 from bridge.asgi_to_wsgi.http.exchange import serve_http
 from bridge.asgi_to_wsgi.runner import PrivateLoop, WeakRegistry
 from bridge.asgi_to_wsgi.websocket.handshake import WebSockets
@@ -34,6 +35,15 @@ class ASGIToWSGI:
         Whether to offer `http.response.pathsend`, with which an app asks the server's
         `wsgi.file_wrapper` to send a file. Default: False, because some middleware does not know
         this message. Turn it on if all of the app's middleware does.
+    detach, detach_after, max_detached
+        "auto" takes the client's connection from the server if the app has sent nothing for
+        `detach_after` seconds (0.05 by default) and waits, if it streams, or if it sends a large body
+        or a file. The adapter then answers on the private loop, and the server's thread is free. At
+        most `max_detached` responses (default: 10,000) are detached at once in a process; the next
+        one keeps its thread. So does every response if the connection cannot be taken (TLS in the
+        server, gevent, eventlet, HTTP/2, mod_wsgi, Passenger), or if middleware passes its own
+        `start_response`, because its headers would be lost; "always" does not check for such
+        middleware. The server logs a detached response as 202. "off" (the default) detaches nothing.
     websocket
         "auto" (the default) takes the client's connection from the server, so that a WebSocket
         occupies none of the server's threads. Where that is impossible (TLS in the server, gevent,
@@ -75,6 +85,9 @@ class ASGIToWSGI:
         backend_options: dict[str, Any] | None = None,
         lifespan: Literal["auto", "on", "off"] = "auto",
         pathsend: bool = False,
+        detach: Literal["off", "auto", "always"] = "off",
+        detach_after: float = 0.05,
+        max_detached: int = 10_000,
         websocket: Literal["auto", "hold", "off"] = "auto",
         websocket_options: WebSocketOptions | None = None,
         max_websockets: int = 1000,
@@ -85,6 +98,9 @@ class ASGIToWSGI:
         check_backend(backend, backend_options)
         check_word("lifespan", lifespan, ("auto", "on", "off"))
         check_flag("pathsend", pathsend)
+        check_word("detach", detach, ("off", "auto", "always"))
+        check_seconds("detach_after", detach_after, zero=True)
+        check_count("max_detached", max_detached, 0)
         check_word("websocket", websocket, ("auto", "hold", "off"))
         if not isinstance(websocket_options, (WebSocketOptions, NoneType)):
             raise TypeError(
@@ -104,6 +120,9 @@ class ASGIToWSGI:
             "shutdown_timeout": shutdown_timeout,
         }
         self._private_loop = PerProcess(lambda: PrivateLoop(app, options))
+        self._detaching = None
+        if detach != "off":
+            self._detaching = PerProcess(lambda: Detaching(detach == "always", detach_after, max_detached))
         effective_options = websocket_options or WebSocketOptions()
         self._websockets = PerProcess(lambda: WebSockets(app, websocket, max_websockets, effective_options))
         _adapters.add(self)
@@ -112,7 +131,9 @@ class ASGIToWSGI:
         """Serve one request (PEP 3333), in the server's thread."""
         if is_websocket_request(environ):
             return self._websockets.get().serve(self._private_loop.get().get(), environ, start_response)
-        return serve_http(self.app, self._private_loop.get().get(), environ, start_response, self._pathsend)
+        loop_thread = self._private_loop.get().get()
+        detaching = None if self._detaching is None else self._detaching.get()
+        return serve_http(self.app, loop_thread, environ, start_response, self._pathsend, detaching)
 
     def start(self) -> None:
         """Start the loop and the app's lifespan in this process, unless they already run.

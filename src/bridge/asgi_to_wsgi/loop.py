@@ -285,6 +285,10 @@ class LoopThread:
         for stop in list(self.at_stop):
             stop()
 
+    def waits(self, job: Job) -> bool:
+        """Return whether the app of `job`, which runs, waits for something."""
+        return self._tasks.waits(job)
+
     def _spawn_jobs(self) -> None:
         while self._jobs:
             try:

@@ -48,6 +48,73 @@ def maybe_hang_up_check(connection: Any) -> Callable[[], bool] | None:
     return lambda: bool(poll.poll(0))
 
 
+# Where the servers whose connections can be taken define their start_response.
+_START_RESPONSE_MODULES = frozenset(
+    {"gunicorn.http.wsgi", "waitress.task", "cheroot.wsgi", "werkzeug.serving", "wsgiref.handlers"}
+)
+
+
+def is_start_response_of_server(start_response: Any) -> bool:
+    """Return whether a known server made this start_response; middleware that changes headers passes one of its own."""
+    if hasattr(start_response, "__wrapped__"):  # functools.wraps copies the module's name
+        return False
+    module = getattr(start_response, "__module__", None)
+    return module in _START_RESPONSE_MODULES or getattr(start_response, "__name__", None) == "uwsgi_spit"
+
+
+def maybe_number_of_threads(environ: Environ, start_response: Any) -> int | None:
+    """Return how many requests the server runs at once in this process; None if that is unknown, or has no limit."""
+    if not environ.get("wsgi.multithread"):
+        return 1
+    server = getattr(start_response, "__self__", None)
+    candidates = (
+        (server, ("cfg", "threads")),  # gunicorn
+        (server, ("req", "server", "requests", "max")),  # cheroot
+        (getattr(environ.get("waitress.client_disconnected"), "__self__", None), ("adj", "threads")),
+    )
+    for start, path in candidates:
+        for name in path:
+            start = getattr(start, name, None)
+        if isinstance(start, int) and start > 0:
+            return start
+    options = _uwsgi_options(environ)
+    return int(options["threads"]) if options.get("threads", "").isdigit() else None
+
+
+def may_answer_by_itself(environ: Environ, start_response: Any) -> bool:
+    """Return whether what is written to the connection reaches the client as it is.
+
+    Behind FastCGI and SCGI a response has another form. A proxy that speaks uwsgi passes it on.
+    """
+    return not {"fastcgi-socket", "scgi-socket"} & set(_uwsgi_options(environ)) and (
+        _gunicorns_protocol(start_response) in ("", "http", "uwsgi")
+    )
+
+
+def may_send_chunks(environ: Environ, start_response: Any) -> bool:
+    """Return whether HTTP's framing reaches the client; the uwsgi protocol has a proxy take it for the body."""
+    options = set(_uwsgi_options(environ))
+    if options:
+        return "http-socket" in options and not options & {"socket", "uwsgi-socket", "http"}
+    return _gunicorns_protocol(start_response) != "uwsgi"
+
+
+def _gunicorns_protocol(start_response: Any) -> str:
+    cfg = getattr(getattr(start_response, "__self__", None), "cfg", None)
+    return str(getattr(cfg, "protocol", ""))
+
+
+def _uwsgi_options(environ: Environ) -> dict[str, str]:
+    """Return uWSGI's options by name; none on another server."""
+    if "uwsgi.version" not in environ or "uwsgi" not in sys.modules:  # a recorded environ
+        return {}
+    return {_text(name): _text(value) for name, value in sys.modules["uwsgi"].opt.items()}
+
+
+def _text(value: Any) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+
+
 def decode_path(environ: Environ) -> None:
     """Decode PATH_INFO if Passenger has left it percent-encoded, and no middleware has decoded it since.
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import sys
 from typing import Any, Protocol
 
 import anyio
@@ -65,6 +66,12 @@ class AsyncioTasks:
         finally:
             self.running.pop(job, None)
 
+    def waits(self, job: Job) -> bool:
+        """Return whether the app of `job` waits for something, rather than being about to run on."""
+        task = self.running.get(job)
+        waiter: Any = getattr(task, "_fut_waiter", task)  # a task of another class may not tell: then it waits
+        return waiter is not None and not waiter.done()
+
     async def drain(self) -> None:
         """Wait until no job runs."""
         while self.running:
@@ -76,7 +83,7 @@ class TrioTasks:
 
     def __init__(self) -> None:
         self._task_group = anyio.create_task_group()
-        self.running: set[Job] = set()
+        self.running: dict[Job, Any] = {}  # the task, once it runs
         self._change = Change(anyio.Event)
 
     async def __aenter__(self) -> "TrioTasks":
@@ -90,15 +97,21 @@ class TrioTasks:
         await self._task_group.__aexit__(*exc_info)
 
     def spawn(self, job: Job) -> None:
-        self.running.add(job)
+        self.running[job] = None
         job.context.run(self._task_group.start_soon, self._run, job)
 
     async def _run(self, job: Job) -> None:
+        self.running[job] = sys.modules["trio"].lowlevel.current_task()
         try:
             await job.run()
         finally:
-            self.running.discard(job)
+            self.running.pop(job, None)
             self._change.notify_all()
+
+    def waits(self, job: Job) -> bool:
+        """Return whether the app of `job` waits for something, rather than being about to run on."""
+        task = self.running.get(job)
+        return task is not None and getattr(task, "_abort_func", task) is not None  # None while it is scheduled
 
     async def drain(self) -> None:
         """Wait until no job runs."""

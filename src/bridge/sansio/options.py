@@ -36,14 +36,18 @@ def check_count(name: str, value: object, least: int) -> None:
         raise ValueError(f"{name} must be at least {least}, got {value!r:.200}")
 
 
-def check_seconds(name: str, value: object, or_none: str = "") -> None:
-    """Raise unless `value` is a number of seconds that one can wait; `or_none` says what None would mean."""
+def check_seconds(name: str, value: object, or_none: str = "", *, zero: bool = False) -> None:
+    """Raise unless `value` is a number of seconds that one can wait; `or_none` says what None would mean.
+
+    With `zero`, 0 is one as well.
+    """
     if value is None and or_none:
         return
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number of seconds{or_none}, got {value!r:.200}")
-    if not 0 < value <= _MOST_SECONDS:  # as no comparison holds for nan
-        raise ValueError(f"{name} must be more than 0 and at most {_MOST_SECONDS} seconds{or_none}, got {value!r:.200}")
+    if not (0 < value <= _MOST_SECONDS or (zero and value == 0)):  # as no comparison holds for nan
+        least = "at least 0" if zero else "more than 0"
+        raise ValueError(f"{name} must be {least} and at most {_MOST_SECONDS} seconds{or_none}, got {value!r:.200}")
 
 
 def check_backend(backend: object, options: object) -> None:

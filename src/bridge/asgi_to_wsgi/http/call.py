@@ -1,9 +1,10 @@
 """One call by a WSGI server, in the thread that it calls in: the app's side of PEP 3333."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from bridge.asgi_to_wsgi.http.body import RequestBody
 from bridge.asgi_to_wsgi.http.streams import Blocks, File
@@ -21,8 +22,19 @@ LIMIT = 256 * 1024
 # Joining blocks below this size costs less than the server's turn for each.
 _SMALL_BLOCK = 16 * 1024
 
+# How long a stream that has begun may take to end, so that it is no longer than others, in seconds: middleware such as
+# Starlette's BaseHTTPMiddleware makes streams of short responses.
+_SHORT_STREAM = 0.002
+
+
+class Leave:
+    """The loop's word that a response will take a while, so that the WSGI thread is to leave it, if it may."""
+
+
+LEAVE = Leave()
+
 # A block of the body, or a file that replaces it; early hints; an exception of the app; None for the end.
-Item: TypeAlias = bytes | File | Headers | BaseException | None
+Item: TypeAlias = bytes | File | Headers | BaseException | Leave | None
 
 
 class Exchange(Protocol):
@@ -37,12 +49,28 @@ class Exchange(Protocol):
     produced: int
     taken: int
     left: bool
+    body_ended: bool
+    wake: Callable[[], object]
+    scope: dict[str, Any]
+
+    @property
+    def head_is_due(self) -> bool: ...
+
+    def consider_leaving(self) -> None: ...
+
+    def submit(self, job: Any) -> None: ...
 
     def deliver(self, block: bytes, more_body: bool) -> None: ...
 
     def make_room(self) -> None: ...
 
     def leave(self) -> None: ...
+
+
+class Leaver(Protocol):
+    """What a call asks of `Detaching`."""
+
+    def leave(self, exchange: Exchange, environ: Environ, start_response: StartResponse) -> bool: ...
 
 
 class WSGICall:
@@ -53,6 +81,8 @@ class WSGICall:
 
     _in_sight = True  # False once we know that the server does not tell whether its client has left
     _client_has_left: Callable[[], bool] | None = None
+    detaching: Leaver | None = None  # while the response may leave this thread
+    grace = 0.0  # how long the app may take until then, in seconds
 
     def __init__(self, exchange: Exchange, environ: Environ, body: RequestBody) -> None:
         self._exchange = exchange
@@ -64,6 +94,12 @@ class WSGICall:
     def respond(self, start_response: StartResponse) -> Iterable[bytes]:
         """Wait for the first block, call `start_response`, and return the iterable of blocks."""
         first = self._next_item()
+        if self.detaching is not None and (isinstance(first, Leave) or self._takes_long(first)):
+            if self._leave_to_loop(first, start_response):
+                return []
+            if isinstance(first, Leave):
+                first = self._next_item()
+        assert not isinstance(first, Leave)  # it is put before all else, and once
         response = self._exchange.response
         if isinstance(first, File):
             try:
@@ -82,6 +118,37 @@ class WSGICall:
             return [first] if first else []
         return Blocks(first, self.next_block, self.stop)
 
+    def _takes_long(self, first: bytes | File | None) -> bool:
+        """Return whether a response that begins with `first` would hold the thread for as long as its client reads."""
+        if not isinstance(first, bytes):
+            return first is not None
+        exchange, outbox = self._exchange, self._exchange.outbox
+        deadline = time.monotonic() + _SHORT_STREAM
+        while len(first) <= LIMIT and exchange.produced <= LIMIT:
+            if outbox and not isinstance(outbox[-1], bytes):
+                return False  # its end
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return True
+            exchange.lock.acquire(timeout=left)
+        return True
+
+    def _leave_to_loop(self, first: bytes | File | Leave | None, start_response: StartResponse) -> bool:
+        """Leave the response, of which `first` was taken, to the loop; return whether that can be."""
+        assert self.detaching is not None
+        detaching, self.detaching = self.detaching, None  # it is tried once
+        exchange = self._exchange
+        if not isinstance(first, Leave):
+            exchange.outbox.appendleft(first)
+            exchange.taken -= len(first) if isinstance(first, bytes) else 0
+        if detaching.leave(exchange, self._environ, start_response):
+            self._over = True
+            return True
+        if not isinstance(first, Leave):
+            exchange.outbox.popleft()
+            exchange.taken += len(first) if isinstance(first, bytes) else 0
+        return False
+
     def next_block(self) -> bytes | None:
         """Wait for the next block; return None at the end."""
         if self._over:
@@ -99,7 +166,7 @@ class WSGICall:
             raise
         if item is None:
             self._over = True
-        assert not isinstance(item, File)  # `sansio.messages` allows a file only in place of a body
+        assert not isinstance(item, (File, Leave))  # `sansio.messages` allows a file only in place of a body
         return item
 
     def stop(self) -> None:
@@ -116,7 +183,7 @@ class WSGICall:
             self._call_on_loop(self._exchange.leave)
             self._over = True  # last, so that a call that an asynchronous exception cuts short is repeated
 
-    def _next_item(self) -> bytes | File | None:
+    def _next_item(self) -> bytes | File | Leave | None:
         """Wait for the app's next item, and read the body meanwhile if the app asks. Raises what the app raised."""
         exchange = self._exchange
         outbox = exchange.outbox
@@ -162,13 +229,30 @@ class WSGICall:
 
     def _sleep(self) -> None:
         """Sleep until the loop wakes this thread. Raises ClientDisconnected if the client leaves, where that shows."""
+        if self.detaching is not None:
+            self._sleep_before_leaving()
+            return
         while not self._exchange.lock.acquire(timeout=_CLIENT_CHECK if self._in_sight else -1):
-            if self._client_has_left is None:  # only now, because most apps answer before the first check
-                self._client_has_left = maybe_client_check(self._environ)
-                self._in_sight = self._client_has_left is not None
-            if self._client_has_left is not None and self._client_has_left():
-                self.leave()
-                raise ClientDisconnected
+            self._check_client()
+
+    def _sleep_before_leaving(self) -> None:
+        """Sleep until the loop has something to tell; ask it now and then whether the response is to leave."""
+        lock = self._exchange.lock
+        while not lock.acquire(timeout=self.grace):
+            self._check_client()
+            self.grace = min(max(2 * self.grace, _SHORT_STREAM), _CLIENT_CHECK)
+            self._call_on_loop(self._exchange.consider_leaving)
+
+    def _check_client(self) -> None:
+        """Raise ClientDisconnected if the client is known to have left."""
+        if (
+            self._client_has_left is None and self._in_sight
+        ):  # only now, because most apps answer before the first check
+            self._client_has_left = maybe_client_check(self._environ)
+            self._in_sight = self._client_has_left is not None
+        if self._client_has_left is not None and self._client_has_left():
+            self.leave()
+            raise ClientDisconnected
 
     def _call_on_loop(self, function: Callable[..., object], *args: object) -> None:
         try:

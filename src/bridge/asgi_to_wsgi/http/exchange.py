@@ -8,17 +8,19 @@ import contextvars
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 
 from bridge.asgi_to_wsgi.http.body import RequestBody
-from bridge.asgi_to_wsgi.http.call import LIMIT, Item, WSGICall
+from bridge.asgi_to_wsgi.http.call import LEAVE, LIMIT, Item, WSGICall
+from bridge.asgi_to_wsgi.http.detaching import Detaching
 from bridge.asgi_to_wsgi.http.streams import File, open_from_pathsend
 from bridge.asgi_to_wsgi.loop import LoopThread
 from bridge.asgi_to_wsgi.servers import decode_path
+from bridge.asgi_to_wsgi.tasks import Job
 from bridge.errors import AppProtocolError, ClientDisconnected, ClientProtocolError, is_of_disconnect
 from bridge.runtime import Change, binary_semaphore
 from bridge.sansio.messages import DONE, RESPONSE, event_from_message, next_state
@@ -35,7 +37,12 @@ _SURPLUS_TIME = 1.0
 
 
 def serve_http(
-    app: ASGIApp, loop_thread: LoopThread, environ: Environ, start_response: StartResponse, pathsend: bool = False
+    app: ASGIApp,
+    loop_thread: LoopThread,
+    environ: Environ,
+    start_response: StartResponse,
+    pathsend: bool = False,
+    detaching: Detaching | None = None,
 ) -> Iterable[bytes]:
     """Answer one request with `app`, as a WSGI app would; in the request's WSGI thread.
 
@@ -59,6 +66,10 @@ def serve_http(
     exchange = HTTPExchange(app, loop_thread, scope)
     body = RequestBody(environ)
     call = WSGICall(exchange, environ, body)
+    if detaching is not None:
+        exchange.may_detach = True
+        call.detaching = detaching
+        call.grace = detaching.enter(environ, start_response)
     try:
         try:
             at_once = body.maybe_at_once()
@@ -70,6 +81,9 @@ def serve_http(
     except BaseException:
         call.leave()
         raise
+    finally:
+        if detaching is not None:
+            detaching.exit()
 
 
 class HTTPExchange:
@@ -88,7 +102,8 @@ class HTTPExchange:
     full = False  # a send() waits until the outbox has room
     produced = 0  # bytes of the response body
     _delivered = 0
-    _body_ended = False
+    body_ended = False  # the app has all of the request body, or can have it
+    may_detach = False  # the response may leave its WSGI thread; set before the app runs
     _state = "nothing sent"
     _ended = False  # the client has the whole response, although the app may send more
     _ended_at = 0.0
@@ -104,9 +119,10 @@ class HTTPExchange:
         self.lock = binary_semaphore()  # the WSGI thread sleeps on it
         self.outbox: deque[Item] = deque()
         self.response = ResponseFromASGI(scope["method"], scope)
+        self.scope = scope
+        self.wake: Callable[[], object] = self.lock.release  # or another's, who takes from the outbox in its place
         self._app = app
         self._loop_thread = loop_thread
-        self._scope = scope
         self._offered = tuple(scope["extensions"])  # copied, because the app may change the scope
         self._inbox: deque[tuple[bytes, bool]] = deque()
         self._change: Change | None = None  # created by the first wait, because most requests never wait
@@ -116,7 +132,7 @@ class HTTPExchange:
     async def run(self) -> None:
         """Run the app, and end the WSGI thread's wait however the app ends."""
         try:
-            await self._app(self._scope, self._receive, self._send)
+            await self._app(self.scope, self._receive, self._send)
         except anyio.get_cancelled_exc_class() as cancelled:
             self._finish(cancelled)
             raise
@@ -145,20 +161,20 @@ class HTTPExchange:
             if error.__context__ is not None and not is_of_disconnect(error.__context__):
                 # The app tried to answer this error. It may be a bug, as with Starlette's 500, or harmless, like a 404.
                 text = "%s: the client had left before the ASGI app answered an error"
-                _logger.info(text, request_name(self._scope), exc_info=error.__context__)
+                _logger.info(text, request_name(self.scope), exc_info=error.__context__)
         else:
             status = self.response.status[:3]
             when = f"it had answered with {status}" if self._ended else "its client had left"
             if status and not self._ended:
                 when += f" in mid-response ({status})"
-            _logger.error("%s: the ASGI app raised after %s", request_name(self._scope), when, exc_info=error)
+            _logger.error("%s: the ASGI app raised after %s", request_name(self.scope), when, exc_info=error)
 
     async def _receive(self) -> Message:
         while self._state != DONE and not (self._gone or self.left or self._told_end):
             if self._inbox:
                 body, more_body = self._inbox.popleft()
                 return {"type": "http.request", "body": body, "more_body": more_body}
-            if not self._body_ended and self.wanted == self._delivered:
+            if not self.body_ended and self.wanted == self._delivered:
                 self.wanted += 1
                 self._wake_thread()
             if not self._ended:
@@ -182,6 +198,9 @@ class HTTPExchange:
         items: list[Item] = []
         if message_type == "http.response.start":
             self.response.start(message)
+            if self.may_detach and self.head_is_due and not self._loop_thread.stopping:
+                self.may_detach = False
+                items.append(LEAVE)
         elif message_type == "http.response.body":
             if self._ended and message.get("body") and message.get("more_body"):
                 await self._pass_surplus()
@@ -259,7 +278,7 @@ class HTTPExchange:
 
     def accept(self, block: bytes, more_body: bool) -> None:
         """Add a block of the request body. Before the app runs, the WSGI thread may call this."""
-        self._body_ended = not more_body
+        self.body_ended = not more_body
         if block and not more_body and self._delivered > 1:
             # End a body of several messages with an empty one, because Sanic's request.stream.read() waits for ever
             # after a non-empty block that says more_body=False.
@@ -271,6 +290,23 @@ class HTTPExchange:
         """Let each `send` that waits check for room."""
         self.full = False  # here, because this wakes all of them
         self._notify()
+
+    @property
+    def head_is_due(self) -> bool:
+        """Whether the head is to be sent before there is any body: an event stream's, whose first event may be late."""
+        response = self.response
+        if not response.status or response.length.bodiless or response.length.declared is not None:
+            return False
+        return response.is_event_stream
+
+    def consider_leaving(self) -> None:
+        """Tell the WSGI thread to leave the response to the loop, if the app waits and has nothing for it."""
+        if not self.may_detach or self.outbox or self._ended or self._gone or self.left or not self.body_ended:
+            return
+        if self._state.startswith(("nothing", "started")) and self._loop_thread.waits(self):
+            self.may_detach = False  # it is told once
+            self.outbox.append(LEAVE)
+            self._wake_thread()
 
     def stop(self) -> None:
         """End an event stream, because the loop is about to end; tell the app that its client has left."""
@@ -293,6 +329,10 @@ class HTTPExchange:
 
     # IN ANY THREAD
 
+    def submit(self, job: Job) -> None:
+        """Have `job` run on the app's loop; see `LoopThread.submit`."""
+        self._loop_thread.submit(job)
+
     def fail(self, error: BaseException) -> None:
         """End the WSGI thread's wait with `error`, unless the response is complete."""
         if not self._ended:
@@ -301,6 +341,6 @@ class HTTPExchange:
 
     def _wake_thread(self) -> None:
         try:
-            self.lock.release()
+            self.wake()
         except RuntimeError:
             pass  # it has been woken already, and has not looked yet

@@ -1,0 +1,505 @@
+"""Responses that leave their WSGI thread, on a connection of the test's own in a server's place."""
+
+import contextlib
+import http.client
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from bridge import ASGIToWSGI
+from bridge.asgi_to_wsgi.http import detached
+from bridge.types import Message, Receive, Scope, Send
+from tests.fakes import WSGIServer, http_environ, in_thread
+
+Adapt = Callable[..., ASGIToWSGI]
+
+
+class Detachable(WSGIServer):
+    """A request on a TCP connection that can be taken; `client` is its other end."""
+
+    def __init__(self, app: ASGIToWSGI, method: str = "GET", body: bytes | None = None, /, **keys: Any) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.client = socket.create_connection(listener.getsockname(), timeout=10)
+            self.connection, _ = listener.accept()
+        super().__init__(app, http_environ(method, "/", body, **{"gunicorn.socket": self.connection, **keys}))
+
+    @property
+    def has_left(self) -> bool:
+        """Whether the call returned without the app's response."""
+        return self.starts[0][0] == "202 Accepted" and not self.blocks
+
+    def read(self) -> tuple[int, bytes]:
+        """Return status and body of the response, as a client reads it."""
+        response = http.client.HTTPResponse(self.client, method=self.environ["REQUEST_METHOD"])
+        response.begin()
+        return response.status, response.read()
+
+
+@contextlib.contextmanager
+def connected(app: ASGIToWSGI, method: str = "GET", body: bytes | None = None, /, **keys: Any) -> Iterator[Detachable]:
+    server = Detachable(app, method, body, **keys)
+    with server.client, server.connection:
+        yield server
+
+
+class Gate:
+    """What an app of these tests waits for; any thread opens it."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.disconnected = threading.Event()
+        self._opened = threading.Event()
+
+    def open(self) -> None:
+        self._opened.set()
+
+    async def wait(self) -> None:
+        self.reached.set()
+        while not self._opened.is_set():
+            await anyio.sleep(0.001)
+
+
+async def start(send: Send, *headers: tuple[bytes, bytes], status: int = 200) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": list(headers)})
+
+
+async def block(send: Send, body: bytes = b"", more_body: bool = False) -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": more_body})
+
+
+def waiting(gate: Gate, *messages: Message, error: Exception | None = None) -> Callable[[Scope, Receive, Send], Any]:
+    """Return an app that waits for `gate`, then sends `messages`, and then raises `error`."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await gate.wait()
+        for message in messages:
+            await send(message)
+        if error is not None:
+            raise error
+
+    return app
+
+
+def started(*headers: tuple[bytes, bytes], status: int = 200) -> Message:
+    return {"type": "http.response.start", "status": status, "headers": list(headers)}
+
+
+def body_of(body: bytes = b"", more_body: bool = False) -> Message:
+    return {"type": "http.response.body", "body": body, "more_body": more_body}
+
+
+def test_an_app_that_waits_leaves_its_thread(adapt: Adapt) -> None:
+    """The call returns while the app still waits, and the client gets the response from the loop."""
+    gate = Gate()
+    adapter = adapt(waiting(gate, started(), body_of(b"late")), detach="always", detach_after=0.001)
+    with connected(adapter) as server:
+        in_thread(server.run)
+        assert server.has_left
+        gate.open()
+        assert server.read() == (200, b"late")
+
+
+def test_nothing_leaves_by_default(adapt: Adapt) -> None:
+    """Without the option a response holds its thread, as it always has."""
+    gate = Gate()
+    adapter = adapt(waiting(gate, started(), body_of(b"late")))
+    with connected(adapter) as server:
+        threading.Timer(0.1, gate.open).start()
+        in_thread(server.run)
+        assert (server.status, server.body) == ("200 OK", b"late")
+
+
+def test_a_short_response_keeps_its_thread(adapt: Adapt) -> None:
+    """The server sends a response that comes within `detach_after`, and keeps its connection."""
+    gate = Gate()
+    gate.open()
+    adapter = adapt(waiting(gate, started(), body_of(b"soon")), detach="always", detach_after=60)
+    with connected(adapter) as server:
+        in_thread(server.run)
+        assert (server.status, server.body) == ("200 OK", b"soon")
+
+
+def test_an_app_that_computes_keeps_its_thread(adapt: Adapt) -> None:
+    """A task that is about to run does not wait for anything, so nothing would be won."""
+    rounds = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for number in range(300):
+            rounds.append(number)
+            await anyio.lowlevel.cancel_shielded_checkpoint()
+        await start(send)
+        await block(send, b"done")
+
+    with connected(adapt(app, detach="always", detach_after=0)) as server:
+        in_thread(server.run)
+        assert (server.status, server.body, len(rounds)) == ("200 OK", b"done", 300)
+
+
+def test_an_event_stream_leaves_with_its_head(adapt: Adapt) -> None:
+    """The client has the head of an event stream before there is an event, and no thread is held."""
+    gate = Gate()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await start(send, (b"content-type", b"text/event-stream"))
+        await gate.wait()
+        await block(send, b"data: 1\n\n")
+
+    with connected(adapt(app, detach="always", detach_after=60)) as server:
+        in_thread(server.run)
+        assert server.has_left
+        response = http.client.HTTPResponse(server.client)
+        response.begin()
+        assert response.headers["Content-Type"] == "text/event-stream"
+        gate.open()
+        assert response.read() == b"data: 1\n\n"
+
+
+def test_a_stream_leaves_at_its_first_block(adapt: Adapt) -> None:
+    """A stream that does not end at once leaves, and nothing of it is lost or doubled."""
+    gate = Gate()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await start(send)
+        await block(send, b"one", True)
+        await gate.wait()
+        await block(send, b"two", True)
+        await block(send)
+
+    with connected(adapt(app, detach="always", detach_after=60)) as server:
+        in_thread(server.run)
+        assert server.has_left
+        gate.open()
+        assert server.read() == (200, b"onetwo")
+
+
+def test_a_large_body_leaves(adapt: Adapt) -> None:
+    """A body that a slow client would take long to read does not hold a thread."""
+    gate = Gate()
+    gate.open()
+    body = bytes(range(256)) * 20_000
+    adapter = adapt(waiting(gate, started(), body_of(body)), detach="always", detach_after=60)
+    with connected(adapter) as server:
+        in_thread(server.run)
+        assert server.has_left
+        assert server.read() == (200, body)
+
+
+@pytest.mark.parametrize("headers", [(), ((b"content-length", b"1000000"),)])
+def test_a_file_leaves(adapt: Adapt, tmp_path: Path, headers: tuple[tuple[bytes, bytes], ...]) -> None:
+    """A file (http.response.pathsend) does not hold a thread, either."""
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789" * 100_000)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await start(send, *headers)
+        await send({"type": "http.response.pathsend", "path": str(path)})
+
+    with connected(adapt(app, detach="always", detach_after=60, pathsend=True)) as server:
+        in_thread(server.run)
+        assert server.has_left
+        assert server.read() == (200, path.read_bytes())
+
+
+@pytest.mark.parametrize("protocol", ["HTTP/1.1", "HTTP/1.0"])
+@pytest.mark.parametrize(
+    ("method", "messages", "expected"),
+    [
+        ("GET", (started(), body_of(b"one", True), body_of(b"two")), (200, b"onetwo")),
+        ("GET", (started((b"content-length", b"6")), body_of(b"one", True), body_of(b"two")), (200, b"onetwo")),
+        ("GET", (started((b"content-length", b"3")), body_of(b"too long")), (200, b"too")),
+        ("GET", (started(), body_of()), (200, b"")),
+        ("HEAD", (started(), body_of(b"unseen")), (200, b"")),
+        ("GET", (started(status=204), body_of()), (204, b"")),
+        ("GET", (started(status=304), body_of()), (304, b"")),
+        ("GET", (started((b"x-accel-redirect", b"/f"), (b"content-length", b"9")), body_of()), (200, b"")),
+    ],
+)
+def test_a_detached_response_has_the_framing_that_fits(
+    adapt: Adapt, protocol: str, method: str, messages: tuple[Message, ...], expected: tuple[int, bytes]
+) -> None:
+    """Clients of HTTP/1.1 and 1.0 read what the app said, with and without a body or a length."""
+    gate = Gate()
+    adapter = adapt(waiting(gate, *messages), detach="always", detach_after=0.001)
+    with connected(adapter, method, SERVER_PROTOCOL=protocol) as server:
+        in_thread(server.run)
+        assert server.has_left
+        gate.open()
+        assert server.read() == expected
+        assert server.client.recv(1) == b""
+
+
+def test_early_hints_leave_too(adapt: Adapt) -> None:
+    """A detached response sends its 103 itself (RFC 8297)."""
+    gate = Gate()
+    hint: Message = {"type": "http.response.early_hint", "links": [b"</a.css>; rel=preload"]}
+    adapter = adapt(waiting(gate, hint, started(), body_of(b"late")), detach="always", detach_after=0.001)
+    with connected(adapter, **{"wsgi.early_hints": lambda headers: None}) as server:
+        in_thread(server.run)
+        gate.open()
+        with server.client.makefile("rb") as stream:
+            received = stream.read()
+        assert received.startswith(
+            b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\nHTTP/1.1 200 OK\r\n"
+        )
+
+
+def test_an_error_before_the_answer_is_a_500(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
+    """The adapter answers in the server's place, and logs what the app raised, with the request."""
+    gate = Gate()
+    adapter = adapt(waiting(gate, started(), error=ZeroDivisionError()), detach="always", detach_after=0.001)
+    with connected(adapter) as server:
+        in_thread(server.run)
+        gate.open()
+        assert server.read() == (500, b"Internal Server Error\n")
+    assert "GET /: the ASGI app raised before it answered" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_an_error_in_mid_response_cuts_it(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
+    """A chunked response lacks its last chunk, so that the client knows."""
+    gate = Gate()
+    messages = (started(), body_of(b"part", True))
+    adapter = adapt(waiting(gate, *messages, error=ZeroDivisionError()), detach="always", detach_after=0.001)
+    with connected(adapter) as server:
+        in_thread(server.run)
+        gate.open()
+        with pytest.raises(http.client.IncompleteRead):
+            server.read()
+    assert "GET /: the ASGI app raised in mid-response (200)" in caplog.text
+
+
+def test_an_error_in_a_response_that_ends_by_the_close_is_a_reset(adapt: Adapt) -> None:
+    """A client of HTTP/1.0 would take an ordinary close for the end of the body."""
+    gate = Gate()
+    messages = (started(), body_of(b"part", True))
+    adapter = adapt(waiting(gate, *messages, error=ZeroDivisionError()), detach="always", detach_after=0.001)
+    with connected(adapter, SERVER_PROTOCOL="HTTP/1.0") as server:
+        in_thread(server.run)
+        gate.open()
+        with pytest.raises(ConnectionResetError):
+            server.read()
+
+
+@pytest.mark.parametrize("leave", ["close", "half-close"])
+def test_the_app_is_told_at_once_that_the_client_left(adapt: Adapt, leave: str) -> None:
+    """A client that closes, or only ends its side, has left: the app receives http.disconnect."""
+    received: list[Message] = []
+    told = threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        received.append(await receive())
+        told.set()
+
+    with connected(adapt(app, detach="always", detach_after=0.001)) as server:
+        in_thread(server.run)
+        assert server.has_left
+        if leave == "close":
+            server.client.close()
+        else:
+            server.client.shutdown(socket.SHUT_WR)
+        assert told.wait(5)
+    assert received == [{"type": "http.disconnect"}]
+
+
+def test_an_app_that_streams_is_stopped_when_its_client_leaves(adapt: Adapt) -> None:
+    """`send` raises OSError behind a client that does not read and then closes (ASGI HTTP spec 2.4)."""
+    errors: list[BaseException] = []
+    full, told = threading.Event(), threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await start(send)
+        try:
+            for number in range(10_000):
+                full.set() if number == 100 else None
+                await block(send, b"x" * 65536, True)
+        except OSError as error:
+            errors.append(error)
+        told.set()
+
+    with connected(adapt(app, detach="always", detach_after=60)) as server:
+        in_thread(server.run)
+        assert server.has_left
+        server.client.recv(1)
+        server.client.close()
+        assert told.wait(5)
+    assert len(errors) == 1
+
+
+def test_a_client_that_reads_nothing_is_given_up(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app is told after a stall, and until then little waits in memory."""
+    monkeypatch.setattr(detached, "STALL_TIMEOUT", 0.05)
+    sent: list[int] = []
+    told = threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await start(send)
+        with contextlib.suppress(OSError):
+            while True:
+                await block(send, b"x" * 65536, True)
+                sent.append(65536)
+        told.set()
+
+    with connected(adapt(app, detach="always", detach_after=60)) as server:
+        in_thread(server.run)
+        assert told.wait(10)
+    assert sum(sent) < 30_000_000  # what the system buffers, and some blocks
+
+
+def test_a_slow_reader_gets_the_whole_body(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The linger that bounds a client which does not hang up begins once it has everything."""
+    monkeypatch.setattr(detached, "_LINGER", 0.01)
+    gate = Gate()
+    gate.open()
+    body = b"x" * 20_000_000  # more than the system buffers
+    adapter = adapt(waiting(gate, started(), body_of(body)), detach="always", detach_after=60)
+    with connected(adapter) as server:
+        in_thread(server.run)
+        received = 0
+        while part := server.client.recv(65536):
+            received += len(part)
+            if received < 1_000_000:
+                threading.Event().wait(0.005)  # this is a slow client
+        assert received > len(body)
+
+
+def test_close_waits_for_a_detached_response(adapt: Adapt) -> None:
+    """`close()` grants it `shutdown_timeout`, and what ends by then is whole."""
+    gate = Gate()
+    adapter = adapt(waiting(gate, started(), body_of(b"late")), detach="always", detach_after=0.001)
+    with connected(adapter) as server:
+        in_thread(server.run)
+        closing = threading.Thread(target=adapter.close)
+        closing.start()
+        gate.open()
+        assert server.read() == (200, b"late")
+        server.client.close()
+        closing.join(5)
+        assert not closing.is_alive()
+
+
+def test_a_response_that_outlasts_close_is_a_500(adapt: Adapt) -> None:
+    """A client whose response is cancelled at the end of the loop is told."""
+    adapter = adapt(waiting(Gate(), started(), body_of()), detach="always", detach_after=0.001, shutdown_timeout=0.05)
+    with connected(adapter) as server:
+        in_thread(server.run)
+        in_thread(adapter.close)
+        assert server.read() == (500, b"Internal Server Error\n")
+
+
+def test_close_ends_event_streams_cleanly(adapt: Adapt) -> None:
+    """A detached event stream ends at once at `close()`, with its last chunk."""
+    gate = Gate()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await start(send, (b"content-type", b"text/event-stream"))
+        await block(send, b"data: 1\n\n", True)
+        await receive()
+        await receive()
+
+    adapter = adapt(app, detach="always", detach_after=60)
+    with connected(adapter) as server:
+        in_thread(server.run)
+        closing = threading.Thread(target=adapter.close)
+        closing.start()
+        assert server.read() == (200, b"data: 1\n\n")
+        server.client.close()
+        closing.join(5)
+        assert not closing.is_alive()
+    gate.open()
+
+
+def test_max_detached_bounds_those_that_leave(adapt: Adapt) -> None:
+    """Beyond it a response holds its thread, and a place is free again once a response has ended."""
+    gate = Gate()
+    adapter = adapt(waiting(gate, started(), body_of(b"late")), detach="always", detach_after=0.001, max_detached=1)
+    with connected(adapter) as first, connected(adapter) as second:
+        in_thread(first.run)
+        assert first.has_left
+        running = threading.Thread(target=second.run)
+        running.start()
+        gate.open()
+        running.join(5)
+        assert (second.status, second.body) == ("200 OK", b"late")
+        assert first.read() == (200, b"late")
+    free = adapter._detaching.get()._free  # type: ignore[union-attr]
+    assert free.acquire(timeout=5)
+    free.release()
+
+
+def test_scarce_descriptors_keep_responses_in_their_threads(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing leaves where the server and the app would run out of descriptors; the log says so once."""
+    gate = Gate()
+    gate.open()
+    adapter = adapt(waiting(gate, started(), body_of(b"x" * 300_000)), detach="always")
+    adapter._detaching.get()._descriptors = 3  # type: ignore[union-attr]
+    for _ in range(2):
+        with connected(adapter) as server:
+            in_thread(server.run)
+            assert server.status == "200 OK"
+    assert caplog.text.count("descriptors are open") == 1
+
+
+def test_middleware_keeps_responses_in_their_threads(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
+    """ "auto" leaves only if start_response is the server's own, as middleware's headers would be lost."""
+    caplog.set_level(logging.DEBUG, "bridge")
+    gate = Gate()
+    gate.open()
+    adapter = adapt(waiting(gate, started(), body_of(b"x" * 300_000)), detach="auto")
+    with connected(adapter) as server:
+        in_thread(server.run)
+        assert server.status == "200 OK"
+    assert "start_response of its own" in caplog.text
+
+
+def test_a_body_that_is_not_read_keeps_the_response_in_its_thread(adapt: Adapt) -> None:
+    """Only the WSGI thread reads wsgi.input, so it stays as long as there is something to read."""
+    gate = Gate()
+    gate.open()
+    adapter = adapt(waiting(gate, started(), body_of(b"x" * 300_000)), detach="always", detach_after=0)
+    with connected(adapter, "POST", b"y" * 100_000) as server:
+        in_thread(server.run)
+        assert server.status == "200 OK"
+
+
+def test_a_connection_that_cannot_be_taken_keeps_the_thread(adapt: Adapt) -> None:
+    """An unknown server is served as without the option."""
+    gate = Gate()
+    gate.open()
+    server = WSGIServer(adapt(waiting(gate, started(), body_of(b"x" * 300_000)), detach="always", detach_after=0))
+    in_thread(server.run)
+    assert server.status == "200 OK"
+
+
+def test_a_busy_server_detaches_sooner(adapt: Adapt) -> None:
+    """Where no other thread is free a response leaves long before `detach_after`."""
+    gate = Gate()
+    adapter = adapt(waiting(gate, started(), body_of(b"late")), detach="always", detach_after=3600)
+    with connected(adapter, **{"wsgi.multithread": False}) as server:
+        in_thread(server.run)
+        assert server.has_left
+        gate.open()
+        assert server.read() == (200, b"late")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"detach": "on"}, ValueError, "detach must be 'off' or 'auto' or 'always'"),
+        ({"detach": True}, TypeError, "detach must be"),
+        ({"detach_after": -1}, ValueError, "detach_after must be at least 0"),
+        ({"detach_after": "soon"}, TypeError, "detach_after must be a number of seconds"),
+        ({"max_detached": -1}, ValueError, "max_detached must be at least 0"),
+    ],
+)
+def test_options_of_detaching_are_checked(options: dict[str, Any], error: type[Exception], words: str) -> None:
+    """A value that makes no sense is refused when it is given, by the option's name."""
+    with pytest.raises(error, match=words):
+        ASGIToWSGI(waiting(Gate()), **options)

@@ -1,0 +1,99 @@
+"""Responses that leave their WSGI thread, on real servers: more of them at once than the server has threads."""
+
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import anyio
+import httpx
+import pytest
+
+from bridge import ASGIToWSGI
+from bridge.types import Receive, Scope, Send
+from tests.processes import Server
+from tests.servers.wsgi_servers import KINDS, running
+
+SLEEPERS = 24
+_asleep = 0
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer /meet once as many requests are there as are to meet; so no thread can serve one after the other."""
+    global _asleep
+    path = scope["path"]
+    if path == "/error":
+        await anyio.sleep(0.1)
+        raise ZeroDivisionError("the app's error")
+    if path == "/meet":
+        _asleep += 1
+        while _asleep % SLEEPERS:
+            await anyio.sleep(0.01)
+    headers = [(b"content-type", b"text/event-stream" if path == "/events" else b"text/plain")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    if path == "/events":
+        for number in range(3):
+            await anyio.sleep(0.05)
+            await send({"type": "http.response.body", "body": b"data: %d\n\n" % number, "more_body": True})
+    await send({"type": "http.response.body", "body": b"" if path == "/events" else b"met"})
+
+
+wsgi_app = ASGIToWSGI(app, lifespan="off", detach="auto")
+
+SERVERS = ("gunicorn-sync", "gunicorn-gthread", "uwsgi-threads", "waitress", "cheroot", "werkzeug", "wsgiref")
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    kind = KINDS[request.param]
+    command = list(kind.command)
+    if "--processes" in command:  # those who meet have to be in one
+        command[command.index("--processes") + 1] = "1"
+    with running(kind._replace(command=tuple(command)), f"{__name__}:wsgi_app") as server:
+        yield server
+
+
+def test_more_requests_wait_than_the_server_has_threads(server: Server) -> None:
+    """All of them run at once, and each gets its answer."""
+
+    def get(_: int) -> tuple[int, bytes]:
+        with httpx.Client(base_url=server.client.base_url, timeout=20, trust_env=False) as client:
+            response = client.get("/meet")
+            return response.status_code, response.content
+
+    with ThreadPoolExecutor(SLEEPERS) as threads:
+        assert list(threads.map(get, range(SLEEPERS))) == [(200, b"met")] * SLEEPERS
+
+
+def test_an_event_stream_comes_whole(server: Server) -> None:
+    """Its events and its end arrive, and the server's log has no error of it."""
+    response = server.client.get("/events")
+    assert response.content == b"data: 0\n\ndata: 1\n\ndata: 2\n\n"
+    assert response.headers["connection"] == "close"
+    assert "Traceback" not in server.output()
+
+
+def test_a_client_of_http_1_0_reads_to_the_close(server: Server) -> None:
+    """Such a client gets no chunks."""
+    with server.connect() as connection:
+        connection.sendall(b"GET /events HTTP/1.0\r\nHost: example.org\r\n\r\n")
+        received = b""
+        while part := connection.recv(65536):
+            received += part
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert body == b"data: 0\n\ndata: 1\n\ndata: 2\n\n"
+    assert b"transfer-encoding" not in head.lower()
+
+
+def test_an_error_is_a_500(server: Server) -> None:
+    """The client gets a whole response, and the log the app's error."""
+    assert server.client.get("/error").status_code == 500
+    assert "the app's error" in server.output()
+
+
+def test_a_server_goes_on_when_clients_have_left(server: Server) -> None:
+    """Connections that were reset while their responses were detached harm nothing."""
+    for _ in range(10):
+        with server.connect() as connection:
+            connection.sendall(b"GET /events HTTP/1.1\r\nHost: example.org\r\n\r\n")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    assert server.client.get("/").content == b"met"
