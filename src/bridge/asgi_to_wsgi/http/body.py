@@ -76,7 +76,7 @@ class RequestBody:
         if not block:
             raise ClientDisconnected(
                 f"the request body ended after {self._length - remaining} of {self._length} bytes: "
-                "the client left, or something read the body before"
+                "the client left, or the body was read before"
             )
         self.remaining = remaining - len(block)
         return bytes(block), self.remaining > 0
