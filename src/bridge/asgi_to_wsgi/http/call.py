@@ -245,9 +245,8 @@ class WSGICall:
 
     def _check_client(self) -> None:
         """Raise ClientDisconnected if the client is known to have left."""
-        if (
-            self._client_has_left is None and self._in_sight
-        ):  # only now, because most apps answer before the first check
+        # Looked up only now, because most apps answer before the first check.
+        if self._client_has_left is None and self._in_sight:
             self._client_has_left = maybe_client_check(self._environ)
             self._in_sight = self._client_has_left is not None
         if self._client_has_left is not None and self._client_has_left():
