@@ -9,16 +9,16 @@ from typing import Any, NamedTuple, TypeAlias
 import anyio
 import pytest
 
-from bridge import ASGIToWSGI, WSGIToASGI, validate
+from bridge import ASGIToWSGI, WSGIToASGI
 from bridge.errors import AppProtocolError, BridgeError, ClientDisconnected, ServerProtocolError
 from bridge.sansio import shapes
 from bridge.sansio.shapes import EXTENSION_MESSAGES
 from bridge.types import Environ, Message, Receive, Scope, Send, StartResponse
-from bridge.validate import ASGIWarning, validator
+from bridge.validate import ASGIWarning, connection, validator
 from tests.fakes import ASGIWebSocket, http_environ, http_scope, request, respond
 from tests.processes import serving
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parent.parent
 
 # --- A conversation -----------------------------------------------------------------------------
 
@@ -955,7 +955,7 @@ async def test_what_is_offered_is_what_the_server_offered() -> None:
 def test_clauses_are_those_of_the_catalogue() -> None:
     """What a report cites can be looked up."""
     catalogue = [tomllib.loads(path.read_text()) for path in (TESTS / "conformance" / "clauses").glob("*.toml")]
-    sources = [Path(module.__file__ or "").read_text() for module in (shapes, validate)]
+    sources = [Path(module.__file__ or "").read_text() for module in (shapes, connection)]
     cited = {clause for source in sources for clause in re.findall(r"\b(?:ASGI-[A-Z]+|RFC[0-9]+)-[0-9]{3}\b", source)}
     assert len(cited) > 50
     assert cited <= {clause for clauses in catalogue for clause in clauses}
