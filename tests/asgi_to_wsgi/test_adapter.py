@@ -319,7 +319,7 @@ def test_a_request_whose_task_cannot_be_made_fails_alone() -> None:
         await hello(scope, receive, send)
 
     with ASGIToWSGI(app, lifespan="off") as adapter:
-        jobs = adapter._private_loop.get().get()._jobs
+        jobs = adapter._private_loop.get().get()._tasks.waiting
         requests = [Requester(adapter)]
         assert entered.wait(5)
         for count in (1, 2):
@@ -392,7 +392,7 @@ def test_close_fails_requests_whose_loop_is_blocked(adapt: Adapt, monkeypatch: p
         running = Requester(adapter)
         assert blocked.wait(5)
         queued = Requester(adapter)
-        wait_until(lambda: loop_thread._jobs)
+        wait_until(lambda: loop_thread._tasks.waiting)
         in_thread(adapter.close)
         assert [type(request.join()) for request in (running, queued)] == [AdapterClosed] * 2
     finally:

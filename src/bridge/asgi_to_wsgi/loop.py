@@ -13,9 +13,9 @@ import anyio
 
 from bridge.asgi_to_wsgi.lifespan import Lifespan
 from bridge.asgi_to_wsgi.servers import maybe_green_loop_factory
-from bridge.asgi_to_wsgi.tasks import UNWIND_TIMEOUT, AsyncioTasks, Job, TrioTasks, closed_meanwhile
+from bridge.asgi_to_wsgi.tasks import UNWIND_TIMEOUT, AsyncioTasks, Job, TrioTasks
 from bridge.errors import AdapterClosed, StartupFailed, WouldBlockLoop
-from bridge.runtime import BackgroundThread, Loop, LoopClosed, binary_semaphore, running_loop, set_async_library
+from bridge.runtime import BackgroundThread, Loop, LoopClosed, binary_semaphore, running_loop
 from bridge.types import ASGIApp
 
 _logger = logging.getLogger("bridge")
@@ -54,7 +54,6 @@ class LoopThread:
         self._ident = 0  # written by the thread itself
         self._started = binary_semaphore()
         self._serving = False
-        self._stopped = False
         self._start_error: BaseException | None = None
         self._grace = shutdown_timeout
         # Any thread may order the loop to end, even before the loop runs; `_carry_out_orders` empties this:
@@ -67,8 +66,7 @@ class LoopThread:
         self._ends_when_idle = False
         self._deadline = math.inf  # when the loop cancels its jobs, by time.monotonic()
         self._shutdown_deadline = math.inf  # when the app's shutdown must have ended
-        self._jobs: deque[Job] = deque()
-        self._tasks: AsyncioTasks | TrioTasks
+        self._tasks: AsyncioTasks | TrioTasks  # exists once the app serves
 
     # IN ANY THREAD
 
@@ -111,11 +109,12 @@ class LoopThread:
     def submit(self, job: Job) -> None:
         """Run `job` on the loop, or fail it if the loop has ended. Raises WouldBlockLoop, like `check_thread`."""
         self.check_thread()
-        self._jobs.append(job)
+        tasks = self._tasks
+        tasks.waiting.append(job)
         try:
-            self.loop.call_soon(self._spawn_jobs)
+            self.loop.call_soon(tasks.spawn_waiting)
         except LoopClosed:
-            self._fail_jobs()
+            tasks.fail_all("has ended")
 
     def stop(self, grace: float | None = None) -> None:
         """End the loop when its jobs are done, or in `grace` seconds (default: `shutdown_timeout`). Does not wait."""
@@ -158,17 +157,7 @@ class LoopThread:
         if self._thread.is_alive():
             _logger.warning("the ASGI app blocked its event loop, which has not ended; leaving it behind")
             self.loop.refuse_calls()
-            self._fail_jobs()
-            for job in list(self._tasks.running):
-                job.fail(AdapterClosed("the ASGI app blocked its event loop, which did not end in time"))
-
-    def _fail_jobs(self) -> None:
-        while self._jobs:
-            try:
-                job = self._jobs.popleft()
-            except IndexError:  # another thread took the last one
-                break
-            job.fail(AdapterClosed("the ASGI app's event loop has ended"))
+            self._tasks.fail_all("was blocked, and did not end in time")
 
     # ON THE LOOP
 
@@ -193,10 +182,8 @@ class LoopThread:
             self.ended = True
             if self._runs:
                 self.loop.refuse_calls()
-            self._fail_jobs()
             if self._serving:
-                for job in list(self._tasks.running):  # those that started while the loop was failing
-                    job.fail(AdapterClosed("the ASGI app's event loop has ended"))
+                self._tasks.fail_all("has ended")
             else:
                 self._end_start()
 
@@ -235,7 +222,7 @@ class LoopThread:
             raise error  # outside the task group, which would wrap it in an ExceptionGroup
 
     async def _serve(self) -> None:
-        self._tasks = AsyncioTasks() if self.loop.asyncio_loop is not None else TrioTasks()
+        self._tasks = AsyncioTasks(self._backend) if self.loop.asyncio_loop is not None else TrioTasks(self._backend)
         async with self._tasks:
             self._serving = True
             self._end_start()
@@ -245,7 +232,7 @@ class LoopThread:
                         await self._tasks.drain()
                         break
                     await anyio.sleep_forever()
-            self._stopped = True
+            self._tasks.stopped = True
 
     def _carry_out_orders(self) -> None:
         while self._orders:
@@ -261,8 +248,7 @@ class LoopThread:
             self.stopping = True
             self._tell_all()
             if self._serving:
-                for job in list(self._tasks.running):
-                    job.stop()
+                self._tasks.stop_running()
         if when_idle:
             self._ends_when_idle = True
         self._wake_serve()
@@ -288,18 +274,3 @@ class LoopThread:
     def waits(self, job: Job) -> bool:
         """Return whether the app of `job`, which runs, waits for something."""
         return self._tasks.waits(job)
-
-    def _spawn_jobs(self) -> None:
-        while self._jobs:
-            try:
-                job = self._jobs.popleft()
-            except IndexError:  # `join`, in its thread, took the last one
-                break
-            if self._stopped:
-                job.fail(closed_meanwhile())
-                continue
-            job.context.run(set_async_library, self._backend)
-            try:
-                self._tasks.spawn(job)
-            except Exception as error:  # from a task factory that the app set, for example
-                job.fail(error)

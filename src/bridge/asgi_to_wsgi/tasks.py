@@ -1,14 +1,16 @@
 """Run jobs as tasks of the private loop, on asyncio and on trio."""
 
 import asyncio
+import contextlib
 import contextvars
 import sys
+from collections import deque
 from typing import Any, Protocol
 
 import anyio
 
 from bridge.errors import AdapterClosed
-from bridge.runtime import Change
+from bridge.runtime import Change, set_async_library
 
 # How long cancelled tasks may take to end, in seconds.
 UNWIND_TIMEOUT = 0.5
@@ -29,28 +31,75 @@ class Job(Protocol):
         """End the WSGI thread's wait with `error`, unless the response is complete. From any thread."""
 
 
-def closed_meanwhile() -> AdapterClosed:
+class _Tasks:
+    """The jobs that wait for the loop, and those that run on it."""
+
+    def __init__(self, backend: str) -> None:
+        self.waiting: deque[Job] = deque()  # any thread appends to it
+        self.running: dict[Job, Any] = {}  # each with its task
+        self.stopped = False  # no job starts any more
+        self._backend = backend
+
+    # IN ANY THREAD
+
+    def fail_all(self, what: str) -> None:
+        """Fail all jobs, because the loop does not run them to their end: it `what`."""
+        jobs = list(self.running)
+        with contextlib.suppress(IndexError):
+            while True:
+                jobs.append(self.waiting.popleft())
+        for job in jobs:
+            job.fail(AdapterClosed(f"the ASGI app's event loop {what}"))
+
+    # ON THE LOOP
+
+    def spawn_waiting(self) -> None:
+        """Run each job that waits as a task."""
+        while self.waiting:
+            try:
+                job = self.waiting.popleft()
+            except IndexError:  # another thread, in `fail_all`, took the last one
+                break
+            if self.stopped:
+                job.fail(_closed_meanwhile())
+                continue
+            job.context.run(set_async_library, self._backend)
+            try:
+                self._spawn(job)
+            except Exception as error:  # from a task factory that the app set, for example
+                job.fail(error)
+
+    def _spawn(self, job: Job) -> None:
+        raise NotImplementedError
+
+    def stop_running(self) -> None:
+        """Tell the jobs that run that the loop is about to end."""
+        for job in list(self.running):
+            job.stop()
+
+
+def _closed_meanwhile() -> AdapterClosed:
     return AdapterClosed("the adapter was closed during the request")
 
 
-class AsyncioTasks:
+class AsyncioTasks(_Tasks):
     """Runs jobs as plain asyncio tasks, as uvicorn does, because anyio's task group costs 13 us more for each."""
 
-    def __init__(self) -> None:
+    def __init__(self, backend: str) -> None:
+        super().__init__(backend)
         self._loop = asyncio.get_running_loop()
-        self.running: dict[Job, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> "AsyncioTasks":
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         for job, task in self.running.items():
-            job.fail(closed_meanwhile())
+            job.fail(_closed_meanwhile())
             task.cancel()
         with anyio.move_on_after(UNWIND_TIMEOUT):
             await self.drain()
 
-    def spawn(self, job: Job) -> None:
+    def _spawn(self, job: Job) -> None:
         run = self._run(job)
         try:
             task = self._loop.create_task(run, context=job.context)
@@ -78,12 +127,12 @@ class AsyncioTasks:
             await asyncio.wait(self.running.values())
 
 
-class TrioTasks:
+class TrioTasks(_Tasks):
     """Runs jobs as tasks of a trio nursery."""
 
-    def __init__(self) -> None:
+    def __init__(self, backend: str) -> None:
+        super().__init__(backend)
         self._task_group = anyio.create_task_group()
-        self.running: dict[Job, Any] = {}  # the task, once it runs
         self._change = Change(anyio.Event)
 
     async def __aenter__(self) -> "TrioTasks":
@@ -92,12 +141,12 @@ class TrioTasks:
 
     async def __aexit__(self, *exc_info: Any) -> None:
         for job in self.running:
-            job.fail(closed_meanwhile())
+            job.fail(_closed_meanwhile())
         self._task_group.cancel_scope.cancel()
         await self._task_group.__aexit__(*exc_info)
 
-    def spawn(self, job: Job) -> None:
-        self.running[job] = None
+    def _spawn(self, job: Job) -> None:
+        self.running[job] = None  # until it runs
         job.context.run(self._task_group.start_soon, self._run, job)
 
     async def _run(self, job: Job) -> None:
