@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from types import NoneType, TracebackType
 from typing import Any, Literal
 
+from bridge.asgi_to_wsgi.http.call import serve_http
 from bridge.asgi_to_wsgi.http.detaching import Detaching
-from bridge.asgi_to_wsgi.http.exchange import serve_http
 from bridge.asgi_to_wsgi.runner import PrivateLoop, WeakRegistry
 from bridge.asgi_to_wsgi.websocket.handshake import WebSockets
 from bridge.asgi_to_wsgi.websocket.options import WebSocketOptions

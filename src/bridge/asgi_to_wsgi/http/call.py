@@ -1,24 +1,23 @@
 """One call by a WSGI server, in the thread that it calls in: the app's side of PEP 3333."""
 
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol, TypeAlias
 
 from bridge.asgi_to_wsgi.http.body import RequestBody
+from bridge.asgi_to_wsgi.http.detaching import Detaching
+from bridge.asgi_to_wsgi.http.exchange import HTTPExchange
+from bridge.asgi_to_wsgi.http.hop import LIMIT, Leave
 from bridge.asgi_to_wsgi.http.streams import Blocks, File
-from bridge.asgi_to_wsgi.servers import maybe_client_check
-from bridge.errors import ClientDisconnected, WouldBlockLoop
-from bridge.runtime import Loop, LoopClosed
-from bridge.sansio.response import ResponseFromASGI
-from bridge.types import Environ, Headers, StartResponse
+from bridge.asgi_to_wsgi.loop import LoopThread
+from bridge.asgi_to_wsgi.servers import decode_path, maybe_client_check
+from bridge.errors import ClientDisconnected, ClientProtocolError, WouldBlockLoop
+from bridge.runtime import LoopClosed
+from bridge.sansio.request import scope_from_environ
+from bridge.types import ASGIApp, Environ, StartResponse
 
 # How often a waiting WSGI thread checks whether its client is still there, in seconds.
 _CLIENT_CHECK = 1.0
 
-# How many bytes of a body may be under way; a waiting app is woken when the server has taken half of them.
-LIMIT = 256 * 1024
 # Joining blocks below this size costs less than the server's turn for each.
 _SMALL_BLOCK = 16 * 1024
 
@@ -27,50 +26,54 @@ _SMALL_BLOCK = 16 * 1024
 _SHORT_STREAM = 0.002
 
 
-class Leave:
-    """The loop's word that a response will take a while, so that the WSGI thread is to leave it, if it may."""
+def serve_http(
+    app: ASGIApp,
+    loop_thread: LoopThread,
+    environ: Environ,
+    start_response: StartResponse,
+    pathsend: bool = False,
+    detaching: Detaching | None = None,
+) -> Iterable[bytes]:
+    """Answer one request with `app`, as a WSGI app would; in the request's WSGI thread.
 
-
-LEAVE = Leave()
-
-# A block of the body, or a file that replaces it; early hints; an exception of the app; None for the end.
-Item: TypeAlias = bytes | File | Headers | BaseException | Leave | None
-
-
-class Exchange(Protocol):
-    """The parts of an `HTTPExchange` that a call uses."""
-
-    loop: Loop
-    outbox: deque[Item]
-    lock: threading.Lock
-    response: ResponseFromASGI
-    wanted: int
-    full: bool
-    produced: int
-    taken: int
-    left: bool
-    body_ended: bool
-    wake: Callable[[], object]
-    scope: dict[str, Any]
-
-    @property
-    def head_is_due(self) -> bool: ...
-
-    def consider_leaving(self) -> None: ...
-
-    def submit(self, job: Any) -> None: ...
-
-    def deliver(self, block: bytes, more_body: bool) -> None: ...
-
-    def make_room(self) -> None: ...
-
-    def leave(self) -> None: ...
-
-
-class Leaver(Protocol):
-    """What a call asks of `Detaching`."""
-
-    def leave(self, exchange: Exchange, environ: Environ, start_response: StartResponse) -> bool: ...
+    `pathsend` offers http.response.pathsend. Starlette uses it for every file if it is offered. Middleware that knows
+    only http.response.body then loses the response, or fails.
+    """
+    decode_path(environ)
+    try:
+        scope = scope_from_environ(environ)
+    except ClientProtocolError as error:
+        text = f"Bad request: {error}\n".encode()
+        headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text)))]
+        start_response("400 Bad Request", headers)
+        return [text]
+    if pathsend:
+        scope["extensions"]["http.response.pathsend"] = {}
+    if callable(environ.get("wsgi.early_hints")):
+        scope["extensions"]["http.response.early_hint"] = {}
+    if loop_thread.state is not None:
+        scope["state"] = loop_thread.state.copy()
+    exchange = HTTPExchange(app, loop_thread, scope)
+    body = RequestBody(environ)
+    call = WSGICall(exchange, environ, body)
+    if detaching is not None:
+        exchange.may_detach = True
+        call.detaching = detaching
+        call.grace = detaching.enter(environ, start_response)
+    try:
+        try:
+            at_once = body.maybe_at_once()
+            if at_once is not None:
+                exchange.accept(*at_once)
+        finally:
+            loop_thread.submit(exchange)  # even if the body failed, so that the app hears that its client has left
+        return call.respond(start_response)
+    except BaseException:
+        call.leave()
+        raise
+    finally:
+        if detaching is not None:
+            detaching.exit()
 
 
 class WSGICall:
@@ -81,10 +84,10 @@ class WSGICall:
 
     _in_sight = True  # False once we know that the server does not tell whether its client has left
     _client_has_left: Callable[[], bool] | None = None
-    detaching: Leaver | None = None  # while the response may leave this thread
+    detaching: Detaching | None = None  # while the response may leave this thread
     grace = 0.0  # how long the app may take until then, in seconds
 
-    def __init__(self, exchange: Exchange, environ: Environ, body: RequestBody) -> None:
+    def __init__(self, exchange: HTTPExchange, environ: Environ, body: RequestBody) -> None:
         self._exchange = exchange
         self._environ = environ
         self._body = body

@@ -15,7 +15,8 @@ from typing import Any
 
 import anyio
 
-from bridge.asgi_to_wsgi.http.call import LIMIT, Exchange
+from bridge.asgi_to_wsgi.http.exchange import HTTPExchange
+from bridge.asgi_to_wsgi.http.hop import LIMIT
 from bridge.asgi_to_wsgi.http.streams import File
 from bridge.errors import ClientDisconnected
 from bridge.runtime import Event
@@ -53,7 +54,7 @@ class DetachedResponse:
     """
 
     def __init__(
-        self, exchange: Exchange, sock: socket.socket, writer: ResponseWriter, release: Callable[[], object]
+        self, exchange: HTTPExchange, sock: socket.socket, writer: ResponseWriter, release: Callable[[], object]
     ) -> None:
         """`sock` is ours from now on, and does not block. `release` is called once, when the response has ended."""
         self.context = contextvars.Context()

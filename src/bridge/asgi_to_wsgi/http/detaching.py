@@ -6,8 +6,8 @@ import os
 import threading
 from typing import Any
 
-from bridge.asgi_to_wsgi.http.call import Exchange
 from bridge.asgi_to_wsgi.http.detached import DetachedResponse
+from bridge.asgi_to_wsgi.http.exchange import HTTPExchange
 from bridge.asgi_to_wsgi.servers import (
     is_start_response_of_server,
     may_answer_by_itself,
@@ -58,7 +58,7 @@ class Detaching:
         """Note that a call has returned."""
         self._inside.discard(threading.get_ident())
 
-    def leave(self, exchange: Exchange, environ: Environ, start_response: StartResponse) -> bool:
+    def leave(self, exchange: HTTPExchange, environ: Environ, start_response: StartResponse) -> bool:
         """Take the connection from the server and leave the response to the loop; return False if that cannot be.
 
         The WSGI thread must not look into the outbox afterwards. Raises what the server raises.
@@ -90,7 +90,11 @@ class Detaching:
         return True
 
     def _maybe_reason(
-        self, exchange: Exchange, connection: ClientConnection | None, environ: Environ, start_response: StartResponse
+        self,
+        exchange: HTTPExchange,
+        connection: ClientConnection | None,
+        environ: Environ,
+        start_response: StartResponse,
     ) -> str | None:
         """Return why a response cannot leave; if it can, a place is taken for it."""
         if not exchange.body_ended:

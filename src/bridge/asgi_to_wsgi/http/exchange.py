@@ -14,76 +14,22 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from bridge.asgi_to_wsgi.http.body import RequestBody
-from bridge.asgi_to_wsgi.http.call import LEAVE, LIMIT, Item, WSGICall
-from bridge.asgi_to_wsgi.http.detaching import Detaching
+from bridge.asgi_to_wsgi.http.hop import LEAVE, LIMIT, Item
 from bridge.asgi_to_wsgi.http.streams import File, open_from_pathsend
 from bridge.asgi_to_wsgi.loop import LoopThread
-from bridge.asgi_to_wsgi.servers import decode_path
 from bridge.asgi_to_wsgi.tasks import Job
-from bridge.errors import AppProtocolError, ClientDisconnected, ClientProtocolError, is_of_disconnect
+from bridge.errors import AppProtocolError, ClientDisconnected, is_of_disconnect
 from bridge.runtime import Change, binary_semaphore
 from bridge.sansio.messages import DONE, RESPONSE, event_from_message, next_state
-from bridge.sansio.request import scope_from_environ
 from bridge.sansio.request_name import request_name
 from bridge.sansio.response import ResponseFromASGI
 from bridge.sansio.response_headers import native_from_raw_headers
-from bridge.types import ASGIApp, Environ, Message, StartResponse
+from bridge.types import ASGIApp, Message
 
 _logger = logging.getLogger("bridge")
 
 # How long an app may go on sending the body of a response that has none (to HEAD, for example), in seconds.
 _SURPLUS_TIME = 1.0
-
-
-def serve_http(
-    app: ASGIApp,
-    loop_thread: LoopThread,
-    environ: Environ,
-    start_response: StartResponse,
-    pathsend: bool = False,
-    detaching: Detaching | None = None,
-) -> Iterable[bytes]:
-    """Answer one request with `app`, as a WSGI app would; in the request's WSGI thread.
-
-    `pathsend` offers http.response.pathsend. Starlette uses it for every file if it is offered. Middleware that knows
-    only http.response.body then loses the response, or fails.
-    """
-    decode_path(environ)
-    try:
-        scope = scope_from_environ(environ)
-    except ClientProtocolError as error:
-        text = f"Bad request: {error}\n".encode()
-        headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text)))]
-        start_response("400 Bad Request", headers)
-        return [text]
-    if pathsend:
-        scope["extensions"]["http.response.pathsend"] = {}
-    if callable(environ.get("wsgi.early_hints")):
-        scope["extensions"]["http.response.early_hint"] = {}
-    if loop_thread.state is not None:
-        scope["state"] = loop_thread.state.copy()
-    exchange = HTTPExchange(app, loop_thread, scope)
-    body = RequestBody(environ)
-    call = WSGICall(exchange, environ, body)
-    if detaching is not None:
-        exchange.may_detach = True
-        call.detaching = detaching
-        call.grace = detaching.enter(environ, start_response)
-    try:
-        try:
-            at_once = body.maybe_at_once()
-            if at_once is not None:
-                exchange.accept(*at_once)
-        finally:
-            loop_thread.submit(exchange)  # even if the body failed, so that the app hears that its client has left
-        return call.respond(start_response)
-    except BaseException:
-        call.leave()
-        raise
-    finally:
-        if detaching is not None:
-            detaching.exit()
 
 
 class HTTPExchange:

@@ -1,0 +1,20 @@
+"""The hop between an exchange's loop and its WSGI thread: what the loop passes on, and how much of it."""
+
+from typing import TypeAlias
+
+from bridge.asgi_to_wsgi.http.streams import File
+from bridge.types import Headers
+
+# How many bytes of a body may be under way; a waiting app is woken when the server has taken half of them.
+LIMIT = 256 * 1024
+
+
+class Leave:
+    """The loop's word that a response will take a while, so that the WSGI thread is to leave it, if it may."""
+
+
+LEAVE = Leave()
+
+# What the loop puts into the outbox: a block of the body, or a file that replaces it; early hints; an exception of the
+# app; None for the end.
+Item: TypeAlias = bytes | File | Headers | BaseException | Leave | None
