@@ -1,10 +1,11 @@
-"""A small FastAPI app behind a WSGI server: notes in SQLite, uploads, server-sent events, a WebSocket.
+"""A small FastAPI app behind a WSGI server: notes in SQLite, uploads, server-sent events, a WebSocket, slow requests.
 
 From the repository root:
 
     gunicorn -c examples/fastapi_on_gunicorn/gunicorn.conf.py examples.fastapi_on_gunicorn.app:wsgi_app
 
-NOTES_DB names the database file, and NOTES_COUNTING_SECONDS sets how long counting the words takes.
+NOTES_DB names the database file, and NOTES_COUNTING_SECONDS sets how long counting the words takes. README.md, beside
+this file, shows what to try.
 """
 
 import hashlib
@@ -40,6 +41,7 @@ log = logging.getLogger("notes")
 DATABASE = Path(os.environ.get("NOTES_DB") or Path(tempfile.gettempdir()) / "notes.sqlite3")
 COUNTING_SECONDS = float(os.environ.get("NOTES_COUNTING_SECONDS") or 0.1)
 EVENTS_INTERVAL = 0.25
+SLOW_SECONDS = 1.0
 
 
 class NewNote(BaseModel):
@@ -119,6 +121,12 @@ async def upload(file: UploadFile) -> Uploaded:
     return Uploaded(name=file.filename, size=size, sha256=digest.hexdigest())
 
 
+@app.get("/slow")
+async def slow() -> str:
+    await anyio.sleep(SLOW_SECONDS)  # stands for a wait: a model, a slow query, another service
+    return "done"
+
+
 @app.get("/events")
 async def events(db: Database, last_event_id: Annotated[int, Header()] = 0) -> StreamingResponse:
     """Send each note as an event, also from other processes. A browser that reconnects goes on where it was."""
@@ -166,4 +174,5 @@ async def live(websocket: WebSocket) -> None:
     log.info("feed closed after note %d", last)
 
 
-wsgi_app = ASGIToWSGI(app)
+# With "auto", /slow and /events hold none of the server's threads while they wait.
+wsgi_app = ASGIToWSGI(app, detach="auto")

@@ -6,8 +6,10 @@ import json
 import os
 import random
 import re
+import shutil
 import socket
 import sqlite3
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -23,6 +25,7 @@ from websockets.sync.client import connect
 from tests.processes import ROOT, Server, serving, wait_until
 
 EXAMPLE = ROOT / "examples" / "fastapi_on_gunicorn"
+LINES = dict(re.findall(r"<!-- ([^>]+) -->\n```sh\n(.*?)\n```\n", (EXAMPLE / "README.md").read_text()))
 UWSGI = Path(sys.executable).parent / "uwsgi"
 COUNTING_SECONDS = 2.0
 READS_CHUNKS = ("gthread", "sync")
@@ -142,7 +145,7 @@ def test_docs_page_and_its_schema_are_served(deployment: Deployment) -> None:
     assert "/openapi.json" in docs.text
     schema = deployment.client.get("/openapi.json").json()
     assert schema["info"]["title"] == "Notes"
-    assert set(schema["paths"]) == {"/notes", "/notes/{note_id}", "/files", "/events"}
+    assert set(schema["paths"]) == {"/notes", "/notes/{note_id}", "/files", "/slow", "/events"}
 
 
 def test_notes_keep_their_characters(deployment: Deployment) -> None:
@@ -230,6 +233,46 @@ def test_events_arrive_one_by_one(deployment: Deployment) -> None:
             deployment.add_note(text)
             event = next(line for line in lines if line.startswith("data: "))
             assert json.loads(event.removeprefix("data: "))["text"] == text
+
+
+@contextlib.contextmanager
+def shell(deployment: Deployment, line: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a line of the example's README against the server that runs here."""
+    line = line.replace("127.0.0.1:8000", f"127.0.0.1:{deployment.server.port}")
+    with subprocess.Popen(
+        ["bash", "-c", f"exec {line.removeprefix('time ')}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+
+
+@needs_curl
+def test_more_slow_requests_run_than_there_are_threads(deployment: Deployment) -> None:
+    """The line of the README with a hundred requests: one after another in eight threads, they would take 12 s."""
+    line = LINES["slow requests"]
+    assert "[1-100]" in line
+    if deployment.name == "passenger":
+        line = line.replace("[1-100]", "[1-24]")  # wsgiref accepts few at once, but has a single thread
+    begin = time.monotonic()
+    with shell(deployment, line) as curl:
+        assert curl.wait(50) == 0
+    assert time.monotonic() - begin < 10
+
+
+@needs_curl
+def test_lines_of_the_readme_show_an_event_stream(deployment: Deployment) -> None:
+    """The stream shows a note that another line posts."""
+    with shell(deployment, LINES["event stream"]) as events:
+        assert events.stdout is not None
+        assert events.stdout.readline().strip()
+        with shell(deployment, LINES["note"]) as curl:
+            assert curl.wait(20) == 0
+        assert any(b'"text":"hello"' in line for line in events.stdout)
 
 
 def test_live_feed_has_the_notes_of_all_its_clients(deployment: Deployment) -> None:
