@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
+import bridge
 from bridge.types import ASGIApp, WSGIApp
 from tests.conformance.catalogue import DIRECTIONS, FOLDER, Clause, read_catalogue
 
@@ -61,6 +62,8 @@ class Adapter:
 
     @property
     def maybe_version(self) -> str | None:
+        if self.package == bridge.__name__:
+            return bridge.__version__
         try:
             return importlib.metadata.version(self.package)
         except importlib.metadata.PackageNotFoundError:
