@@ -17,7 +17,7 @@ ALL = ("-n", "4", "--dist", "loadfile")
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the default tests, or those that are named."""
-    session.install("-e", ".[test]")
+    session.install("-e", ".", "--group", "test")
     session.run("python", "-m", "pytest", *(session.posargs or ALL))
 
 
@@ -25,7 +25,7 @@ def tests(session: nox.Session) -> None:
 def lowest(session: nox.Session) -> None:
     """Run the tests on the oldest Python, with the lowest versions that pyproject.toml allows the package."""
     lines = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["websocket"]
-    session.install("-e", ".[test]", *(line.replace(">=", "==") for line in lines))
+    session.install("-e", ".", "--group", "test", *(line.replace(">=", "==") for line in lines))
     session.run("python", "-m", "pytest", *(session.posargs or ALL))
 
 
@@ -37,15 +37,16 @@ LOCKED = ("daphne", "granian", "litestar", "mypy")
 def free_threaded(session: nox.Session) -> None:
     """Run the tests without the interpreter's lock, which extensions that are not made for that would turn on again."""
     # Litestar's msgspec is not made for 3.13t, and newer versions of what is named below have to be compiled, by Rust.
-    lines = [line for line in PROJECT["optional-dependencies"]["test"] if not line.startswith(LOCKED)]
-    session.install("--prefer-binary", "--only-binary=hypothesis,pydantic-core", "-e", ".", *lines)
+    lines = [line for line in PYPROJECT["dependency-groups"]["test"] if not line.startswith((*LOCKED, PROJECT["name"]))]
+    package = ".[examples,websocket]"
+    session.install("--prefer-binary", "--only-binary=hypothesis,pydantic-core", "-e", package, *lines)
     session.run("python", "-m", "pytest", *session.posargs, env={"PYTHON_GIL": "0"})
 
 
 @nox.session(python=PYTHONS[0])
 def lint(session: nox.Session) -> None:
     """Check style and types."""
-    session.install("-e", ".[test]")
+    session.install("-e", ".", "--group", "test")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")

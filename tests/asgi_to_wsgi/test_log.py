@@ -154,10 +154,10 @@ def test_without_wsproto_a_websocket_is_refused(adapt: Adapt, caplog: pytest.Log
     for _ in range(2):
         refused = Client(adapter).refused()
         assert refused.status == "501 Not Implemented"
-        assert b"pip install 'bridge[websocket]'" in refused.body
+        assert b"pip install 'wsgi-asgi-bridge[websocket]'" in refused.body
     (text,) = errors(caplog)
     assert text.startswith("all WebSockets are refused: ")
-    assert "bridge[websocket]" in text
+    assert "wsgi-asgi-bridge[websocket]" in text
 
 
 def test_an_error_in_an_apps_own_finally_is_logged(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:

@@ -48,7 +48,7 @@ class ASGIToWSGI:
         "auto" (the default) takes the client's connection from the server, so that a WebSocket
         occupies none of the server's threads. Where that is impossible (TLS in the server, gevent,
         eventlet), the request's thread carries the bytes. "hold" occupies the request's thread
-        everywhere. "off" refuses WebSockets. They need `bridge[websocket]`. The adapter refuses
+        everywhere. "off" refuses WebSockets. They need `wsgi-asgi-bridge[websocket]`. The adapter refuses
         them with 501 on a server that does not expose its connections.
     websocket_options
         A `WebSocketOptions` with pings, the size of messages and compression; None (the default)

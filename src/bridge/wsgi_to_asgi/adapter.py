@@ -38,7 +38,7 @@ class WSGIToASGI:
     max_websockets
         The largest number of WebSockets that are open at once, 1000 by default. Further ones are
         refused with 503, and all of them with 0. Each uses a thread of its own, in addition to the
-        `workers`. They need `bridge[websocket]`.
+        `workers`. They need `wsgi-asgi-bridge[websocket]`.
 
     Server and app meet as PEP 3333 and the ASGI HTTP, WebSocket and lifespan specs say. The server
     calls the adapter on its event loop, asyncio or trio; one adapter can serve several loops and any

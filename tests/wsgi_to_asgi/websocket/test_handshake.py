@@ -56,8 +56,8 @@ async def test_without_wsproto_a_websocket_is_refused(
         await server.run()
     assert server.sent[0]["status"] == 501
     if send_error is None:
-        assert b"bridge[websocket]" in server.sent[1]["body"]
-    assert caplog.text.count("bridge[websocket]") == 1
+        assert b"wsgi-asgi-bridge[websocket]" in server.sent[1]["body"]
+    assert caplog.text.count("wsgi-asgi-bridge[websocket]") == 1
     server = ASGIWebSocket(adapter, websocket_scope(extensions=None))
     await server.run()
     assert server.sent == [{"type": "websocket.close", "code": 1000}]

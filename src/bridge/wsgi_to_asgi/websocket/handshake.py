@@ -64,7 +64,7 @@ async def serve_websocket(
 
 @functools.cache
 def _say_wsproto_is_missing() -> str:
-    text = "WebSockets need the Python package wsproto on this server: pip install 'bridge[websocket]'."
+    text = "WebSockets need the Python package wsproto on this server: pip install 'wsgi-asgi-bridge[websocket]'."
     _logger.error("all WebSockets are refused: %s", text)  # once, because of the cache
     return text
 
