@@ -15,20 +15,8 @@ settings.load_profile("short")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add what `tests/servers` and `tests/conformance` read: pytest wants to know options before it looks there."""
+    """Add what `tests/servers` reads: pytest wants to know options before it looks there."""
     parser.addoption("--all-servers", action="store_true", help="run on every server that is installed, not on a core")
-    group = parser.getgroup("conformance", "conformance suite")
-    group.addoption("--wsgi-to-asgi", default="bridge:WSGIToASGI", metavar="MODULE:CLASS", help="adapter, or none")
-    group.addoption("--asgi-to-wsgi", default="bridge:ASGIToWSGI", metavar="MODULE:CLASS", help="adapter, or none")
-    group.addoption("--backends", help="loops to run --wsgi-to-asgi on (asyncio,trio for bridge's, else asyncio)")
-    group.addoption("--deadline", type=float, default=5.0, help="seconds after which a wait fails (5)")
-    group.addoption("--conformance-results", metavar="FILE", help="write what became of each test, as JSON")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Raise UsageError if several processes would each write their part of the results to one file."""
-    if config.getoption("conformance_results") and config.getoption("numprocesses", None):
-        raise pytest.UsageError("--conformance-results: expected a run in one process, got -n; leave out -n")
 
 
 def pytest_collection_finish() -> None:

@@ -1,8 +1,6 @@
 """Recording fakes of both kinds of server: they call an app by hand, and keep all that it says, with its thread."""
 
 import contextlib
-import io
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
@@ -12,26 +10,10 @@ import anyio.lowlevel
 
 from bridge.sansio.messages import WEBSOCKET, event_from_message, next_state
 from bridge.types import ASGIApp, Environ, ExcInfo, Headers, Message, Scope, Write, WSGIApp
-
-
-def http_scope(method: str = "GET", path: str = "/", **keys: Any) -> dict[str, Any]:
-    """Return the scope of a plain request, as uvicorn builds it, with `keys` in place of its own."""
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": "1.1",
-        "method": method,
-        "scheme": "http",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": b"",
-        "root_path": "",
-        "headers": [(b"host", b"example.org")],
-        "client": ("192.0.2.1", 50000),
-        "server": ("192.0.2.2", 80),
-        "extensions": {},
-        **keys,
-    }
+from wsgi_asgi_conformance.exchange import in_thread as in_thread
+from wsgi_asgi_conformance.samples import http_environ as http_environ
+from wsgi_asgi_conformance.samples import http_scope as http_scope
+from wsgi_asgi_conformance.samples import websocket_scope as websocket_scope
 
 
 class ASGIServer:
@@ -181,32 +163,6 @@ async def request(app: ASGIApp, scope: Scope | None = None, *blocks: bytes) -> A
     return server
 
 
-def http_environ(method: str = "GET", path: str = "/", body: bytes | None = None, /, **keys: Any) -> Environ:
-    """Return the environ of a plain request, with `keys` in place of its own; None takes a key out."""
-    environ = {
-        "REQUEST_METHOD": method,
-        "SCRIPT_NAME": "",
-        "PATH_INFO": path,
-        "QUERY_STRING": "",
-        "SERVER_NAME": "192.0.2.2",
-        "SERVER_PORT": "80",
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "REMOTE_ADDR": "192.0.2.1",
-        "REMOTE_PORT": "50000",
-        "HTTP_HOST": "example.org",
-        "CONTENT_LENGTH": None if body is None else str(len(body)),
-        "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "http",
-        "wsgi.input": io.BytesIO(body or b""),
-        "wsgi.errors": sys.stderr,
-        "wsgi.multithread": True,
-        "wsgi.multiprocess": False,
-        "wsgi.run_once": False,
-        **keys,
-    }
-    return {key: value for key, value in environ.items() if value is not None}
-
-
 class WSGIServer:
     """One request of a WSGI server, in the test's own thread."""
 
@@ -280,41 +236,6 @@ def respond(app: WSGIApp, environ: Environ | None = None) -> WSGIServer:
     server = WSGIServer(app, environ)
     in_thread(server.run)
     return server
-
-
-def in_thread(function: Any, timeout: float = 5) -> None:
-    """Call `function` in a new thread; raise what it raises, and fail if it takes longer than `timeout` seconds."""
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            function()
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(timeout)
-    assert not thread.is_alive(), f"{function} hangs"
-    if errors:
-        raise errors[0]
-
-
-def websocket_scope(path: str = "/", **keys: Any) -> dict[str, Any]:
-    """Return the scope of a WebSocket, as uvicorn builds it, with `keys` in place of its own."""
-    headers = [
-        (b"host", b"example.org"),
-        (b"upgrade", b"websocket"),
-        (b"connection", b"Upgrade"),
-        (b"sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ=="),
-        (b"sec-websocket-version", b"13"),
-        (b"sec-websocket-extensions", b"permessage-deflate"),
-    ]
-    scope = http_scope(path=path, type="websocket", scheme="ws", headers=headers, subprotocols=[])
-    scope["asgi"]["spec_version"] = "2.4"
-    scope["extensions"] = {"websocket.http.response": {}}
-    del scope["method"]
-    return {**scope, **keys}
 
 
 class ASGIWebSocket(ASGIServer):

@@ -5,7 +5,7 @@ import socket
 import struct
 from typing import Any
 
-from tests.frames import Frame, client_frame, maybe_frame
+from wsgi_asgi_conformance.frames import Frame, client_frame, maybe_frame
 
 
 def read_until(connection: socket.socket, end: bytes) -> bytes:

@@ -19,11 +19,9 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.conformance.catalogue import FOLDER, read_marks
+from tests.processes import ROOT
+from wsgi_asgi_conformance.catalogue import FOLDER, read_marks
 
-ROOT = FOLDER.parent.parent
-# Ids of clauses, for the run of pytest that this module is a plugin of.
-_CLAUSES = "CONFORMANCE_CLAUSES"
 # After so long a run that a fault keeps from ending is ended, in seconds.
 _TIMEOUT = 300.0
 
@@ -60,7 +58,7 @@ class Verdict(NamedTuple):
     text: str
 
 
-def read_faults(path: Path = FOLDER / "faults.toml") -> list[Fault]:
+def read_faults(path: Path = Path(__file__).parent / "faults.toml") -> list[Fault]:
     """Return all faults. Raises TypeError for a key that is missing, or is none of ours."""
     tables = tomllib.loads(path.read_text(encoding="utf-8"))
     return [Fault(name=name, clauses=tuple(table.pop("clauses")), **table) for name, table in tables.items()]
@@ -80,9 +78,9 @@ def try_fault(fault: Fault, source: Path = ROOT / "src" / "bridge") -> Verdict:
         (copy / fault.file).write_text(changed, encoding="utf-8")
         command = [
             *(sys.executable, "-m", "pytest", *files, "-x", "-q", "--tb=short", "-p", "no:cacheprovider"),
-            *("-p", "tests.conformance.faults", "--deadline", "1", "--conformance-results", str(results)),
+            *("--clauses", ",".join(fault.clauses), "--deadline", "1", "--conformance-json", str(results)),
         ]
-        env = {**os.environ, "PYTHONPATH": folder, _CLAUSES: " ".join(fault.clauses)}
+        env = {**os.environ, "PYTHONPATH": folder}
         with log.open("wb") as output:
             try:
                 status = subprocess.run(
@@ -90,26 +88,13 @@ def try_fault(fault: Fault, source: Path = ROOT / "src" / "bridge") -> Verdict:
                 ).returncode
             except subprocess.TimeoutExpired:
                 status = pytest.ExitCode.TESTS_FAILED  # the process does not end, though its tests may have
-        tests = json.loads(results.read_text(encoding="utf-8"))["tests"] if results.exists() else {}
-        failed = [name for name, test in tests.items() if test["outcome"] == "failed"]
+        tests = json.loads(results.read_text(encoding="utf-8"))["tests"] if results.exists() else []
+        failed = [test["test"] for test in tests if test["outcome"] in ("broken", "hung")]
         if status == pytest.ExitCode.TESTS_FAILED and failed:
-            return Verdict(True, f"caught by {failed[0].removeprefix('tests/conformance/')}")
+            return Verdict(True, f"caught by {failed[0].removeprefix('conformance/src/wsgi_asgi_conformance/')}")
         if status == pytest.ExitCode.OK:
             return Verdict(False, f"NOT CAUGHT by {len(tests)} tests of {', '.join(fault.clauses)}")
         return Verdict(False, f"DOES NOT RUN:\n{log.read_text(encoding='utf-8', errors='replace')[-2000:]}")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests of other clauses."""
-    chosen = set(os.environ[_CLAUSES].split())
-    others = [item for item in items if chosen.isdisjoint(clauses_of(item))]
-    config.hook.pytest_deselected(items=others)
-    items[:] = [item for item in items if not chosen.isdisjoint(clauses_of(item))]
-
-
-def clauses_of(item: pytest.Item) -> list[str]:
-    """Return the clauses that a test checks."""
-    return [name for mark in item.iter_markers("clause") for name in mark.args]
 
 
 def main(names: list[str]) -> int:

@@ -4,7 +4,6 @@ It writes `docs/conformance.md`, and the totals between the markers in the READM
 """
 
 import importlib.metadata
-import itertools
 import json
 import platform
 import re
@@ -15,41 +14,32 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 
 import bridge
 from bridge.types import ASGIApp, WSGIApp
-from tests.conformance.catalogue import DIRECTIONS, FOLDER, Clause, read_catalogue
+from tests.processes import ROOT
+from wsgi_asgi_conformance.catalogue import DIRECTIONS, FOLDER, TITLES, Clause, read_catalogue
+from wsgi_asgi_conformance.outputs import escaped
+from wsgi_asgi_conformance.verdicts import MARKS as ALL_MARKS
+from wsgi_asgi_conformance.verdicts import Outcome, Verdicts, verdicts_from
 
-ROOT = FOLDER.parent.parent
-TITLES = {
-    "wsgi_to_asgi": "A WSGI app behind an ASGI server",
-    "asgi_to_wsgi": "An ASGI app behind a WSGI server",
-}
-# What may have become of a clause, and how the tables show it.
-MARKS = {"kept": "✓", "broken": "✗", "hung": "hangs", "not offered": "-", "untested": ""}
-_WORST_FIRST = ("hung", "broken", "kept", "not offered")
-_FAILURES = {"hung", "broken"}
-# By the fakes' own exception, by `in_thread`, or of a process.
-_OF_A_HANG = re.compile(r"\bHang: | hangs$|^subprocess\.TimeoutExpired: ")
+MARKS = {mark: shown for mark, shown in ALL_MARKS.items() if mark != "deviates"}  # nobody deviates on purpose here
 _TOTALS = re.compile(r"(?<=<!-- conformance totals -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 _INTRODUCTION = f"""\
 # Conformance
 
 This page says how each adapter treats each rule of PEP 3333, ASGI and the RFCs that they build on.
-`python -m tests.conformance.report` ran [the suite](../tests/conformance/README.md) and wrote it. A clause is kept (✓)
+`python -m tests.conformance.report` ran [the suite](../conformance/README.md) and wrote it. A clause is kept (✓)
 if all its tests pass on all backends, broken (✗) if one fails, and it hangs if a test waits in vain. If a test of
 several clauses fails, it counts against those that tests of fewer clauses have found broken. An optional feature that
 an adapter lacks is not offered (-). An empty cell means that there is no test.
 
 On Python {platform.python_version()}; `WSGIToASGI` ran on asyncio and trio, all other adapters on asyncio.
 """
-
-# For an adapter that was run, what became of each clause in each direction.
-Verdicts: TypeAlias = Mapping[tuple[str, str], str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +85,7 @@ ADAPTERS = (
 )
 
 
-def run_suite(adapter: Adapter) -> Iterator[dict[str, Any]]:
+def run_suite(adapter: Adapter) -> Iterator[Outcome]:
     """Yield what became of each test."""
     names = {**OURS, **adapter.names}  # as some tests have one direction behind the other
     for direction in adapter.names:
@@ -103,14 +93,14 @@ def run_suite(adapter: Adapter) -> Iterator[dict[str, Any]]:
             yield from _run_file(path, names, adapter)
 
 
-def _run_file(path: Path, names: Mapping[str, str], adapter: Adapter) -> Iterable[dict[str, Any]]:
+def _run_file(path: Path, names: Mapping[str, str], adapter: Adapter) -> Iterable[Outcome]:
     """Run the tests of a file in a process of their own: an adapter may leave threads and loops behind."""
     with tempfile.TemporaryDirectory() as folder:
         results, log = Path(folder) / "results.json", Path(folder) / "log"
         command = [
             *(sys.executable, "-m", "pytest", str(path), "-q", "--tb=short", "-p", "no:cacheprovider"),
             *("--wsgi-to-asgi", names["wsgi_to_asgi"], "--asgi-to-wsgi", names["asgi_to_wsgi"]),
-            *("--backends", adapter.backends, "--conformance-results", str(results)),
+            *("--backends", adapter.backends, "--advised", "--conformance-json", str(results)),
         ]
         with log.open("wb") as output:
             ended = subprocess.run(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, check=False)
@@ -119,39 +109,8 @@ def _run_file(path: Path, names: Mapping[str, str], adapter: Adapter) -> Iterabl
             sys.exit(
                 f"{path.name} on {adapter.title} ended with {ended.returncode}:\n{text[:2000]}\n...\n{text[-4000:]}"
             )
-        tests: dict[str, dict[str, Any]] = json.loads(results.read_text(encoding="utf-8"))["tests"]
-        return tests.values()
-
-
-def verdicts_from_tests(tests: Iterable[Mapping[str, Any]]) -> Verdicts:
-    """Return what became of each clause that was tested: the worst of what became of its tests.
-
-    Where a test of several clauses fails, and tests of fewer have found some of them broken, it is these that it
-    failed for: the others are not to blame, if anything else speaks for them.
-    """
-    outcomes: dict[tuple[str, str], set[str]] = defaultdict(set)
-    spared: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for _, group in itertools.groupby(sorted(tests, key=_width), key=_width):
-        broken = {key for key, found in outcomes.items() if found & _FAILURES}
-        for test in group:
-            keys, outcome = {(test["direction"], name) for name in test["clauses"]}, _outcome(test)
-            blamed = keys & broken if outcome in _FAILURES else keys
-            for key in keys:
-                (outcomes if key in blamed or not blamed else spared)[key].add(outcome)
-    for key, found in spared.items():
-        if "kept" not in outcomes[key]:
-            outcomes[key] |= found
-    return {key: next(outcome for outcome in _WORST_FIRST if outcome in found) for key, found in outcomes.items()}
-
-
-def _width(test: Mapping[str, Any]) -> int:
-    return len(set(test["clauses"]))
-
-
-def _outcome(test: Mapping[str, Any]) -> str:
-    if test["outcome"] == "failed":
-        return "hung" if _OF_A_HANG.search(test["failure"]) else "broken"
-    return "kept" if test["outcome"] == "passed" else "not offered"
+        tests = json.loads(results.read_text(encoding="utf-8"))["tests"]
+        return [Outcome(**{**test, "clauses": tuple(test["clauses"])}) for test in tests]
 
 
 def totals(clauses: Iterable[Clause], verdicts: Mapping[Adapter, Verdicts | None]) -> Iterator[str]:
@@ -188,17 +147,11 @@ def tables(clauses: Iterable[Clause], verdicts: Mapping[Adapter, Verdicts | None
                 if set(found) == {"untested"}:
                     text += f" *Untested: {_reason(clause, direction)}*"
                 marks = " | ".join(MARKS[outcome] for outcome in found)
-                yield f"| {clause.id} | {_escaped(text)} | {clause.strength} | {marks} |"
+                yield f"| {clause.id} | {escaped(text)} | {clause.strength} | {marks} |"
 
 
 def _reason(clause: Clause, direction: str) -> str:
     return clause.untested.get(direction) or clause.note or clause.condition or "no test can see it."
-
-
-def _escaped(text: str) -> str:
-    """Return Markdown for a cell, in which what is not code has no HTML."""
-    parts = text.replace("|", "\\|").split("`")
-    return "`".join(part if index % 2 else part.replace("<", "&lt;") for index, part in enumerate(parts))
 
 
 def page(clauses: Iterable[Clause], verdicts: Mapping[Adapter, Verdicts | None]) -> str:
@@ -219,7 +172,7 @@ def main() -> None:
     verdicts: dict[Adapter, Verdicts | None] = {}
     for adapter in ADAPTERS:
         print(adapter.title, flush=True)
-        verdicts[adapter] = verdicts_from_tests(run_suite(adapter)) if adapter.maybe_version else None
+        verdicts[adapter] = verdicts_from(run_suite(adapter)) if adapter.maybe_version else None
     target = ROOT / "docs" / "conformance.md"
     target.parent.mkdir(exist_ok=True)
     target.write_text(page(clauses, verdicts), encoding="utf-8")

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.catalogue import Clause, read_catalogue, read_marks
+from wsgi_asgi_conformance.catalogue import Clause, read_catalogue, read_marks
 
 CLAUSES = read_catalogue()
 MARKS = list(read_marks())

@@ -6,8 +6,9 @@ from types import CodeType
 
 import pytest
 
-from tests.conformance.catalogue import DIRECTIONS, read_catalogue
-from tests.conformance.faults import ROOT, Fault, main, read_faults, try_fault
+from tests.conformance.faults import Fault, main, read_faults, try_fault
+from tests.processes import ROOT
+from wsgi_asgi_conformance.catalogue import DIRECTIONS, read_catalogue
 
 CLAUSES = read_catalogue()
 FAULTS = read_faults()

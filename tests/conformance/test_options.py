@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from bridge import WSGIToASGI
-from tests.conformance.conftest import load_adapter
-from tests.conftest import pytest_configure
 from tests.processes import ROOT
+from wsgi_asgi_conformance.adapters import load_adapter
 
 
 def load(name: str) -> Any:
@@ -45,15 +44,8 @@ def test_a_name_that_leads_to_an_adapter_gives_that() -> None:
 @pytest.mark.parametrize("name", ["a2wsgi.WSGIMiddleware", "no_such_package:Adapter"])
 def test_a_run_with_a_misspelt_adapter_says_so(name: str) -> None:
     """pytest ends with that error, and its exit status for one, before any test has run."""
-    tests = "tests/conformance/wsgi_to_asgi/test_close.py"
+    tests = "conformance/src/wsgi_asgi_conformance/wsgi_to_asgi/test_close.py"
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", tests, "--wsgi-to-asgi", name]
     result = subprocess.run(command, capture_output=True, timeout=40, cwd=ROOT, text=True, check=False)
     assert result.returncode == pytest.ExitCode.USAGE_ERROR
     assert f"ERROR: --wsgi-to-asgi {name}: " in result.stdout + result.stderr
-
-
-def test_results_of_several_processes_are_a_usage_error() -> None:
-    """Each process of a run with `-n` would write the results of its own tests over the others'."""
-    config: Any = SimpleNamespace(getoption={"conformance_results": "results.json", "numprocesses": 4}.get)
-    with pytest.raises(pytest.UsageError, match=r"^--conformance-results: expected a run in one process, got -n"):
-        pytest_configure(config)

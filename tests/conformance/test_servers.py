@@ -6,12 +6,24 @@ import anyio
 import pytest
 
 from bridge.types import Environ, Receive, Scope, Send, StartResponse
-from tests.conformance.apps import Blocks, asgi_response, http_app, wsgi_response
-from tests.conformance.asgi_server import ASGIServer
-from tests.conformance.exchange import Hang
-from tests.conformance.loops import Loops
-from tests.conformance.wsgi_server import WSGIServer
 from tests.fakes import http_environ, http_scope
+from wsgi_asgi_conformance.apps import Blocks, asgi_response, http_app, wsgi_response
+from wsgi_asgi_conformance.asgi_server import ASGIServer
+from wsgi_asgi_conformance.exchange import Hang
+from wsgi_asgi_conformance.loops import Loops
+from wsgi_asgi_conformance.wsgi_server import WSGIServer
+
+
+@pytest.fixture(scope="module")
+def loops() -> Loops:
+    """The loops of the fake ASGI servers, which daemon threads run."""
+    return Loops()
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each library that the fake ASGI server runs on."""
+    return str(request.param)
 
 
 @pytest.fixture

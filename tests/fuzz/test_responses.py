@@ -11,7 +11,6 @@ from bridge.errors import AppProtocolError
 from bridge.sansio.messages import LIFESPAN, RESPONSE, WEBSOCKET, event_from_message, next_state
 from bridge.sansio.response import ResponseFromASGI, ResponseFromWSGI, check_chunk, check_iterable
 from bridge.sansio.websocket import code_and_reason_from_close, payload_from_send, response_from_accept
-from tests.frames import ACCEPT, KEY
 from tests.fuzz.strategies import (
     ANYTHING,
     BODIES,
@@ -24,6 +23,7 @@ from tests.fuzz.strategies import (
     WEBSOCKET_MESSAGES,
     mostly,
 )
+from wsgi_asgi_conformance.frames import ACCEPT, KEY
 
 METHODS = st.sampled_from(["GET", "HEAD", "POST"])
 TOKEN, FIELD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"), re.compile(r"[\t\x20-\x7e\x80-\xff]*")

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conformance.strategies import REQUEST_BYTES
 from tests.faults.clients import Idle, ask, idle_of, wait_until_idle
 from tests.faults.conftest import CORE, Kind
 from tests.fuzz.strategies import FUZZ
 from tests.processes import Server, serving
 from tests.sockets import reset
+from wsgi_asgi_conformance.strategies import REQUEST_BYTES
 
 # The app's, and one of uvicorn's own: it answers the first of several requests after it has hung up on a later one.
 EXPECTED = ["RuntimeError: in the body", "RuntimeError: unable to perform operation on <TCPTransport closed=True"]

@@ -13,8 +13,8 @@ from bridge.asgi_to_wsgi.websocket.connection import WebSocketConnection
 from bridge.runtime import running_loop
 from bridge.types import Environ, StartResponse
 from tests.fakes import ASGIWebSocket
-from tests.frames import client_frame, close_payload, frames
 from tests.fuzz.strategies import ANYTHING, BODIES, FUZZ, LONG, TEXT, expanded, mostly
+from wsgi_asgi_conformance.frames import client_frame, close_payload, frames
 
 PAYLOADS = (
     BODIES

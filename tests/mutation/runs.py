@@ -137,7 +137,7 @@ class _Trial:
         files = [test.partition("::")[0] for test in self._map["tests"]]
         of_module, of_all = Counter(files[number] for number in hits), Counter(files)
         return sorted(
-            (file for file in of_module if not file.startswith("tests/conformance")),
+            (file for file in of_module if not file.startswith("conformance/src")),
             key=lambda file: (-of_module[file] / of_all[file], file),
         )[:3]
 
@@ -146,7 +146,7 @@ class _Trial:
         lines = self._map["lines"].get(mutant.name.partition(":")[0], {})
         numbers = {number for line in mutant.lines for number in lines.get(str(line), ())}
         tests = [(self._map["tests"][number], self._map["seconds"][number]) for number in numbers]
-        tests.sort(key=lambda test: (test[0].startswith("tests/conformance"), test[1]))
+        tests.sort(key=lambda test: (test[0].startswith("conformance/src"), test[1]))
         chosen, left = [], self._plan["seconds"]
         for name, seconds in tests:
             left -= seconds

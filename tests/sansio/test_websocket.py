@@ -19,8 +19,8 @@ from bridge.sansio.websocket import (
 )
 from bridge.types import Environ
 from tests.fakes import http_environ
-from tests.frames import ACCEPT, KEY
 from tests.sansio.requests import scope_with
+from wsgi_asgi_conformance.frames import ACCEPT, KEY
 
 
 def handshake(method: str = "GET", **keys: Any) -> Environ:

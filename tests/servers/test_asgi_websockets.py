@@ -18,8 +18,8 @@ import socketio
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from tests.frames import KEY
 from tests.processes import Server, serving, wait_until
+from wsgi_asgi_conformance.frames import KEY
 
 APP = "tests.servers.wsgi_websocket_apps:asgi_app"
 UPGRADE = (

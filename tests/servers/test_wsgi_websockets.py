@@ -10,11 +10,22 @@ from collections.abc import Iterator
 import pytest
 from websockets.typing import Subprotocol
 
-from tests.frames import BINARY, CLOSE, CONTINUATION, KEY, PING, PONG, TEXT, Frame, client_frame, close_payload
 from tests.processes import Server, wait_until
 from tests.servers.websocket_apps import LARGE
 from tests.servers.wsgi_websocket_client import Raw, http, open_websocket
 from tests.servers.wsgi_websocket_hosts import GRACE, HOSTS, TLS, WAITRESS, Host, gunicorn, running, script, uwsgi
+from wsgi_asgi_conformance.frames import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    KEY,
+    PING,
+    PONG,
+    TEXT,
+    Frame,
+    client_frame,
+    close_payload,
+)
 
 # --- Servers --------------------------------------------------------------------------------------
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
-from tests.frames import KEY
 from tests.processes import Server
 from tests.servers.wsgi_websocket_hosts import Host
 from tests.sockets import FrameClient, read_all
+from wsgi_asgi_conformance.frames import KEY
 
 
 def client_context() -> ssl.SSLContext:

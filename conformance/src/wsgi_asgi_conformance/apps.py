@@ -5,7 +5,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any
 
-from bridge.types import ASGIApp, Environ, Receive, Scope, Send, StartResponse, WSGIApp
+from wsgi_asgi_conformance.types import ASGIApp, Environ, Receive, Scope, Send, StartResponse, WSGIApp
 
 
 class Blocks:

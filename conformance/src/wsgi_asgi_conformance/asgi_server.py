@@ -15,12 +15,11 @@ from typing import Any, Self, TypeAlias
 import anyio
 import anyio.lowlevel
 
-from bridge.errors import ServerProtocolError
-from bridge.types import ASGIApp, Message, Receive, Scope, Send
-from bridge.validate import validator
-from tests.conformance.exchange import Exchange, Server, joined
-from tests.conformance.loops import Loop, Loops
-from tests.fakes import http_scope
+from wsgi_asgi_conformance.exchange import Exchange, Server, joined
+from wsgi_asgi_conformance.lint import SERVER_FAULTS, validator
+from wsgi_asgi_conformance.loops import Loop, Loops
+from wsgi_asgi_conformance.samples import http_scope
+from wsgi_asgi_conformance.types import ASGIApp, Message, Receive, Scope, Send
 
 # The class under test, with options where the test is about one.
 ToASGI: TypeAlias = Callable[..., ASGIApp]
@@ -225,6 +224,10 @@ class ASGIServer(Server):
                 _check_messages(connection)
 
 
+class _EndOfLog(Exception):
+    """Raised where the replay of a connection has no more to say."""
+
+
 def _check_messages(connection: ASGIConnection) -> None:
     """Replay a connection; not its end, nor what follows where the test has its server break the spec."""
     received = iter(connection.values("received"))
@@ -236,7 +239,7 @@ def _check_messages(connection: ASGIConnection) -> None:
                 await receive()
             else:
                 await send(entry.value)
-        raise ServerProtocolError("the end of the log")
+        raise _EndOfLog
 
     async def receive() -> Message:
         return next(received)
@@ -244,5 +247,5 @@ def _check_messages(connection: ASGIConnection) -> None:
     async def send(message: Message) -> None:
         pass
 
-    with contextlib.suppress(ServerProtocolError):
+    with contextlib.suppress(_EndOfLog, *SERVER_FAULTS):
         validator(replay)(scope, receive, send).send(None)  # type: ignore[attr-defined]  # a coroutine: nothing waits

@@ -11,6 +11,10 @@ from typing import Any, NamedTuple
 FOLDER = Path(__file__).parent
 # In the role of a clause, the letter is the adapter's direction; the rest, what the adapter is there.
 DIRECTIONS = {"A": "wsgi_to_asgi", "B": "asgi_to_wsgi"}
+TITLES = {
+    "wsgi_to_asgi": "A WSGI app behind an ASGI server",
+    "asgi_to_wsgi": "An ASGI app behind a WSGI server",
+}
 ROLES = ("A-app", "A-gw", "B-app", "B-srv")
 ALLOWED = {
     "strength": {"MUST", "SHOULD", "MAY", "implied"},

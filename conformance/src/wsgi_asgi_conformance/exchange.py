@@ -132,3 +132,22 @@ def joined(blocks: Iterable[Any]) -> bytes:
     blocks = list(blocks)
     assert all(type(block) is bytes for block in blocks), f"not bytes: {blocks!r:.200}"
     return b"".join(blocks)
+
+
+def in_thread(function: Any, timeout: float = 5) -> None:
+    """Call `function` in a new thread; raise what it raises, and Hang if it takes longer than `timeout` seconds."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            function()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(timeout)
+    if thread.is_alive():
+        raise Hang(f"waited {timeout:g} s for the end of {function}")
+    if errors:
+        raise errors[0]

@@ -7,7 +7,7 @@ import h11
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
-from bridge.types import RawHeaders
+from wsgi_asgi_conformance.types import RawHeaders
 
 # The same examples in every run, at whatever speed, up to the first that fails: an adapter that hangs would do so
 # again at each step of a search for a smaller one.

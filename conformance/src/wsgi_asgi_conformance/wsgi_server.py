@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 from wsgiref import validate as wsgiref_validate
 
-from bridge.types import Environ, Headers, WSGIApp
-from tests.conformance.exchange import Exchange, Server, joined
-from tests.fakes import http_environ
+from wsgi_asgi_conformance.exchange import Exchange, Server, joined
+from wsgi_asgi_conformance.samples import http_environ
+from wsgi_asgi_conformance.types import Environ, Headers, WSGIApp
 
 # The class under test, with options where the test is about one.
 ToWSGI: TypeAlias = Callable[..., WSGIApp]

@@ -1,6 +1,6 @@
 """What ASGI scopes and messages are made of, as tables: their keys, and what each may hold, clause by clause.
 
-What order messages come in is `messages`. A clause is called as in tests/conformance/clauses.
+What order messages come in is `messages`. A clause is called as in conformance/src/wsgi_asgi_conformance/clauses.
 """
 
 import math

@@ -11,8 +11,8 @@ import anyio
 from bridge import ASGIToWSGI
 from bridge.types import ASGIApp, Environ, Message, Receive, Scope, Send
 from tests.fakes import WSGIServer, http_environ, in_thread
-from tests.frames import CLOSE, KEY, Frame, close_payload
 from tests.sockets import FrameClient
+from wsgi_asgi_conformance.frames import CLOSE, KEY, Frame, close_payload
 
 Adapt = Callable[..., ASGIToWSGI]
 

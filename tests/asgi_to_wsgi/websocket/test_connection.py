@@ -16,7 +16,18 @@ from bridge.asgi_to_wsgi.websocket.connection import WebSocketConnection
 from bridge.asgi_to_wsgi.websocket.exchange import WebSocketExchange
 from bridge.asgi_to_wsgi.websocket.handshake import _hand_to_loop
 from bridge.runtime import LoopClosed, running_loop
-from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, close_payload, frames
+from wsgi_asgi_conformance.frames import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    Frame,
+    client_frame,
+    close_payload,
+    frames,
+)
 
 
 class NotedTransport:

@@ -28,8 +28,19 @@ from tests.asgi_to_wsgi.websocket.clients import (
     send,
     until,
 )
-from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, close_payload, frames
 from tests.processes import wait_until
+from wsgi_asgi_conformance.frames import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    Frame,
+    client_frame,
+    close_payload,
+    frames,
+)
 
 WAYS: list[dict[str, Any]] = [{}, {"websocket": "hold"}, {"carried": True}]
 ways = pytest.mark.parametrize("way", WAYS, ids=["taken", "held", "carried"])

@@ -23,9 +23,9 @@ from tests.asgi_to_wsgi.websocket.clients import (
     until,
 )
 from tests.fakes import WSGIServer, in_thread
-from tests.frames import ACCEPT
 from tests.interruptions import Interruption
 from tests.processes import wait_until
+from wsgi_asgi_conformance.frames import ACCEPT
 
 
 def test_the_scope_is_a_websockets(adapt: Adapt) -> None:

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from bridge.types import ASGIApp, WSGIApp
-from tests.conformance.asgi_to_wsgi.websocket_client import Connect, connecting, offers_websockets
-from tests.conformance.conftest import adapter_name, deadline_for, is_ours, load_adapter
-from tests.conformance.wsgi_server import ToWSGI, WSGIServer
-from tests.fakes import in_thread
+from wsgi_asgi_conformance.adapters import deadline_for, is_thorough, load_adapter, takes
+from wsgi_asgi_conformance.asgi_to_wsgi.websocket_client import Connect, connecting, offers_websockets
+from wsgi_asgi_conformance.exchange import in_thread
+from wsgi_asgi_conformance.types import ASGIApp, WSGIApp
+from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 DIRECTION = "asgi_to_wsgi"
 OFFERED = pytest.StashKey[bool]()  # whether the adapter offers WebSockets
@@ -18,14 +18,13 @@ OFFERED = pytest.StashKey[bool]()  # whether the adapter offers WebSockets
 def adapt(pytestconfig: pytest.Config) -> Iterator[ToWSGI]:
     """The adapter's class, called with an ASGI app, and with options where the test is about one.
 
-    What has a close() is closed after the test; bridge's own within the deadline.
+    An adapter with a close() is closed after the test. It is told to be quick, if it has an option for that.
     """
     adapter = load_adapter(pytestconfig, DIRECTION)
-    ours = is_ours(adapter_name(pytestconfig, DIRECTION))
     made: list[Any] = []
 
     def make(app: ASGIApp, **options: object) -> WSGIApp:
-        if ours:
+        if takes(adapter, "shutdown_timeout"):
             options.setdefault("shutdown_timeout", 1.0)
         made.append(adapter(app, **options))
         closable: WSGIApp = made[-1]
@@ -37,25 +36,25 @@ def adapt(pytestconfig: pytest.Config) -> Iterator[ToWSGI]:
             try:
                 in_thread(closable.close, deadline_for(pytestconfig))
             except Exception:
-                if ours:
+                if is_thorough(pytestconfig):
                     raise
 
 
 @pytest.fixture
 def adapt_for_files(adapt: ToWSGI, pytestconfig: pytest.Config) -> ToWSGI:
-    """`adapt`, with http.response.pathsend offered; bridge's own adapter does that where it is asked to."""
-    ours = is_ours(adapter_name(pytestconfig, DIRECTION))
-    return functools.partial(adapt, pathsend=True) if ours else adapt
+    """`adapt`, with http.response.pathsend offered by an adapter that has an option for that."""
+    has_option = takes(load_adapter(pytestconfig, DIRECTION), "pathsend")
+    return functools.partial(adapt, pathsend=True) if has_option else adapt
 
 
 @pytest.fixture
 def serve(adapt: ToWSGI, pytestconfig: pytest.Config) -> Iterator[WSGIServer]:
     """A WSGI server; its requests end with the test, and before the adapters are closed."""
-    strict = is_ours(adapter_name(pytestconfig, DIRECTION))
-    server = WSGIServer(deadline_for(pytestconfig), strict)
+    thorough = is_thorough(pytestconfig)
+    server = WSGIServer(deadline_for(pytestconfig), strict=thorough)
     yield server
     server.close()
-    if strict:
+    if thorough:
         server.check_starts()
 
 
@@ -63,8 +62,7 @@ def serve(adapt: ToWSGI, pytestconfig: pytest.Config) -> Iterator[WSGIServer]:
 def connect(adapt: ToWSGI, serve: WSGIServer, pytestconfig: pytest.Config) -> Iterator[Connect]:
     """Called with an ASGI app, and variables of the environ, starts a WebSocket; skips where there are none."""
     if OFFERED not in pytestconfig.stash:
-        ours = is_ours(adapter_name(pytestconfig, DIRECTION))
-        pytestconfig.stash[OFFERED] = ours or offers_websockets(adapt, serve)
+        pytestconfig.stash[OFFERED] = is_thorough(pytestconfig) or offers_websockets(adapt, serve)
     if not pytestconfig.stash[OFFERED]:
         pytest.skip("WebSockets are not offered")
     with connecting(adapt, serve) as connect:

@@ -7,10 +7,11 @@ from typing import Any, TypeAlias
 import anyio
 import pytest
 
-from bridge.types import ASGIApp, Environ, Message, Receive, Scope, Send, WSGIApp
-from tests.conformance.apps import http_app
-from tests.conformance.wsgi_server import ToWSGI, WSGIRequest, WSGIServer
-from tests.fakes import http_environ, in_thread
+from wsgi_asgi_conformance.apps import http_app
+from wsgi_asgi_conformance.exchange import in_thread
+from wsgi_asgi_conformance.samples import http_environ
+from wsgi_asgi_conformance.types import ASGIApp, Environ, Message, Receive, Scope, Send, WSGIApp
+from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIRequest, WSGIServer
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
 END = {"type": "http.response.body", "body": b"", "more_body": False}

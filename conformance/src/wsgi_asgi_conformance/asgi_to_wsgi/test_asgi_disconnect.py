@@ -6,12 +6,12 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from bridge.types import Message, Receive, Scope, Send, WSGIApp
-from tests.conformance import clause
-from tests.conformance.apps import asgi_response, http_app
-from tests.conformance.asgi_to_wsgi.recording import END, START, block, until_set
-from tests.conformance.wsgi_server import ToWSGI, WSGIRequest, WSGIServer
-from tests.fakes import http_environ
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.apps import asgi_response, http_app
+from wsgi_asgi_conformance.asgi_to_wsgi.recording import END, START, block, until_set
+from wsgi_asgi_conformance.samples import http_environ
+from wsgi_asgi_conformance.types import Message, Receive, Scope, Send, WSGIApp
+from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIRequest, WSGIServer
 
 
 class Leaving:

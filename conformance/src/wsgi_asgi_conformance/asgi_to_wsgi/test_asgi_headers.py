@@ -3,12 +3,12 @@ from typing import Any
 
 import pytest
 
-from bridge.types import ASGIApp, Receive, Scope, Send
-from tests.conformance import clause
-from tests.conformance.apps import asgi_response, http_app
-from tests.conformance.asgi_to_wsgi.recording import END, scope_of
-from tests.conformance.wsgi_server import ToWSGI, WSGIServer
-from tests.fakes import http_environ
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.apps import asgi_response, http_app
+from wsgi_asgi_conformance.asgi_to_wsgi.recording import END, scope_of
+from wsgi_asgi_conformance.samples import http_environ
+from wsgi_asgi_conformance.types import ASGIApp, Receive, Scope, Send
+from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 # What a field value may hold (RFC 9110 5.5), all of it: a space at its ends would not be of the value.
 ALL_BYTES = b"x" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100)) + b"x"

@@ -7,10 +7,17 @@ from collections.abc import Callable
 import anyio
 import pytest
 
-from bridge.types import Message, Receive, Scope, Send
-from tests.conformance import clause
-from tests.conformance.asgi_to_wsgi.recording import START, LifespanApp, Recording, close, complete_startup, is_refused
-from tests.conformance.wsgi_server import ToWSGI, WSGIServer
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.asgi_to_wsgi.recording import (
+    START,
+    LifespanApp,
+    Recording,
+    close,
+    complete_startup,
+    is_refused,
+)
+from wsgi_asgi_conformance.types import Message, Receive, Scope, Send
+from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 
 def in_child(check: Callable[[], bool], deadline: float) -> bool:

@@ -2,10 +2,10 @@ from urllib.parse import unquote_to_bytes
 
 import pytest
 
-from tests.conformance import clause
-from tests.conformance.asgi_to_wsgi.recording import Recording, scope_of
-from tests.conformance.wsgi_server import ToWSGI, WSGIServer
-from tests.fakes import http_environ
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.asgi_to_wsgi.recording import Recording, scope_of
+from wsgi_asgi_conformance.samples import http_environ
+from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 
 @clause("ASGI-HTTP-013")

@@ -4,12 +4,12 @@ from wsgiref.util import FileWrapper
 
 import pytest
 
-from bridge.types import Environ, Message, Receive, Scope, Send
-from tests.conformance import clause
-from tests.conformance.apps import http_app
-from tests.conformance.asgi_to_wsgi.recording import END, START, block, is_refused, sending, skip_without
-from tests.conformance.wsgi_server import ToWSGI, WSGIServer
-from tests.fakes import http_environ
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.apps import http_app
+from wsgi_asgi_conformance.asgi_to_wsgi.recording import END, START, block, is_refused, sending, skip_without
+from wsgi_asgi_conformance.samples import http_environ
+from wsgi_asgi_conformance.types import Environ, Message, Receive, Scope, Send
+from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 NAME = "http.response.pathsend"
 

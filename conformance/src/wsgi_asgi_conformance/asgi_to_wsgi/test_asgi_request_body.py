@@ -4,12 +4,12 @@ import threading
 import anyio
 import pytest
 
-from bridge.types import Environ, Message, Receive, Scope, Send
-from tests.conformance import clause
-from tests.conformance.apps import http_app
-from tests.conformance.asgi_to_wsgi.recording import END, START, Recording, block, until_set
-from tests.conformance.wsgi_server import ToWSGI, WSGIServer
-from tests.fakes import http_environ
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.apps import http_app
+from wsgi_asgi_conformance.asgi_to_wsgi.recording import END, START, Recording, block, until_set
+from wsgi_asgi_conformance.samples import http_environ
+from wsgi_asgi_conformance.types import Environ, Message, Receive, Scope, Send
+from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 
 @clause("ASGI-HTTP-034")

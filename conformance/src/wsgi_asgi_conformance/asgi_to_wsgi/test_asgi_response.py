@@ -5,11 +5,11 @@ from typing import Any
 import anyio
 import pytest
 
-from bridge.types import Message, Receive, Scope, Send
-from tests.conformance import clause
-from tests.conformance.apps import asgi_response, http_app
-from tests.conformance.asgi_to_wsgi.recording import END, START, block, is_refused, until_set
-from tests.conformance.wsgi_server import ToWSGI, WSGIServer
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.apps import asgi_response, http_app
+from wsgi_asgi_conformance.asgi_to_wsgi.recording import END, START, block, is_refused, until_set
+from wsgi_asgi_conformance.types import Message, Receive, Scope, Send
+from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 # The start
 

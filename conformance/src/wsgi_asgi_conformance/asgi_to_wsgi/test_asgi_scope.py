@@ -3,12 +3,12 @@ from typing import Any
 
 import pytest
 
-from bridge.types import Environ, Receive, Scope, Send
-from tests.conformance import clause
-from tests.conformance.apps import http_app
-from tests.conformance.asgi_to_wsgi.recording import END, START, scope_of, until_set
-from tests.conformance.wsgi_server import ToWSGI, WSGIServer
-from tests.fakes import http_environ
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.apps import http_app
+from wsgi_asgi_conformance.asgi_to_wsgi.recording import END, START, scope_of, until_set
+from wsgi_asgi_conformance.samples import http_environ
+from wsgi_asgi_conformance.types import Environ, Receive, Scope, Send
+from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 
 @clause("ASGI-HTTP-003")

@@ -2,14 +2,13 @@ import logging
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import anyio
 import pytest
 
-from bridge.types import Scope, Send
-from tests.conformance import clause
-from tests.conformance.asgi_to_wsgi.recording import (
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.adapters import adapter_name
+from wsgi_asgi_conformance.asgi_to_wsgi.recording import (
     END,
     START,
     LifespanApp,
@@ -19,10 +18,9 @@ from tests.conformance.asgi_to_wsgi.recording import (
     complete_startup,
     until_set,
 )
-from tests.conformance.conftest import adapter_name
-from tests.conformance.wsgi_server import ToWSGI, WSGIServer
-
-ROOT = Path(__file__).parents[3]
+from wsgi_asgi_conformance.processes import child_environ
+from wsgi_asgi_conformance.types import Scope, Send
+from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 
 @clause("ASGI-LS-023")
@@ -163,23 +161,22 @@ def test_the_interpreters_exit_shuts_the_app_down(pytestconfig: pytest.Config, s
     """A process that just ends has its app shut down, and does end."""
     script = """
 import importlib, sys
-from tests.conformance.asgi_to_wsgi.recording import LifespanApp
-from tests.fakes import WSGIServer
+from wsgi_asgi_conformance.asgi_to_wsgi.recording import LifespanApp
+from wsgi_asgi_conformance.samples import http_environ
 
 async def shutdown(scope, send):
     print("shutdown", flush=True)
     await send({"type": "lifespan.shutdown.complete"})
 
 module, _, name = sys.argv[1].partition(":")
-server = WSGIServer(getattr(importlib.import_module(module), name)(LifespanApp(shutdown=shutdown)))
-server.run()
-print(server.body.decode(), flush=True)
+adapter = getattr(importlib.import_module(module), name)(LifespanApp(shutdown=shutdown))
+print(b"".join(adapter(http_environ(), lambda *args: None)).decode(), flush=True)
 """
     result = subprocess.run(
         [sys.executable, "-c", script, adapter_name(pytestconfig, "asgi_to_wsgi")],
         capture_output=True,
         text=True,
         timeout=serve.deadline + 5,  # an interpreter takes time to start
-        cwd=ROOT,
+        env=child_environ(),
     )
     assert (result.returncode, result.stdout) == (0, "done\nshutdown\n"), result.stderr

@@ -2,10 +2,10 @@ from typing import Any
 
 import pytest
 
-from bridge.types import Receive, Scope, Send
-from tests.conformance import clause
-from tests.conformance.asgi_to_wsgi.recording import LifespanApp, Recording, complete_startup
-from tests.conformance.wsgi_server import ToWSGI, WSGIServer
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.asgi_to_wsgi.recording import LifespanApp, Recording, complete_startup
+from wsgi_asgi_conformance.types import Receive, Scope, Send
+from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 
 class StateApp(LifespanApp):

@@ -2,11 +2,11 @@ from typing import Any
 
 import pytest
 
-from bridge.types import Environ
-from tests.conformance import clause
-from tests.conformance.asgi_to_wsgi.recording import Recording, scope_of
-from tests.conformance.wsgi_server import ToWSGI, WSGIServer
-from tests.fakes import http_environ
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.asgi_to_wsgi.recording import Recording, scope_of
+from wsgi_asgi_conformance.samples import http_environ
+from wsgi_asgi_conformance.types import Environ
+from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 CERTIFICATES = [
     f"-----BEGIN CERTIFICATE-----\n{content}\n-----END CERTIFICATE-----\n" for content in ("MIIA", "MIIB", "MIIC")

@@ -1,5 +1,4 @@
 import gc
-import os
 import subprocess
 import sys
 import threading
@@ -12,14 +11,14 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from bridge.types import Environ, Receive, Scope, Send, StartResponse
-from tests.conformance import clause
-from tests.conformance.apps import http_app
-from tests.conformance.asgi_to_wsgi.recording import END, START, block
-from tests.conformance.conftest import adapter_name
-from tests.conformance.wsgi_server import ToWSGI, WSGIServer
-from tests.fakes import http_environ
-from tests.processes import ROOT
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.adapters import adapter_name
+from wsgi_asgi_conformance.apps import http_app
+from wsgi_asgi_conformance.asgi_to_wsgi.recording import END, START, block
+from wsgi_asgi_conformance.processes import child_environ
+from wsgi_asgi_conformance.samples import http_environ
+from wsgi_asgi_conformance.types import Environ, Receive, Scope, Send, StartResponse
+from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 FILES = Path("/proc/self/fd")
 
@@ -89,7 +88,7 @@ def test_nothing_is_left_of_a_request(adapt: ToWSGI, serve: WSGIServer, caplog: 
 # Both scripts get the adapter as `module:Class`.
 APP = """
 import importlib, operator, sys, time
-from tests.fakes import http_environ
+from wsgi_asgi_conformance.samples import http_environ
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
@@ -129,7 +128,7 @@ print(time.time())
 def run(config: pytest.Config, script: str, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a script in a process of its own, to its end."""
     command = [sys.executable, "-c", APP + script, adapter_name(config, "asgi_to_wsgi"), *args]
-    return subprocess.run(command, cwd=ROOT, env=os.environ | env, input="", capture_output=True, text=True, timeout=20)
+    return subprocess.run(command, env=child_environ(**env), input="", capture_output=True, text=True, timeout=20)
 
 
 @clause("CONV-012")

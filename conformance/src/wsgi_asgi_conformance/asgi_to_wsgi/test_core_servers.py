@@ -7,13 +7,13 @@ from wsgiref.validate import validator
 
 import pytest
 
-from bridge.types import Environ, Receive, Scope, Send, StartResponse
-from tests.conformance import clause
-from tests.conformance.apps import asgi_response, http_app
-from tests.conformance.asgi_to_wsgi.recording import END, START, Recording, block
-from tests.conformance.exchange import joined
-from tests.conformance.wsgi_server import ToWSGI, WSGIServer
-from tests.fakes import http_environ, in_thread
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.apps import asgi_response, http_app
+from wsgi_asgi_conformance.asgi_to_wsgi.recording import END, START, Recording, block
+from wsgi_asgi_conformance.exchange import in_thread, joined
+from wsgi_asgi_conformance.samples import http_environ
+from wsgi_asgi_conformance.types import Environ, Receive, Scope, Send, StartResponse
+from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 # What servers have in an environ that others have not, as they were seen to; None is for what they leave out.
 SERVERS: dict[str, dict[str, Any]] = {

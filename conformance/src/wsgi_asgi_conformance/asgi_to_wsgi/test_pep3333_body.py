@@ -4,13 +4,13 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from bridge.types import Receive, Scope, Send
-from tests.conformance import clause
-from tests.conformance.apps import asgi_response, http_app
-from tests.conformance.asgi_to_wsgi.recording import END, START, Recording, block, until_set
-from tests.conformance.exchange import joined
-from tests.conformance.wsgi_server import ToWSGI, WSGIServer
-from tests.fakes import http_environ
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.apps import asgi_response, http_app
+from wsgi_asgi_conformance.asgi_to_wsgi.recording import END, START, Recording, block, until_set
+from wsgi_asgi_conformance.exchange import joined
+from wsgi_asgi_conformance.samples import http_environ
+from wsgi_asgi_conformance.types import Receive, Scope, Send
+from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 EVERY_BYTE = bytes(range(256)) + b"\r\n\n"
 

@@ -5,13 +5,13 @@ from wsgiref.validate import validator
 
 import pytest
 
-from bridge.types import Environ, Receive, Scope, Send, StartResponse
-from tests.conformance import clause
-from tests.conformance.apps import asgi_response, http_app
-from tests.conformance.asgi_to_wsgi.recording import END, START, block, scope_of
-from tests.conformance.conftest import adapter_name, load_adapter
-from tests.conformance.wsgi_server import ToWSGI, WSGIServer
-from tests.fakes import http_environ
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.adapters import adapter_name, load_adapter
+from wsgi_asgi_conformance.apps import asgi_response, http_app
+from wsgi_asgi_conformance.asgi_to_wsgi.recording import END, START, block, scope_of
+from wsgi_asgi_conformance.samples import http_environ
+from wsgi_asgi_conformance.types import Environ, Receive, Scope, Send, StartResponse
+from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 
 @http_app

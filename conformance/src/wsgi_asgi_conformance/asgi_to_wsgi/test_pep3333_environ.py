@@ -3,12 +3,12 @@ from typing import Any
 
 import pytest
 
-from bridge.types import Environ, Scope
-from tests.conformance import clause
-from tests.conformance.asgi_to_wsgi.recording import Recording, scope_of
-from tests.conformance.exchange import joined
-from tests.conformance.wsgi_server import ToWSGI, WSGIServer
-from tests.fakes import http_environ
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.asgi_to_wsgi.recording import Recording, scope_of
+from wsgi_asgi_conformance.exchange import joined
+from wsgi_asgi_conformance.samples import http_environ
+from wsgi_asgi_conformance.types import Environ, Scope
+from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 # What a scope has by the spec, less what an adapter may put beside it.
 _CONNECTION = ("type", "asgi", "http_version", "scheme", "headers", "client", "server", "extensions")

@@ -10,11 +10,11 @@ from typing import Any
 import anyio
 import pytest
 
-from bridge.types import Environ, Message, Receive, Scope, Send, StartResponse
-from tests.conformance import clause
-from tests.conformance.apps import asgi_response, http_app
-from tests.conformance.asgi_to_wsgi.recording import START, block
-from tests.conformance.wsgi_server import ToWSGI, WSGIServer
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.apps import asgi_response, http_app
+from wsgi_asgi_conformance.asgi_to_wsgi.recording import START, block
+from wsgi_asgi_conformance.types import Environ, Message, Receive, Scope, Send, StartResponse
+from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 
 class AppError(Exception):

@@ -3,13 +3,13 @@ from typing import Any
 
 import pytest
 
-from bridge.types import Environ, Receive, Scope, Send, StartResponse, WSGIApp
-from tests.conformance import clause
-from tests.conformance.apps import asgi_response, http_app
-from tests.conformance.asgi_to_wsgi.recording import END, START, Recording, block
-from tests.conformance.exchange import joined
-from tests.conformance.wsgi_server import ToWSGI, WSGIRequest, WSGIServer
-from tests.fakes import http_environ
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.apps import asgi_response, http_app
+from wsgi_asgi_conformance.asgi_to_wsgi.recording import END, START, Recording, block
+from wsgi_asgi_conformance.exchange import joined
+from wsgi_asgi_conformance.samples import http_environ
+from wsgi_asgi_conformance.types import Environ, Receive, Scope, Send, StartResponse, WSGIApp
+from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIRequest, WSGIServer
 
 READERS = {"read", "readline", "readlines"}
 WRITERS = {"write", "writelines", "flush"}

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.types import Environ, Receive, Scope, Send, StartResponse, WSGIApp
-from tests.conformance import clause
-from tests.conformance.apps import http_app
-from tests.conformance.conftest import adapter_name, load_adapter
-from tests.conformance.strategies import (
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.adapters import adapter_name, load_adapter
+from wsgi_asgi_conformance.apps import http_app
+from wsgi_asgi_conformance.samples import http_environ
+from wsgi_asgi_conformance.strategies import (
     ODD_LENGTHS,
     PARTS,
     PROPERTY,
@@ -26,8 +26,8 @@ from tests.conformance.strategies import (
     joined_headers,
     maybe_parsed,
 )
-from tests.conformance.wsgi_server import ToWSGI, WSGIRequest, WSGIServer
-from tests.fakes import http_environ
+from wsgi_asgi_conformance.types import Environ, Receive, Scope, Send, StartResponse, WSGIApp
+from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIRequest, WSGIServer
 
 
 class ShortReads:

@@ -4,9 +4,19 @@ from typing import Any
 
 import pytest
 
-from tests.conformance import clause
-from tests.conformance.asgi_to_wsgi.websocket_client import ACCEPT, Connect, Script, close, send
-from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, close_payload
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.asgi_to_wsgi.websocket_client import ACCEPT, Connect, Script, close, send
+from wsgi_asgi_conformance.frames import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    Frame,
+    client_frame,
+    close_payload,
+)
 
 
 @clause("RFC6455-001")

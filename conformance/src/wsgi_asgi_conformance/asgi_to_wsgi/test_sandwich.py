@@ -11,15 +11,15 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from bridge.errors import BridgeError
-from bridge.types import ASGIApp, Environ, Message, Receive, Scope, Send, WSGIApp
-from bridge.validate import validator
-from tests.conformance import clause
-from tests.conformance.apps import asgi_response, http_app, wsgi_response
-from tests.conformance.asgi_to_wsgi.recording import LifespanApp
-from tests.conformance.conftest import adapter_name, load_adapter
-from tests.conformance.wsgi_server import ToWSGI, WSGIServer
-from tests.fakes import http_environ, in_thread
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.adapters import adapter_name, load_adapter
+from wsgi_asgi_conformance.apps import asgi_response, http_app, wsgi_response
+from wsgi_asgi_conformance.asgi_to_wsgi.recording import LifespanApp
+from wsgi_asgi_conformance.exchange import in_thread
+from wsgi_asgi_conformance.lint import REPORTS, validator
+from wsgi_asgi_conformance.samples import http_environ
+from wsgi_asgi_conformance.types import ASGIApp, Environ, Message, Receive, Scope, Send, WSGIApp
+from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 TEXT = [(b"content-type", b"text/plain")]
 LONG = bytes(range(256)) * 1000
@@ -174,7 +174,7 @@ class Sandwich:
 
     def __init__(self, adapt: ToWSGI) -> None:
         self._adapt = adapt
-        self._raised: list[BridgeError] = []
+        self._raised: list[Exception] = []
 
     def __call__(self, app: ASGIApp) -> WSGIApp:
         validated = validator(app)
@@ -182,14 +182,14 @@ class Sandwich:
         async def kept(scope: Scope, receive: Receive, send: Send) -> None:
             try:
                 await validated(scope, receive, send)
-            except BridgeError as report:
+            except REPORTS as report:
                 self._raised.append(report)
                 raise
 
         self._adapter = self._adapt(kept)
         return wsgiref_validate.validator(self._adapter)
 
-    def reports(self, deadline: float) -> list[BridgeError]:
+    def reports(self, deadline: float) -> list[Exception]:
         """Return what the inner validator reports until the app's shutdown: in a lifespan, or after a response, too."""
         if hasattr(self._adapter, "close"):
             in_thread(self._adapter.close, deadline)

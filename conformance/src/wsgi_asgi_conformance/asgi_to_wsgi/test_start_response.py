@@ -2,10 +2,10 @@ import re
 
 import pytest
 
-from bridge.types import Receive, Scope, Send
-from tests.conformance import clause
-from tests.conformance.apps import asgi_response, http_app
-from tests.conformance.wsgi_server import ToWSGI, WSGIServer
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.apps import asgi_response, http_app
+from wsgi_asgi_conformance.types import Receive, Scope, Send
+from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 
 @clause("P3333-017")

@@ -6,12 +6,12 @@ from typing import Any
 import anyio
 import pytest
 
-from bridge.types import Receive, Scope, Send
-from tests.conformance import clause
-from tests.conformance.asgi_to_wsgi.recording import LifespanApp, Recording, until_set
-from tests.conformance.asgi_to_wsgi.websocket_client import ACCEPT, Connect, Script, close, handshake
-from tests.conformance.wsgi_server import ToWSGI, WSGIServer
-from tests.frames import CLOSE, TEXT, client_frame
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.asgi_to_wsgi.recording import LifespanApp, Recording, until_set
+from wsgi_asgi_conformance.asgi_to_wsgi.websocket_client import ACCEPT, Connect, Script, close, handshake
+from wsgi_asgi_conformance.frames import CLOSE, TEXT, client_frame
+from wsgi_asgi_conformance.types import Receive, Scope, Send
+from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 
 @clause("ASGI-WS-001")

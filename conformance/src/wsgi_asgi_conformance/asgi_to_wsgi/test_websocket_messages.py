@@ -7,11 +7,21 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.conformance import clause
-from tests.conformance.asgi_to_wsgi.recording import close_of
-from tests.conformance.asgi_to_wsgi.websocket_client import ACCEPT, Connect, Script, close, send
-from tests.fakes import in_thread
-from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, close_payload
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.asgi_to_wsgi.recording import close_of
+from wsgi_asgi_conformance.asgi_to_wsgi.websocket_client import ACCEPT, Connect, Script, close, send
+from wsgi_asgi_conformance.exchange import in_thread
+from wsgi_asgi_conformance.frames import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    Frame,
+    client_frame,
+    close_payload,
+)
 
 
 @clause("ASGI-WS-003")

@@ -8,11 +8,11 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Self, TypeAlias
 
-from bridge.types import ASGIApp, Environ, Message, Receive, Scope, Send
-from tests.conformance.exchange import Hang
-from tests.conformance.wsgi_server import ToWSGI, WSGIServer
-from tests.fakes import http_environ
-from tests.frames import CLOSE, KEY, Frame, client_frame, close_payload, maybe_frame
+from wsgi_asgi_conformance.exchange import Hang
+from wsgi_asgi_conformance.frames import CLOSE, KEY, Frame, client_frame, close_payload, maybe_frame
+from wsgi_asgi_conformance.samples import http_environ
+from wsgi_asgi_conformance.types import ASGIApp, Environ, Message, Receive, Scope, Send
+from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 # What an app does in its turn: it sends a message, receives ("receive"), raises an error, or awaits anything else.
 Step: TypeAlias = dict[str, Any] | str | BaseException | Callable[[], Awaitable[object]]

@@ -3,11 +3,11 @@ from typing import Any
 
 import pytest
 
-from bridge.types import ASGIApp, Environ, StartResponse, WSGIApp
-from tests.conformance.asgi_server import ASGIServer, ToASGI
-from tests.conformance.conftest import adapter_name, deadline_for, is_ours, load_adapter
-from tests.conformance.loops import Loops
-from tests.fakes import http_scope
+from wsgi_asgi_conformance.adapters import deadline_for, is_thorough, load_adapter
+from wsgi_asgi_conformance.asgi_server import ASGIServer, ToASGI
+from wsgi_asgi_conformance.loops import Loops
+from wsgi_asgi_conformance.samples import http_scope
+from wsgi_asgi_conformance.types import ASGIApp, Environ, StartResponse, WSGIApp
 
 DIRECTION = "wsgi_to_asgi"
 
@@ -27,11 +27,11 @@ def adapt(pytestconfig: pytest.Config) -> ToASGI:
 @pytest.fixture
 def serve(adapt: ToASGI, loops: Loops, backend: str, pytestconfig: pytest.Config) -> Iterator[ASGIServer]:
     """An ASGI server, on each backend; its connections end with the test."""
-    strict = is_ours(adapter_name(pytestconfig, DIRECTION))
-    server = ASGIServer(loops, backend, deadline_for(pytestconfig), strict)
+    thorough = is_thorough(pytestconfig)
+    server = ASGIServer(loops, backend, deadline_for(pytestconfig), strict=thorough)
     yield server
     server.close()
-    if strict:
+    if thorough:
         server.check_messages()
 
 

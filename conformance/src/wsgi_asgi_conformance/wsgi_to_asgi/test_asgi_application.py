@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from bridge.types import ASGIApp, Environ, Receive, Scope, Send, StartResponse, WSGIApp
-from tests.conformance import clause
-from tests.conformance.apps import Blocks, wsgi_response
-from tests.conformance.asgi_server import ASGIConnection, ASGIServer, ToASGI
-from tests.fakes import http_scope
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.apps import Blocks, wsgi_response
+from wsgi_asgi_conformance.asgi_server import ASGIConnection, ASGIServer, ToASGI
+from wsgi_asgi_conformance.samples import http_scope
+from wsgi_asgi_conformance.types import ASGIApp, Environ, Receive, Scope, Send, StartResponse, WSGIApp
 
 
 def tick(connection: ASGIConnection) -> None:

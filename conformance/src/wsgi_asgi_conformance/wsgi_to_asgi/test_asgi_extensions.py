@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from bridge.types import Environ, StartResponse
-from tests.conformance import clause
-from tests.conformance.asgi_server import ASGIConnection, ASGIServer, ToASGI
-from tests.fakes import http_scope
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.asgi_server import ASGIConnection, ASGIServer, ToASGI
+from wsgi_asgi_conformance.samples import http_scope
+from wsgi_asgi_conformance.types import Environ, StartResponse
 
 # All that a server may offer for a response.
 ALL: dict[str, dict[str, Any]] = {

@@ -5,10 +5,10 @@ from typing import Any
 import anyio
 import pytest
 
-from bridge.types import ASGIApp, Environ, Message, Receive, Scope, Send, StartResponse, WSGIApp
-from tests.conformance import clause
-from tests.conformance.asgi_server import ASGIServer, ToASGI
-from tests.fakes import http_scope
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.asgi_server import ASGIServer, ToASGI
+from wsgi_asgi_conformance.samples import http_scope
+from wsgi_asgi_conformance.types import ASGIApp, Environ, Message, Receive, Scope, Send, StartResponse, WSGIApp
 
 
 def echo(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 import pytest
 import trio
 
-from bridge.types import ASGIApp, Environ, Receive, Scope, Send, StartResponse
-from tests.conformance import clause
-from tests.conformance.apps import Blocks
-from tests.conformance.asgi_server import ASGIConnection, ASGIServer, ToASGI
-from tests.fakes import http_scope
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.apps import Blocks
+from wsgi_asgi_conformance.asgi_server import ASGIConnection, ASGIServer, ToASGI
+from wsgi_asgi_conformance.samples import http_scope
+from wsgi_asgi_conformance.types import ASGIApp, Environ, Receive, Scope, Send, StartResponse
 
 user = contextvars.ContextVar("user", default="nobody")
 FD_FOLDER = "/proc/self/fd"

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from bridge.types import Environ, Message, Receive, Scope, Send, StartResponse, WSGIApp
-from tests.conformance import clause
-from tests.conformance.apps import Blocks, wsgi_response
-from tests.conformance.asgi_server import ASGIServer, ToASGI
-from tests.fakes import http_scope
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.apps import Blocks, wsgi_response
+from wsgi_asgi_conformance.asgi_server import ASGIServer, ToASGI
+from wsgi_asgi_conformance.samples import http_scope
+from wsgi_asgi_conformance.types import Environ, Message, Receive, Scope, Send, StartResponse, WSGIApp
 
 
 def writes(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

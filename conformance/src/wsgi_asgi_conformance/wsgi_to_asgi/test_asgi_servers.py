@@ -9,15 +9,14 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import anyio
-import httpx
 import pytest
 
-from bridge.types import ASGIApp, Environ, StartResponse
-from tests.conformance import clause
-from tests.conformance.asgi_server import ToASGI
-from tests.conformance.conftest import adapter_name, deadline_for
-from tests.fakes import in_thread
-from tests.processes import ROOT
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.adapters import adapter_name, deadline_for
+from wsgi_asgi_conformance.asgi_server import ToASGI
+from wsgi_asgi_conformance.exchange import in_thread
+from wsgi_asgi_conformance.processes import child_environ
+from wsgi_asgi_conformance.types import ASGIApp, Environ, StartResponse
 
 BODY = b"0123456789" * 10_000
 
@@ -35,6 +34,7 @@ def check(response: Any) -> None:
 
 def by_httpx(adapter: ASGIApp) -> None:
     """Ask by httpx's transport, without a server."""
+    httpx = pytest.importorskip("httpx")
 
     async def post() -> None:
         transport = httpx.ASGITransport(adapter)
@@ -52,6 +52,7 @@ def by_starlette(adapter: ASGIApp, backend: str) -> None:
 
 def over_loopback(listener: socket.socket, run: Callable[[], object], stop: Callable[[], object]) -> None:
     """Ask over HTTP, of the server that `run` runs until `stop` is called."""
+    httpx = pytest.importorskip("httpx")
     server = threading.Thread(target=run, daemon=True)
     server.start()
     try:
@@ -121,7 +122,7 @@ def test_servers_on_either_library_take_the_adapter_as_it_is(
 # backend, what the second request is at ("reads" or "writes"), and how it ends ("cancelled", or "dropped" by the loop).
 PROCESS = """
 import asyncio, importlib, sys, threading, anyio
-from tests.fakes import http_scope
+from wsgi_asgi_conformance.samples import http_scope
 
 module, _, name = sys.argv[1].partition(":")
 backend, work, end = sys.argv[2:]
@@ -200,5 +201,5 @@ def test_a_process_ends_with_a_request_on_a_closed_loop(
 def run_process(*arguments: str, deadline: float) -> None:
     """Run PROCESS, which must end by itself."""
     command = [sys.executable, "-c", PROCESS, *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=deadline, check=True)
+    done = subprocess.run(command, env=child_environ(), capture_output=True, text=True, timeout=deadline, check=True)
     assert done.stdout == "ended\n"

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from tests.conformance import clause
-from tests.conformance.apps import Blocks, wsgi_response
-from tests.conformance.asgi_server import ASGIConnection, ASGIServer, ToASGI
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.apps import Blocks, wsgi_response
+from wsgi_asgi_conformance.asgi_server import ASGIConnection, ASGIServer, ToASGI
 
 
 @clause("P3333-028")

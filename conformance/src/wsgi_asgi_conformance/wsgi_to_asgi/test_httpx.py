@@ -8,10 +8,10 @@ import flask
 import httpx
 import pytest
 
-from bridge.types import ASGIApp, Environ, Receive, Scope, Send, StartResponse
-from tests.conformance import clause
-from tests.conformance.apps import wsgi_response
-from tests.conformance.asgi_server import ASGIServer, ToASGI
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.apps import wsgi_response
+from wsgi_asgi_conformance.asgi_server import ASGIServer, ToASGI
+from wsgi_asgi_conformance.types import ASGIApp, Environ, Receive, Scope, Send, StartResponse
 
 LONG = bytes(range(256)) * 1000
 

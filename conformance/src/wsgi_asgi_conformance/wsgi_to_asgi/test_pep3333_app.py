@@ -6,12 +6,13 @@ from wsgiref.validate import validator
 
 import pytest
 
-from bridge.types import Environ, StartResponse, WSGIApp
-from tests.conformance import clause
-from tests.conformance.apps import Blocks, asgi_response, wsgi_response
-from tests.conformance.asgi_server import ASGIServer, ToASGI
-from tests.conformance.conftest import adapter_name, load_adapter
-from tests.fakes import http_scope, in_thread
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.adapters import adapter_name, load_adapter
+from wsgi_asgi_conformance.apps import Blocks, asgi_response, wsgi_response
+from wsgi_asgi_conformance.asgi_server import ASGIServer, ToASGI
+from wsgi_asgi_conformance.exchange import in_thread
+from wsgi_asgi_conformance.samples import http_scope
+from wsgi_asgi_conformance.types import Environ, StartResponse, WSGIApp
 
 
 def function(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from bridge.types import Environ, StartResponse
-from tests.conformance import clause
-from tests.conformance.apps import Blocks, wsgi_response
-from tests.conformance.asgi_server import ASGIServer, ToASGI
-from tests.fakes import http_scope
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.apps import Blocks, wsgi_response
+from wsgi_asgi_conformance.asgi_server import ASGIServer, ToASGI
+from wsgi_asgi_conformance.samples import http_scope
+from wsgi_asgi_conformance.types import Environ, StartResponse
 
 
 class Stepwise:

@@ -5,9 +5,9 @@ from wsgiref.util import request_uri
 
 import pytest
 
-from bridge.types import Environ, StartResponse
-from tests.conformance import clause
-from tests.conformance.asgi_server import ASGIServer, ToASGI
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.asgi_server import ASGIServer, ToASGI
+from wsgi_asgi_conformance.types import Environ, StartResponse
 
 TLS: dict[str, Any] = {
     "server_cert": None,

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from bridge.types import Environ, StartResponse
-from tests.conformance import clause
-from tests.conformance.asgi_server import ASGIConnection, ASGIServer, ToASGI
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.asgi_server import ASGIConnection, ASGIServer, ToASGI
+from wsgi_asgi_conformance.types import Environ, StartResponse
 
 TEXT = b"0123456789" * 10_000
 # Called with what an app makes of its wsgi.file_wrapper; returns the connection.

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from bridge.types import Environ, StartResponse
-from tests.conformance import clause
-from tests.conformance.asgi_server import ASGIServer, ToASGI
-from tests.fakes import http_scope
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.asgi_server import ASGIServer, ToASGI
+from wsgi_asgi_conformance.samples import http_scope
+from wsgi_asgi_conformance.types import Environ, StartResponse
 
 # Called with what an app does with wsgi.input, and the request's body; returns what came of it.
 Ask = Callable[[Callable[[Any], Any], bytes], Any]

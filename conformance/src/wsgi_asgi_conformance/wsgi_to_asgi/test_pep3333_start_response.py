@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import pytest
 
-from bridge.types import Environ, Headers, StartResponse
-from tests.conformance import clause
-from tests.conformance.apps import wsgi_response
-from tests.conformance.asgi_server import ASGIConnection, ASGIServer, ToASGI
-from tests.fakes import http_scope
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.apps import wsgi_response
+from wsgi_asgi_conformance.asgi_server import ASGIConnection, ASGIServer, ToASGI
+from wsgi_asgi_conformance.samples import http_scope
+from wsgi_asgi_conformance.types import Environ, Headers, StartResponse
 
 # Called with what an app calls start_response with, returns the connection and what that raised.
 Start = Callable[..., tuple[ASGIConnection, Exception | None]]

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from bridge.types import Environ, StartResponse
-from tests.conformance import clause
-from tests.conformance.asgi_server import ASGIServer, ToASGI
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.asgi_server import ASGIServer, ToASGI
+from wsgi_asgi_conformance.types import Environ, StartResponse
 
 # Called with what an app does with wsgi.errors; returns what came of it, wherever that went.
 Report = Callable[[Callable[[Any], object]], str]

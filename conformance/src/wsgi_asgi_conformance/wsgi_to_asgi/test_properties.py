@@ -7,14 +7,14 @@ from urllib.parse import unquote_to_bytes
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from werkzeug.test import EnvironBuilder
 
-from bridge.types import ASGIApp, Environ, Receive, Scope, Send, StartResponse
-from tests.conformance import clause
-from tests.conformance.apps import http_app
-from tests.conformance.asgi_server import ASGIConnection, ASGIServer, ToASGI
-from tests.conformance.conftest import adapter_name, load_adapter
-from tests.conformance.strategies import (
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.adapters import adapter_name, load_adapter
+from wsgi_asgi_conformance.apps import http_app
+from wsgi_asgi_conformance.asgi_server import ASGIConnection, ASGIServer, ToASGI
+from wsgi_asgi_conformance.exchange import in_thread
+from wsgi_asgi_conformance.samples import http_scope
+from wsgi_asgi_conformance.strategies import (
     ODD_LENGTHS,
     PARTS,
     PROPERTY,
@@ -28,7 +28,7 @@ from tests.conformance.strategies import (
     joined_headers,
     maybe_parsed,
 )
-from tests.fakes import http_scope, in_thread
+from wsgi_asgi_conformance.types import ASGIApp, Environ, Receive, Scope, Send, StartResponse
 
 # A call of one of wsgi.input's methods, with what it is called with.
 Call: TypeAlias = tuple[str, *tuple[int, ...]]
@@ -194,6 +194,7 @@ def test_environ_is_what_werkzeug_makes_of_the_request(
     environ_for: Callable[..., Environ],
 ) -> None:
     """Werkzeug's own client builds the same environ for any request."""
+    EnvironBuilder = pytest.importorskip("werkzeug.test").EnvironBuilder  # noqa: N806  # a class
     texts = st.text("ab/ %+;=&\xe9\u20ac\U0001f600\x00~", max_size=8).map(
         lambda text: f"/a{text}"
     )  # behind two slashes it sees a host

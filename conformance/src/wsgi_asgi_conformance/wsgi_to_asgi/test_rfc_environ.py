@@ -6,11 +6,11 @@ from wsgiref.validate import validator
 
 import pytest
 
-from bridge.types import Environ, RawHeaders, StartResponse
-from tests.conformance import clause
-from tests.conformance.apps import wsgi_response
-from tests.conformance.asgi_server import ASGIServer, ToASGI
-from tests.fakes import http_scope
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.apps import wsgi_response
+from wsgi_asgi_conformance.asgi_server import ASGIServer, ToASGI
+from wsgi_asgi_conformance.samples import http_scope
+from wsgi_asgi_conformance.types import Environ, RawHeaders, StartResponse
 
 
 @clause("RFC3875-001")

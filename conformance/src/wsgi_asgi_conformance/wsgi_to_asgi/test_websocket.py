@@ -8,15 +8,14 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 import pytest
-import simple_websocket
 
-from bridge.types import ASGIApp, Environ, StartResponse, WSGIApp
-from tests.conformance import clause
-from tests.conformance.apps import wsgi_response
-from tests.conformance.asgi_server import ASGIConnection, ASGIServer, ToASGI
-from tests.conformance.conftest import adapter_name, is_ours
-from tests.conformance.exchange import Hang
-from tests.fakes import websocket_scope
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.adapters import is_thorough
+from wsgi_asgi_conformance.apps import wsgi_response
+from wsgi_asgi_conformance.asgi_server import ASGIConnection, ASGIServer, ToASGI
+from wsgi_asgi_conformance.exchange import Hang
+from wsgi_asgi_conformance.samples import websocket_scope
+from wsgi_asgi_conformance.types import ASGIApp, Environ, StartResponse, WSGIApp
 
 # What an app says and hears in an open WebSocket, and the adapter with an app that does so.
 Talk: TypeAlias = Callable[[Any], object]
@@ -29,6 +28,7 @@ DENIAL: dict[str, Any] = {"websocket.http.response": {}}
 
 def on_socket(talk: Talk) -> WSGIApp:
     """Return an app that talks by simple-websocket, as flask-sock has it."""
+    simple_websocket = pytest.importorskip("simple_websocket")
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         ws = simple_websocket.Server.accept(environ, subprotocols=["v2"])
@@ -104,7 +104,7 @@ def talking(request: pytest.FixtureRequest, adapt: ToASGI, serve: ASGIServer) ->
     """Called with what an app says, returns the adapter with it; skips where WebSockets are not offered that way."""
     make: Callable[[Talk], WSGIApp] = WAYS[request.param]
     offered = request.config.stash.setdefault(OFFERED, {})
-    if request.param not in offered and not is_ours(adapter_name(request.config, "wsgi_to_asgi")):
+    if request.param not in offered and not is_thorough(request.config):
         connection = connect(serve, adapt(make(greet)))
         with contextlib.suppress(Hang):
             answered(connection)

@@ -1,0 +1,217 @@
+"""The plugin of pytest: options, which tests are run, and what becomes of them."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wsgi_asgi_conformance.adapters import (
+    adapter_name,
+    deadline_for,
+    is_thorough,
+    load_adapter,
+    maybe_direction,
+    option_for,
+)
+from wsgi_asgi_conformance.catalogue import DIRECTIONS, read_catalogue
+from wsgi_asgi_conformance.deviations import Deviation, read_deviations
+from wsgi_asgi_conformance.exchange import Hang
+from wsgi_asgi_conformance.outputs import Run, write_outputs
+from wsgi_asgi_conformance.selection import Selection
+from wsgi_asgi_conformance.summary import summary_lines
+from wsgi_asgi_conformance.verdicts import Outcome
+
+RUN = pytest.StashKey[Run]()
+SELECTION = pytest.StashKey[Selection]()
+DEVIATIONS = pytest.StashKey[Sequence[Deviation]]()
+SESSION = pytest.StashKey[pytest.Session]()
+# A test as a whole has this many deadlines, since it may wait for several things.
+_DEADLINES_PER_TEST = 12
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the suite's options."""
+    group = parser.getgroup("conformance", "conformance of WSGI and ASGI adapters")
+    group.addoption("--wsgi-to-asgi", metavar="MODULE:CLASS", help="adapter that makes a WSGI app an ASGI app, or none")
+    group.addoption("--asgi-to-wsgi", metavar="MODULE:CLASS", help="adapter that makes an ASGI app a WSGI app, or none")
+    group.addoption("--backends", default="asyncio", help="loops to run --wsgi-to-asgi on: asyncio, trio or both")
+    group.addoption("--deadline", type=float, default=5.0, help="seconds after which a wait counts as a hang (5)")
+    group.addoption("--clauses", metavar="NAMES", help="only these, separated by commas: P3333-028, ASGI-WS, a section")
+    group.addoption("--advised", action="store_true", help="also judge what the specs only advise or allow")
+    group.addoption("--deviations", metavar="FILE", help="TOML: clauses that are broken on purpose, with reasons")
+    group.addoption("--conformance-json", metavar="FILE", help="write what became of each clause as JSON")
+    group.addoption("--conformance-markdown", metavar="FILE", help="append a summary for people (GITHUB_STEP_SUMMARY)")
+    group.addoption("--conformance-badge", metavar="FILE", help="write a badge for shields.io as JSON")
+    group.addoption(
+        "--thorough",
+        action="store_true",
+        help="also fail tests for warnings, for what a validator reports, and for calls that outlive their client",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read what the options name. Raises UsageError for what does not exist."""
+    config.addinivalue_line("markers", "clause(*ids): clauses of the catalogue that the test checks")
+    for direction in DIRECTIONS.values():
+        if adapter_name(config, direction) != "none":
+            load_adapter(config, direction)
+    clauses = read_catalogue()
+    try:
+        config.stash[SELECTION] = Selection(clauses, config.getoption("clauses"), config.getoption("advised"))
+        path = config.getoption("deviations")
+        config.stash[DEVIATIONS] = read_deviations(Path(path), clauses) if path else []
+    except (OSError, ValueError) as error:
+        raise pytest.UsageError(str(error)) from error
+    names = {direction: adapter_name(config, direction) for direction in DIRECTIONS.values()}
+    config.stash[RUN] = Run(names, config.stash[SELECTION].clauses, config.stash[DEVIATIONS])
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what needs a server's loop on each backend."""
+    if "backend" in metafunc.fixturenames and metafunc.module.__name__.startswith(__package__):
+        metafunc.parametrize("backend", metafunc.config.getoption("backends").split(","))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out a direction that has no adapter, and tests of clauses that were not asked for."""
+    left_out = []
+    directions: set[str] = set()
+    for item in items:
+        direction = maybe_direction(item.path)
+        if direction is None:
+            continue
+        directions.add(direction)
+        clauses = clauses_of(item)
+        if adapter_name(config, direction) == "none" or not config.stash[SELECTION].takes(clauses):
+            left_out.append(item)
+            continue
+        item.user_properties += [("direction", direction), *(("clause", name) for name in clauses)]
+        if not is_thorough(config):
+            item.add_marker(pytest.mark.filterwarnings("default"))
+    if directions and all(adapter_name(config, direction) == "none" for direction in DIRECTIONS.values()):
+        options = " or ".join(f"{option_for(direction)} MODULE:CLASS" for direction in DIRECTIONS.values())
+        raise pytest.UsageError(f"expected an adapter to judge, got none; add {options}")
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def clauses_of(item: pytest.Item) -> list[str]:
+    """Return the clauses that a test checks."""
+    return [name for mark in item.iter_markers("clause") for name in mark.args]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """End a test whose own thread waits in the adapter, if nothing else does; needs a system with timers."""
+    if (
+        maybe_direction(item.path) is None
+        or item.config.pluginmanager.has_plugin("timeout")
+        or not hasattr(signal, "setitimer")
+    ):
+        return (yield)
+    seconds = _DEADLINES_PER_TEST * deadline_for(item.config)
+
+    def ring(signum: int, frame: object) -> None:
+        raise Hang(f"the test waited {seconds:g} s in its own thread")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        return (yield)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note what became of a phase of a test, in words that also come across from a worker of pytest-xdist."""
+    report = yield
+    direction = maybe_direction(item.path)
+    if direction is None or (report.passed and report.when != "call"):
+        return report
+    clauses = tuple(clauses_of(item))
+    outcome, seen = "kept" if report.passed else "not offered", ""
+    if call.excinfo is not None:
+        seen = call.excinfo.exconly().splitlines()[0]
+    if report.failed and call.excinfo is not None:
+        hung = isinstance(call.excinfo.value, (Hang, subprocess.TimeoutExpired))
+        outcome = "hung" if hung else "broken"
+        reasons = [each.reason for each in item.config.stash[DEVIATIONS] if each.covers(direction, clauses)]
+        if reasons:
+            outcome = "deviates"
+            report.outcome = "skipped"
+            report.wasxfail = reasons[0]
+    report.conformance = Outcome(item.nodeid, direction, clauses, outcome, seen).as_json()  # type: ignore[attr-defined]
+    return report
+
+
+def pytest_report_teststatus(report: pytest.CollectReport | pytest.TestReport, config: pytest.Config) -> Any:
+    """Keep what other adapters break out of the list of failures, unless --tb or --thorough ask for that."""
+    outcome = getattr(report, "conformance", {}).get("outcome")
+    if outcome in ("broken", "hung") and not is_thorough(config) and config.option.tbstyle == "auto":
+        return outcome, outcome[0].upper(), outcome.upper()
+    return None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionstart(session: pytest.Session) -> Generator[None, None, None]:
+    """Collect what became of tests in the process that reports, which runs none of them with pytest-xdist."""
+    if not hasattr(session.config, "workerinput"):
+        session.config.pluginmanager.register(_Recorder(session.config.stash[RUN]), "conformance recorder")
+    return (yield)
+
+
+class _Recorder:
+    """Hands the outcomes of tests to the run."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if found := getattr(report, "conformance", None):
+            self._run.add(Outcome(**{**found, "clauses": tuple(found["clauses"])}))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write what the options ask for, and fail a run with a deviation that is none any more."""
+    config = session.config
+    config.stash[SESSION] = session
+    if hasattr(config, "workerinput"):
+        return
+    run = config.stash[RUN]
+    if run.outcomes:
+        write_outputs(run, config)
+        if run.mended() and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Say what became of the clauses, at the very end."""
+    run = config.stash[RUN]
+    if not run.outcomes or (is_thorough(config) and not run.broken() and not run.mended()):
+        return
+    terminalreporter.section("conformance")
+    for line in summary_lines(run, terminalreporter.verbosity):
+        terminalreporter.write_line(line)
+
+
+@pytest.hookimpl(tryfirst=True)  # others may raise here, for what another adapter has left open
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the process at once if threads of the adapter may be stuck, because the interpreter would wait for them."""
+    if SESSION not in config.stash or config.stash[SESSION].exitstatus == pytest.ExitCode.USAGE_ERROR:
+        return  # no test has run, and pytest has yet to say why
+    if config.stash[RUN].names_any and not is_thorough(config) and not hasattr(config, "workerinput"):
+        config.get_terminal_writer().flush()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(config.stash[SESSION].exitstatus)
