@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import bridge
+import wsgi_asgi_conformance
 
 SOURCE = Path(bridge.__file__).parent
 # Which rooms each room may import from; what is not named here is public, or imports nothing of ours.
@@ -24,6 +25,9 @@ ROOMS = {
 }
 # Modules that would give a room what it must do without: sansio has no thread, loop, socket or clock.
 KEPT_OUT = {"sansio": {"anyio", "asyncio", "queue", "select", "socket", "threading", "time", "trio"}}
+# The conformance suite judges any adapter, so it needs none: it may use what is public, where that is installed.
+SUITE = Path(wsgi_asgi_conformance.__file__).parent
+PUBLIC = {"bridge.errors", "bridge.validate"}
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 
@@ -50,6 +54,13 @@ def test_a_room_imports_what_it_may(path: Path) -> None:
     ours = {name.split(".")[1] for name in imported(path) if name.startswith("bridge.")}
     assert ours <= ROOMS[room] | {room}
     assert not {name.split(".")[0] for name in imported(path)} & KEPT_OUT.get(room, set())
+
+
+def test_the_conformance_suite_is_a_room_of_its_own() -> None:
+    """It imports nothing of the tests, and of `bridge` only the validator, in one place that does without it."""
+    for path in sorted(SUITE.rglob("*.py")):
+        ours = {name for name in imported(path) if name.split(".")[0] in ("bridge", "tests")}
+        assert ours <= (PUBLIC if path.name == "lint.py" else set()), path
 
 
 def test_the_directions_are_twins() -> None:

@@ -17,8 +17,8 @@ ServerProtocolError
     To the server, for its scope; out of `receive`, for its messages.
 
 What the app catches of these is raised again when it returns. Each ends with the document, the section and
-the clause (conformance/src/wsgi_asgi_conformance/clauses). What a server should do and need not is an ASGIWarning, and so are
-response headers that are not in lower case, as all of Django's are not. A server that takes any error in the
+the clause (conformance/src/wsgi_asgi_conformance/clauses). What a server should do and need not is an ASGIWarning,
+and so are response headers that are not in lower case, as all of Django's are not. A server that takes any error in the
 lifespan for a lack of support hides what it would tell: set uvicorn's to "on".
 
 `validator(app)` may serve any number of connections and loops, asyncio or trio, at once. `send` and `receive`
