@@ -1,14 +1,18 @@
 """What an app's watchdog throws into a thread (PyThreadState_SetAsyncExc) may land at any bytecode."""
 
+import threading
+import weakref
 from collections.abc import Callable
 
 import pytest
 
 from bridge import ASGIToWSGI
+from bridge.sansio.native_text import native_from_text
 from bridge.types import Receive, Scope, Send
 from tests.fakes import WSGIServer, http_environ
 from tests.interruptions import Interruption
 from tests.processes import wait_until
+from tests.references import is_freed
 
 Adapt = Callable[..., ASGIToWSGI]
 FILES = [f"asgi_to_wsgi/{name}.py" for name in ("adapter", "loop")]
@@ -50,8 +54,22 @@ def test_an_exception_from_without_leaves_no_app_behind(adapt: Adapt, error_clas
             serve(step)
 
         interruption.run(run)
-        interruption.error.__traceback__ = None  # as a server has logged it
         landed = interruption.landed
         step += 1
         if step % 50 == 0 or not landed:
             wait_until(lambda: not running, 5, f"{running} to end, of {step}")
+
+
+def test_what_an_exception_from_without_ended_is_freed_at_once() -> None:
+    """Its frames hold sockets, perhaps, whose warnings would otherwise fail whichever test collects the garbage."""
+    references: list[weakref.ref[threading.Event]] = []
+
+    def run() -> None:
+        opened = threading.Event()
+        references.append(weakref.ref(opened))
+        native_from_text("text")
+
+    interruption = Interruption(0, TimeoutError("from without"), "sansio/native_text.py")
+    interruption.run(run)
+    assert interruption.ended
+    assert is_freed(references[0])
