@@ -69,7 +69,7 @@ def test_the_directions_are_twins() -> None:
         direction: {str(path.relative_to(SOURCE / direction)) for path in (SOURCE / direction).rglob("*.py")}
         for direction in ("wsgi_to_asgi", "asgi_to_wsgi")
     }
-    shared = {"__init__.py", "adapter.py", "lifespan.py", "runner.py"}
+    shared = {"__init__.py", "adapter.py", "lifespan.py", "runner.py", "statistics.py"}
     shared |= {f"http/{name}.py" for name in ("__init__", "body", "call", "exchange", "hop", "streams")}
     shared |= {f"websocket/{name}.py" for name in ("__init__", "exchange", "handshake")}
     assert modules["wsgi_to_asgi"] == shared | {

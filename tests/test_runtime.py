@@ -15,8 +15,8 @@ import anyio.lowlevel
 import pytest
 import uvloop
 
-from bridge.runtime import Change, Loop, LoopClosed, PerProcess, running_loop
-from tests.fakes import eventually
+from bridge.runtime import Change, Loop, LoopClosed, PerProcess, Tally, running_loop
+from tests.fakes import eventually, in_thread
 
 
 def test_a_call_that_a_signal_interrupts_does_not_silence_the_next() -> None:
@@ -346,3 +346,22 @@ async def test_a_cancelled_wait_for_a_change_leaves_nothing_behind() -> None:
         with anyio.move_on_after(0):
             await change.wait()
     assert change._waiting == []
+
+
+def test_a_tally_misses_nothing() -> None:
+    """A thread that adds while another one adds does not overwrite that."""
+    tally = Tally()
+
+    class Interrupted(dict[int, int]):
+        """Has another thread add whenever one has read its number and has yet to write it."""
+
+        def get(self, key: int, default: Any = None) -> Any:
+            number = super().get(key, default)
+            if threading.current_thread() is threading.main_thread():
+                in_thread(tally.add)
+            return number
+
+    tally._by_thread = Interrupted()
+    for _ in range(10):
+        tally.add()
+    assert tally.total() == 20

@@ -8,6 +8,7 @@ from importlib import import_module
 TYPE_CHECKING = False  # as type checkers know it; `typing` takes longer to import than all of this
 if TYPE_CHECKING:
     from bridge.asgi_to_wsgi.adapter import ASGIToWSGI
+    from bridge.asgi_to_wsgi.statistics import ASGIToWSGIStatistics
     from bridge.asgi_to_wsgi.websocket.options import WebSocketOptions
     from bridge.errors import (
         AdapterClosed,
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
         WouldBlockLoop,
     )
     from bridge.wsgi_to_asgi.adapter import WSGIToASGI
+    from bridge.wsgi_to_asgi.statistics import WSGIToASGIStatistics
 
 __all__ = [
     "ASGIToWSGI",
+    "ASGIToWSGIStatistics",
     "AdapterClosed",
     "AppProtocolError",
     "BridgeError",
@@ -31,6 +34,7 @@ __all__ = [
     "ServerProtocolError",
     "StartupFailed",
     "WSGIToASGI",
+    "WSGIToASGIStatistics",
     "WebSocketOptions",
     "WouldBlockLoop",
 ]
@@ -39,7 +43,9 @@ __version__ = "0.1.0"
 # The modules of all names but the errors.
 _MODULES = {
     "ASGIToWSGI": "bridge.asgi_to_wsgi.adapter",
+    "ASGIToWSGIStatistics": "bridge.asgi_to_wsgi.statistics",
     "WSGIToASGI": "bridge.wsgi_to_asgi.adapter",
+    "WSGIToASGIStatistics": "bridge.wsgi_to_asgi.statistics",
     "WebSocketOptions": "bridge.asgi_to_wsgi.websocket.options",
 }
 

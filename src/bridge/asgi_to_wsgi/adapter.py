@@ -8,6 +8,7 @@ from typing import Any, Literal
 from bridge.asgi_to_wsgi.http.call import serve_http
 from bridge.asgi_to_wsgi.http.detaching import Detaching
 from bridge.asgi_to_wsgi.runner import PrivateLoop, WeakRegistry
+from bridge.asgi_to_wsgi.statistics import ASGIToWSGIStatistics, statistics_of
 from bridge.asgi_to_wsgi.websocket.handshake import WebSockets
 from bridge.asgi_to_wsgi.websocket.options import WebSocketOptions
 from bridge.errors import AdapterClosed
@@ -169,6 +170,18 @@ class ASGIToWSGI:
         private_loop = self._private_loop.maybe_get()
         if private_loop is not None:
             private_loop.close_websockets()
+
+    def statistics(self) -> ASGIToWSGIStatistics:
+        """Return what the adapter is doing in this process, for a health page or for metrics.
+
+        Any thread may call this, the loop's own included, and a signal handler. It takes no lock and starts nothing.
+        It looks once at each request that is in flight, which takes about a millisecond for 10,000. The numbers are
+        read one after another, so that they may not quite agree while requests come and go.
+        """
+        private_loop = self._private_loop.maybe_get()
+        jobs = [] if private_loop is None else private_loop.jobs()
+        detaching = None if self._detaching is None else self._detaching.get()
+        return statistics_of(jobs, detaching, self._websockets.get())
 
     def __enter__(self) -> "ASGIToWSGI":
         self.start()

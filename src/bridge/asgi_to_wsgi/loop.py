@@ -116,6 +116,10 @@ class LoopThread:
         except LoopClosed:
             tasks.fail_all("has ended")
 
+    def jobs(self) -> list[Job]:
+        """Return what runs on the loop for requests, or is about to."""
+        return self._tasks.jobs() if self._serving else []
+
     def stop(self, grace: float | None = None) -> None:
         """End the loop when its jobs are done, or in `grace` seconds (default: `shutdown_timeout`). Does not wait."""
         self._grace = self._shutdown_timeout if grace is None else grace

@@ -7,6 +7,7 @@ import weakref
 from typing import Any, Generic, TypeVar
 
 from bridge.asgi_to_wsgi.loop import LoopThread
+from bridge.asgi_to_wsgi.tasks import Job
 from bridge.errors import AdapterClosed, StartupFailed
 from bridge.runtime import call_at_exit
 from bridge.types import ASGIApp
@@ -136,6 +137,11 @@ class PrivateLoop:
         self._check_thread()
         if (loop_thread := self.stop()) is not None:
             loop_thread.join()
+
+    def jobs(self) -> list[Job]:
+        """Return what runs on the loop for requests, or is about to. Takes no lock, and starts nothing."""
+        current = self._current
+        return [] if current is None else current.jobs()
 
     def close_websockets(self) -> None:
         """Close the open WebSockets; do not wait. Takes no lock, like `begin_to_stop`."""

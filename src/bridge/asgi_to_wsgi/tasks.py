@@ -42,6 +42,10 @@ class _Tasks:
 
     # IN ANY THREAD
 
+    def jobs(self) -> list[Job]:
+        """Return the jobs that run or wait."""
+        return [*self.waiting.copy(), *list(self.running)]
+
     def fail_all(self, what: str) -> None:
         """Fail all jobs, because the loop does not run them to their end: it `what`."""
         jobs = list(self.running)

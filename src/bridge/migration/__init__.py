@@ -7,6 +7,7 @@ asgi_app = ASGIFallback(fastapi_app, flask_app)  # uvicorn module:asgi_app
 
 from bridge.migration.asgi import ASGIFallback
 from bridge.migration.environ import environ_for
+from bridge.migration.statistics import FallbackStatistics
 from bridge.migration.wsgi import WSGIFallback
 
-__all__ = ["ASGIFallback", "WSGIFallback", "environ_for"]
+__all__ = ["ASGIFallback", "FallbackStatistics", "WSGIFallback", "environ_for"]

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from bridge.migration.choice import Choice
 from bridge.migration.kinds import check_header, is_asgi_app
 from bridge.migration.lifespans import serve_lifespans
+from bridge.migration.statistics import FallbackStatistics, Statistics
 from bridge.sansio.request_headers import with_header_pairs
 from bridge.types import ASGIApp, Message, Receive, Scope, Send, WSGIApp
 from bridge.wsgi_to_asgi.adapter import WSGIToASGI
@@ -73,6 +74,15 @@ class ASGIFallback:
         if self._header is not None:
             send = _naming(send, self._header, "new" if is_new else "old")
         await self._apps[is_new](scope, receive, send)
+
+    def statistics(self) -> FallbackStatistics:
+        """Return what the adapters of both apps are doing; see `WSGIToASGI.statistics`. From any thread."""
+        old, new = map(_maybe_statistics, self._apps)
+        return FallbackStatistics(new=new, old=old)
+
+
+def _maybe_statistics(app: ASGIApp) -> Statistics:
+    return app.statistics() if isinstance(app, (WSGIToASGI, ASGIFallback)) else None
 
 
 def _as_asgi(app: Any) -> ASGIApp:

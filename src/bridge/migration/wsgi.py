@@ -8,6 +8,7 @@ from typing import Any, Literal
 from bridge.asgi_to_wsgi.adapter import ASGIToWSGI
 from bridge.migration.choice import Choice
 from bridge.migration.kinds import check_header, is_asgi_app
+from bridge.migration.statistics import FallbackStatistics, Statistics
 from bridge.types import ASGIApp, Environ, ExcInfo, Headers, Scope, StartResponse, Write, WSGIApp
 
 
@@ -81,6 +82,11 @@ class WSGIFallback:
         for adapter in self._adapters():
             adapter.close_websockets()
 
+    def statistics(self) -> FallbackStatistics:
+        """Return what the adapters of both apps are doing; see `ASGIToWSGI.statistics`. From any thread."""
+        old, new = map(_maybe_statistics, self._apps)
+        return FallbackStatistics(new=new, old=old)
+
     def __enter__(self) -> "WSGIFallback":
         self.start()
         return self
@@ -93,6 +99,10 @@ class WSGIFallback:
     def _adapters(self) -> list["ASGIToWSGI | WSGIFallback"]:
         """Return what has a life of its own, the new app's first."""
         return [app for app in reversed(self._apps) if isinstance(app, (ASGIToWSGI, WSGIFallback))]
+
+
+def _maybe_statistics(app: WSGIApp) -> Statistics:
+    return app.statistics() if isinstance(app, (ASGIToWSGI, WSGIFallback)) else None
 
 
 def _as_wsgi(app: Any) -> WSGIApp:

@@ -1,7 +1,7 @@
 """What both directions need of event loops, threads and the process."""
 
 from bridge.runtime.loop import Change, Event, Loop, LoopClosed, running_loop, set_async_library
-from bridge.runtime.threads import BackgroundThread, PerProcess, binary_semaphore, call_at_exit
+from bridge.runtime.threads import BackgroundThread, PerProcess, Tally, binary_semaphore, call_at_exit
 
 __all__ = [
     "BackgroundThread",
@@ -10,6 +10,7 @@ __all__ = [
     "Loop",
     "LoopClosed",
     "PerProcess",
+    "Tally",
     "binary_semaphore",
     "call_at_exit",
     "running_loop",

@@ -102,6 +102,22 @@ class PerProcess(Generic[T]):
         return self._by_pid.get(os.getpid())
 
 
+class Tally:
+    """A count that any thread may add to. It needs no lock, because each thread writes a number of its own."""
+
+    def __init__(self) -> None:
+        self._by_thread: dict[int, int] = {}
+
+    def add(self) -> None:
+        """Add one."""
+        ident = threading.get_ident()
+        self._by_thread[ident] = self._by_thread.get(ident, 0) + 1
+
+    def total(self) -> int:
+        """Return what all threads have added."""
+        return sum(list(self._by_thread.values()))
+
+
 def binary_semaphore() -> threading.Lock:
     """Return a lock that is already acquired, so that a thread sleeps in `acquire()` until another releases it."""
     lock = threading.Lock()

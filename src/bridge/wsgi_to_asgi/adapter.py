@@ -8,6 +8,7 @@ from bridge.wsgi_to_asgi.http.environ import environ_template
 from bridge.wsgi_to_asgi.http.exchange import HTTPExchange
 from bridge.wsgi_to_asgi.lifespan import serve_lifespan
 from bridge.wsgi_to_asgi.runner import WorkerThreads
+from bridge.wsgi_to_asgi.statistics import WSGIToASGIStatistics
 from bridge.wsgi_to_asgi.websocket.handshake import OpenWebSockets, serve_websocket
 
 
@@ -92,3 +93,20 @@ class WSGIToASGI:
             await serve_lifespan(self._workers.get(), self._websockets.get(), receive, send)
         else:
             raise ValueError(f"expected a scope of type http, websocket or lifespan, got {scope_type!r:.200}")
+
+    def statistics(self) -> WSGIToASGIStatistics:
+        """Return what the adapter is doing in this process, for a health page or for metrics.
+
+        Any thread may call this, a loop's own included. It takes no lock and starts nothing. The numbers are read one
+        after another, so that they may not quite agree while requests come and go.
+        """
+        workers, websockets = self._workers.get(), self._websockets.get()
+        threads, waiting = workers.busy, workers.waiting
+        return WSGIToASGIStatistics(
+            requests=threads + waiting,
+            waiting=waiting,
+            threads=threads,
+            max_threads=workers.limit,
+            websockets=len(websockets),
+            max_websockets=websockets.limit,
+        )

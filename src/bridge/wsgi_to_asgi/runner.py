@@ -41,6 +41,16 @@ class WorkerThreads:
             jobs.put(job)
             return free
 
+    @property
+    def busy(self) -> int:
+        """How many threads have a job."""
+        return self._jobs.busy
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait for a thread."""
+        return self._jobs.waiting
+
     def _start_thread(self) -> bool:
         """Start one more thread; return whether the system allows it. The caller holds the lock."""
         jobs = self._jobs
@@ -103,6 +113,16 @@ class _Jobs:
     def spare(self) -> int:
         """The number of idle threads minus that of waiting jobs; a job that a thread is taking may count twice."""
         return -len(self._waiting) - len(self._busy) + len(self.threads)
+
+    @property
+    def busy(self) -> int:
+        """The number of threads that have a job, or are about to take one."""
+        return len(self._busy)
+
+    @property
+    def waiting(self) -> int:
+        """The number of jobs that no thread has taken."""
+        return len(self._waiting)
 
     def put(self, job: Callable[[], None]) -> None:
         """Add a job."""

@@ -70,6 +70,11 @@ class DetachedResponse:
 
     # IN ANY THREAD
 
+    @property
+    def exchange(self) -> HTTPExchange:
+        """The exchange that this is the response of."""
+        return self._exchange
+
     def fail(self, error: BaseException) -> None:
         """End a response whose loop ends: with 500, if nothing of it was sent, so that the client need not wait."""
         with contextlib.suppress(OSError):

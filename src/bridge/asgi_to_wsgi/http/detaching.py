@@ -15,6 +15,7 @@ from bridge.asgi_to_wsgi.servers import (
     maybe_number_of_threads,
 )
 from bridge.asgi_to_wsgi.sockets import ClientConnection, maybe_connection, steal
+from bridge.runtime import Tally
 from bridge.sansio.http1 import ResponseWriter
 from bridge.sansio.request_name import request_name
 from bridge.types import Environ, StartResponse
@@ -39,13 +40,19 @@ class Detaching:
     def __init__(self, behind_middleware: bool, after: float, limit: int) -> None:
         self._after = after
         self._behind_middleware = behind_middleware
-        self._limit = limit
+        self.limit = limit
         self._free = threading.Semaphore(limit)
+        self.left, self.kept = Tally(), Tally()  # of the responses that were to leave
         self._told_limit = False
         self._inside: set[int] = set()  # the threads that are in a call
         self._threads = 0.0  # how many the server has, once that is known
         # A number that a new descriptor must not reach: the system gives the lowest one that is free.
         self._descriptors = _descriptors()
+
+    @property
+    def maybe_threads(self) -> int | None:
+        """How many requests the server runs at once; None if that is unknown, or has no limit."""
+        return int(self._threads) if 0 < self._threads < math.inf else None
 
     def enter(self, environ: Environ, start_response: StartResponse) -> float:
         """Note that a call begins; return how long its app may take before the response leaves, in seconds."""
@@ -66,6 +73,7 @@ class Detaching:
         connection = maybe_connection(environ)
         reason = self._maybe_reason(exchange, connection, environ, start_response)
         if reason is not None:
+            self.kept.add()
             _logger.debug("%s: the response keeps its WSGI thread: %s", request_name(exchange.scope), reason)
             return False
         assert connection is not None
@@ -73,6 +81,7 @@ class Detaching:
             sock = steal(connection)
         except OSError:  # the server is about to close it, and the thread will notice
             self._free.release()
+            self.kept.add()
             return False
         except BaseException:
             self._free.release()
@@ -85,6 +94,7 @@ class Detaching:
         except BaseException as error:
             detached.fail(error)
             raise
+        self.left.add()
         _logger.debug("%s: the response has left its WSGI thread", request_name(exchange.scope))
         start_response("202 Accepted", [("Content-Length", "0")])  # to a connection that is dead, and for the log
         return True
@@ -108,7 +118,7 @@ class Detaching:
         if not self._has_descriptors(connection):
             return "descriptors are scarce"
         if not self._free.acquire(blocking=False):
-            return f"{self._limit} responses have left theirs (max_detached)"
+            return f"{self.limit} responses have left theirs (max_detached)"
         return None
 
     def _has_descriptors(self, connection: ClientConnection) -> bool:

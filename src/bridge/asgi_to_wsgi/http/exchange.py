@@ -67,7 +67,7 @@ class HTTPExchange:
         self.response = ResponseFromASGI(scope["method"], scope)
         self.scope = scope
         self.wake: Callable[[], object] = self.lock.release  # or another's, who takes from the outbox in its place
-        self._app = app
+        self.app = app
         self._loop_thread = loop_thread
         self._offered = tuple(scope["extensions"])  # copied, because the app may change the scope
         self._inbox: deque[tuple[bytes, bool]] = deque()
@@ -78,7 +78,7 @@ class HTTPExchange:
     async def run(self) -> None:
         """Run the app, and end the WSGI thread's wait however the app ends."""
         try:
-            await self._app(self.scope, self._receive, self._send)
+            await self.app(self.scope, self._receive, self._send)
         except anyio.get_cancelled_exc_class() as cancelled:
             self._finish(cancelled)
             raise
@@ -236,6 +236,11 @@ class HTTPExchange:
         """Let each `send` that waits check for room."""
         self.full = False  # here, because this wakes all of them
         self._notify()
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether a client waits for what the app has yet to send. From any thread."""
+        return not (self._ended or self._gone or self.left)
 
     @property
     def head_is_due(self) -> bool:

@@ -52,6 +52,8 @@ class WebSocketExchange:
         release: Callable[["WebSocketExchange"], object],
     ) -> None:
         self.accepted = False
+        self.carried = False  # a WSGI thread carries the bytes
+        self.holds_thread = False  # a WSGI thread waits for the end
         self.over = threading.Event()  # the connection has ended, although the app may still run
         self._app = app
         self._loop_thread = loop_thread

@@ -33,7 +33,7 @@ class WebSockets:
         self._app = app
         self._mode = mode
         self._options = options
-        self._limit = limit
+        self.limit = limit
         # In order of arrival. Without a lock, because an exception that a watchdog throws in could leave it locked.
         self._open: dict[WebSocketExchange, None] = {}
 
@@ -73,7 +73,11 @@ class WebSockets:
     def _admit(self, exchange: "WebSocketExchange") -> bool:
         """Add `exchange` to the open WebSockets, if there is room; return whether there was."""
         self._open[exchange] = None
-        return len(self._open) <= self._limit or exchange in list(self._open)[: self._limit]
+        return len(self._open) <= self.limit or exchange in list(self._open)[: self.limit]
+
+    def open(self) -> "list[WebSocketExchange]":
+        """Return the WebSockets that the app has accepted, and that have not ended. From any thread."""
+        return [exchange for exchange in list(self._open) if exchange.accepted]
 
     def _discard(self, exchange: "WebSocketExchange") -> None:
         self._open.pop(exchange, None)
@@ -98,12 +102,14 @@ class WebSockets:
         if connection.stealable:
             _hand_to_loop(exchange, steal(connection))
             if self._mode == "hold":
+                exchange.holds_thread = True
                 _logger.debug("WebSocket: took the connection from the server; its thread waits for the end")
                 while not exchange.over.wait(_LOOK_AROUND) and not loop_thread.ended:
                     pass
             else:
                 _logger.debug("WebSocket: took the connection from the server")
         else:
+            exchange.carried = exchange.holds_thread = True
             _logger.debug("WebSocket: carrying bytes in the request's thread")
             ours, theirs = socket.socketpair()
             with ours:

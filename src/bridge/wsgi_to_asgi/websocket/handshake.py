@@ -89,19 +89,22 @@ class OpenWebSockets:
     """The threads of all open WebSockets, up to `limit`. Any thread may call its methods."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._lock = threading.Lock()
         self._threads: set[AppThread] = set()
 
     def start(self, thread: "AppThread", app: WSGIApp, environ: Environ, lend_loop: bool) -> bool:
         """Run `app` in one more thread unless the limit is reached; return whether it runs."""
         with self._lock:  # so that `join` meets only threads that have started
-            if len(self._threads) >= self._limit:
+            if len(self._threads) >= self.limit:
                 return False
             if not thread.start(app, environ, lend_loop, lambda: self.discard_if_over(thread)):
                 return False
             self._threads.add(thread)
             return True
+
+    def __len__(self) -> int:
+        return len(self._threads)
 
     def discard_if_over(self, thread: "AppThread") -> None:
         """Remove `thread` once both the loop and the app are done with it."""
