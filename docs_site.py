@@ -1,0 +1,83 @@
+"""What MkDocs runs while it builds the documentation: `mkdocs build --strict`.
+
+README, CHANGELOG, CONTRIBUTING and SECURITY become pages of the site, links out of `docs/` lead to the repository, and
+pictures drawn by Mermaid are replaced by the SVGs in `docs/pictures`, so that the site needs nothing from elsewhere.
+"""
+
+import posixpath
+import re
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parent
+# Files of the repository that are pages of the site, too.
+PAGES = {
+    "README.md": "index.md",
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
+}
+LINK = re.compile(r"(?<=\]\()([^)\s#]*)(#[^)\s]*)?(?=\))")
+ROW = re.compile(r"^\|.*$", re.MULTILINE)
+NAME = re.compile(r"^ *<!-- [^>]* -->\n(?= *```)", re.MULTILINE)
+PICTURE = re.compile(r"<!-- picture: (\S+): ([^>]+) -->\n```mermaid\n.*?```\n", re.DOTALL)
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages whose text stands outside `docs/`."""
+    for source, uri in PAGES.items():
+        files.append(File.generated(config, uri, abs_src_path=str(ROOT / source)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Rewrite a page as the site needs it."""
+    uri = page.file.src_uri
+    sources = {target: source for source, target in PAGES.items()}
+    source = sources.get(uri, f"docs/{uri}")
+    markdown = PICTURE.sub(lambda found: _picture(found[1], found[2], uri), markdown)
+    markdown = NAME.sub("", markdown)
+    repository = str(config.repo_url).rstrip("/")
+    markdown = ROW.sub(lambda found: _row(found[0]), markdown)
+    return LINK.sub(lambda found: _link(found[1], source, uri, repository) + (found[2] or ""), markdown)
+
+
+def _picture(name: str, description: str, uri: str) -> str:
+    """Return the drawn picture, for light and for dark pages."""
+    lines = []
+    for scheme in ("light", "dark"):
+        path = f"pictures/{name}-{scheme}.svg"
+        if not (ROOT / "docs" / path).exists():
+            raise PluginError(f"docs/{uri}: docs/{path} is missing; draw it as docs/pictures/README says")
+        lines.append(f"![{description}]({path}#only-{scheme}){{ .picture }}")
+    return "\n".join(lines) + "\n"
+
+
+def _row(row: str) -> str:
+    """Return a row of a table in which brackets that belong to no link are only brackets."""
+    parts = row.split("`")  # every second one is code
+    parts[::2] = [re.sub(r"\[(?![^\]]*\]\()", r"\\[", part) for part in parts[::2]]
+    return "`".join(parts)
+
+
+def _link(target: str, source: str, uri: str, repository: str) -> str:
+    """Return where a link of a page leads on the site: to another page, or to a file in the repository."""
+    for prefix in (f"{repository}/blob/main/", f"{repository}/raw/main/"):
+        if target.startswith(prefix):
+            path = target.removeprefix(prefix)
+            break
+    else:
+        if not target or re.match(r"[a-z]+:|/", target):
+            return target
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
+    if path in PAGES:
+        path = f"docs/{PAGES[path]}"
+    elif not (ROOT / path).exists():
+        return target  # MkDocs says so
+    if path.startswith("docs/") and not (ROOT / path).is_dir():
+        return posixpath.relpath(path.removeprefix("docs/"), posixpath.dirname(uri) or ".")
+    return f"{repository}/{'tree' if (ROOT / path).is_dir() else 'blob'}/main/{path}"

@@ -1,0 +1,70 @@
+"""How tests run what a page says to type: commands that install are checked, and servers run on a free port."""
+
+import contextlib
+import importlib.metadata
+import re
+import shlex
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+from packaging.requirements import Requirement
+
+from tests.docs.pages import Page
+from tests.processes import ROOT, Server, serving
+
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+DISTRIBUTION = "wsgi-asgi-bridge"
+# The option by which each server is told where to listen.
+ADDRESS = {
+    "daphne": ("--port", "{port}"),
+    "granian": ("--port", "{port}"),
+    "gunicorn": ("--bind", "127.0.0.1:{port}"),
+    "hypercorn": ("--bind", "127.0.0.1:{port}"),
+    "uvicorn": ("--port", "{port}"),
+    "waitress-serve": ("--listen", "127.0.0.1:{port}"),
+}
+
+
+def check_install(command: list[str]) -> None:
+    """Check that what `pip install` is told to install is known: ours with its extras, or a package that tests use."""
+    assert Path(command[0]).name == "pip", command
+    assert command[1] == "install", command
+    for word in command[2:]:
+        if word.startswith("-"):
+            continue
+        requirement = Requirement(word)
+        if requirement.name == DISTRIBUTION:
+            assert requirement.extras <= set(PYPROJECT["project"]["optional-dependencies"]), word
+        else:
+            listed = re.search(rf'"{requirement.name}\b', (ROOT / "pyproject.toml").read_text())
+            assert listed or importlib.metadata.version(requirement.name), word
+
+
+def check_environment(command: list[str]) -> None:
+    """Check a command that creates the virtual environment."""
+    assert [Path(command[0]).name, *command[1:]] == ["python3", "-m", "venv", ".venv"], command
+
+
+@contextlib.contextmanager
+def served(page: Page, name: str, folder: Path, env: dict[str, str] | None = None) -> Iterator[Server]:
+    """Run the server that the last command of a block starts, in `folder`."""
+    command = page.commands(name)[-1]
+    program = Path(command[0]).name
+    if (Path(sys.executable).parent / program).exists():  # not its first line, which a moved environment breaks
+        command = [sys.executable, *command]
+    at = 2 if command[0] == sys.executable else 1
+    with serving([*command[:at], *ADDRESS[program], *command[at:]], cwd=folder, env=env) as server:
+        yield server
+
+
+def check_dialogue(page: Page, name: str, server: Server) -> None:
+    """Send the requests of a block of `curl` commands, and compare the answers with the lines below each."""
+    for line, expected in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", page[name], re.MULTILINE):
+        command = shlex.split(line)
+        assert command[0] == "curl", line
+        assert len(command) == 2, line
+        response = server.client.get(httpx.URL(command[1]).raw_path.decode())
+        assert response.text + "\n" == expected
