@@ -68,13 +68,20 @@ class Server:
 
 @contextlib.contextmanager
 def serving(
-    command: Sequence[str], *, cwd: Path = ROOT, env: dict[str, str] | None = None, timeout: float = 30.0
+    command: Sequence[str],
+    *,
+    cwd: Path = ROOT,
+    env: dict[str, str] | None = None,
+    timeout: float = 30.0,
+    port: int | None = None,
 ) -> Iterator[Server]:
     """Run `command` with `{port}` and `{python}` filled in, as a process group of its own, and end it afterwards.
 
+    The port is a free one, unless `port` names the one that the server will listen on.
+
     Yields once the port accepts connections.
     """
-    port = free_port()
+    port = port or free_port()
     argv = [part.format(port=port, python=sys.executable) for part in command]
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "server.log"

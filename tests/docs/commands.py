@@ -13,18 +13,18 @@ import httpx
 from packaging.requirements import Requirement
 
 from tests.docs.pages import Page
-from tests.processes import ROOT, Server, serving
+from tests.processes import ROOT, Server, free_port, serving
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DISTRIBUTION = "wsgi-asgi-bridge"
-# The option by which each server is told where to listen.
+# The port that pages use, which becomes a free one here; and what it is to servers that use it if they are not told.
+PORT = "8000"
 ADDRESS = {
-    "daphne": ("--port", "{port}"),
-    "granian": ("--port", "{port}"),
-    "gunicorn": ("--bind", "127.0.0.1:{port}"),
-    "hypercorn": ("--bind", "127.0.0.1:{port}"),
-    "uvicorn": ("--port", "{port}"),
-    "waitress-serve": ("--listen", "127.0.0.1:{port}"),
+    "daphne": ("--port", PORT),
+    "granian": ("--port", PORT),
+    "gunicorn": ("--bind", f"127.0.0.1:{PORT}"),
+    "hypercorn": ("--bind", f"127.0.0.1:{PORT}"),
+    "uvicorn": ("--port", PORT),
 }
 
 
@@ -49,15 +49,27 @@ def check_environment(command: list[str]) -> None:
 
 
 @contextlib.contextmanager
-def served(page: Page, name: str, folder: Path, env: dict[str, str] | None = None) -> Iterator[Server]:
-    """Run the server that the last command of a block starts, in `folder`."""
+def served(
+    page: Page, name: str, folder: Path, env: dict[str, str] | None = None, config: dict[str, str] | None = None
+) -> Iterator[Server]:
+    """Run the server that the last command of a block starts, in `folder`, where the files of `config` are first."""
     command = page.commands(name)[-1]
     program = Path(command[0]).name
-    if (Path(sys.executable).parent / program).exists():  # not its first line, which a moved environment breaks
-        command = [sys.executable, *command]
-    at = 2 if command[0] == sys.executable else 1
-    with serving([*command[:at], *ADDRESS[program], *command[at:]], cwd=folder, env=env) as server:
+    if program in ADDRESS and not any(PORT in word for word in command):
+        command[1:1] = ADDRESS[program]
+    if _is_script(command[0]):  # its first line names an environment that may have been moved
+        command.insert(0, sys.executable)
+    port = free_port()
+    for path, text in (config or {}).items():
+        (folder / path).write_text(text.replace(PORT, str(port)))
+    words = [word.replace("{", "{{").replace("}", "}}").replace(PORT, str(port)) for word in command]
+    with serving(words, cwd=folder, env=env, port=port) as server:
         yield server
+
+
+def _is_script(program: str) -> bool:
+    path = Path(program)
+    return path.parent == Path(sys.executable).parent and path.read_bytes().startswith(b"#!")
 
 
 def check_dialogue(page: Page, name: str, server: Server) -> None:

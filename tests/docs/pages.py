@@ -70,5 +70,5 @@ def _here(command: list[str]) -> list[str]:
 
 def pages() -> list[Page]:
     """Return all pages that people read."""
-    paths = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    paths = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
     return [Page(str(path.relative_to(ROOT))) for path in sorted(paths)]

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from bridge import ASGIToWSGI
+from tests.docs.commands import check_environment, check_install, served
 from tests.docs.pages import BIN, Page
 from tests.processes import ROOT, serving, wait_until
 
@@ -69,9 +70,7 @@ def test_proxy_in_front_of_fastapi(adapters: list[ASGIToWSGI]) -> None:
             assert client.get("/client", headers=FORWARDED).json() == expected
 
 
-def test_gunicorn_hooks(tmp_path: Path) -> None:
-    """They start and close the adapter that is part of another app: the one inside Flask."""
-    start_and_close = """
+STARTS_AND_CLOSES = """
 from contextlib import asynccontextmanager
 @asynccontextmanager
 async def lifespan(app):
@@ -79,14 +78,37 @@ async def lifespan(app):
     yield
     print("<closed>", flush=True)
 """
-    code = RECIPES["fastapi in flask"].replace("FastAPI()", "FastAPI(lifespan=lifespan)")
-    (tmp_path / "hello.py").write_text(start_and_close + code)
-    (tmp_path / "gunicorn.conf.py").write_text(GUNICORN["gunicorn.conf.py"])
-    command = ["{python}", "-m", "gunicorn", "--bind", "127.0.0.1:{port}", "hello:app"]
-    with serving(command, cwd=tmp_path, env={"XDG_RUNTIME_DIR": str(tmp_path)}) as server:
-        wait_until(lambda: "<started>" in server.output())
+
+
+@pytest.mark.parametrize("own_hooks", [False, True], ids=["ours", "own"])
+def test_gunicorn(own_hooks: bool, tmp_path: Path) -> None:
+    """The configuration serves; its hooks start and close an adapter, also one that is part of another app."""
+    code = RECIPES["fastapi in flask"].replace("FastAPI()", "FastAPI(lifespan=lifespan)") + "\nwsgi_app = app\n"
+    (tmp_path / "hello.py").write_text(STARTS_AND_CLOSES + code)
+    config = GUNICORN["gunicorn.conf.py"]
+    if own_hooks:
+        config = config.partition("\n")[2] + GUNICORN["own hooks"]
+    (tmp_path / "gunicorn.conf.py").write_text(config)
+    with served(GUNICORN, "serve", tmp_path) as server:
+        wait_until(lambda: server.output().count("<started>") == 2)  # one in each worker
+        assert server.client.get("/api/items").json() == ["one", "two"]
         server.stop()
-        assert "<closed>" in server.output()
+        assert server.output().count("<closed>") == 2
+        assert ("the app has shut down" in server.output()) is own_hooks
+
+
+@needs_uwsgi
+def test_uwsgi(tmp_path: Path) -> None:
+    """The configuration serves the app of the quickstart."""
+    environment, install = UWSGI.commands("install")
+    check_environment(environment)
+    check_install(install)
+    (tmp_path / "hello.py").write_text(FASTAPI["hello"])
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    with served(UWSGI, "serve", tmp_path, config={"uwsgi.ini": UWSGI["uwsgi.ini"]}) as server:
+        assert server.client.get("/").json() == "Hello from a private loop!"
+        server.stop()
+        assert "Traceback" not in server.output()
 
 
 def test_uwsgi_hooks(monkeypatch: pytest.MonkeyPatch, adapters: list[ASGIToWSGI]) -> None:
@@ -105,19 +127,22 @@ def test_uwsgi_hooks(monkeypatch: pytest.MonkeyPatch, adapters: list[ASGIToWSGI]
 def test_uwsgi_hooks_in_uwsgi(tmp_path: Path) -> None:
     """uWSGI itself runs the hooks, and serves the app."""
     (tmp_path / "hello.py").write_text(UWSGI["uwsgi hooks"])
-    command = [
-        str(BIN / "uwsgi"),
-        "--http-socket",
-        "127.0.0.1:{port}",
-        "-w",
-        "hello:wsgi_app",
-        "--master",
-        "--enable-threads",
-    ]
-    with serving([*command, "--die-on-term"], cwd=tmp_path) as server:
+    command = [str(BIN / "uwsgi"), "--http-socket", "127.0.0.1:{port}", "--module", "hello:wsgi_app"]
+    command += ["--master", "--enable-threads", "--die-on-term"]
+    with serving(command, cwd=tmp_path) as server:
         assert server.client.get("/docs").status_code == 200
         server.stop()
         assert "Traceback" not in server.output()
+
+
+def test_waitress(tmp_path: Path) -> None:
+    """The command serves the app of the quickstart."""
+    environment, install = SCRIPTS.commands("install")
+    check_environment(environment)
+    check_install(install)
+    (tmp_path / "hello.py").write_text(FASTAPI["hello"])
+    with served(SCRIPTS, "serve", tmp_path) as server:
+        assert server.client.get("/").json() == "Hello from a private loop!"
 
 
 def test_sigterm() -> None:

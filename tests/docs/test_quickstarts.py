@@ -17,6 +17,7 @@ README = Page("README.md")
 FLASK = Page("docs/quickstarts/flask.md")
 DJANGO = Page("docs/quickstarts/django.md")
 FASTAPI = Page("docs/quickstarts/fastapi.md")
+EXAMPLE = Page("examples/fastapi_on_gunicorn/README.md")
 QUART = Page("docs/quickstarts/quart.md")
 
 
@@ -74,11 +75,15 @@ def test_readme_fastapi_on_gunicorn() -> None:
         assert client.get("/").json() == "Hello from a private loop!"
 
 
-@pytest.mark.parametrize(("name", "path"), [("flask example", "/"), ("fastapi example", "/docs")])
-def test_readme_examples(name: str, path: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("page", "name", "path"),
+    [(README, "flask example", "/"), (README, "fastapi example", "/docs"), (EXAMPLE, "serve", "/docs")],
+    ids=["flask", "fastapi", "fastapi's own page"],
+)
+def test_examples(page: Page, name: str, path: str, tmp_path: Path) -> None:
     """The commands for a checkout serve the examples."""
     databases = {"NOTES_DB": str(tmp_path / "notes.sqlite3"), "GUESTBOOK_DB": str(tmp_path / "guestbook.sqlite3")}
-    with served(README, name, ROOT, databases) as server:
+    with served(page, name, ROOT, databases) as server:
         assert server.client.get(path).status_code == 200
 
 

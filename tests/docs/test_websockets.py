@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
-from tests.docs.commands import ADDRESS, check_install
+from tests.docs.commands import check_install
 from tests.docs.pages import Page
 from tests.processes import serving
 
@@ -15,8 +15,8 @@ PAGE = Page("docs/websockets.md")
 @pytest.mark.parametrize(
     ("name", "command"),
     [
-        ("fastapi", ["{python}", "-m", "gunicorn", *ADDRESS["gunicorn"], "-k", "gthread", "hello:wsgi_app"]),
-        ("flask", ["{python}", "-m", "uvicorn", *ADDRESS["uvicorn"], "hello:asgi_app"]),
+        ("fastapi", ["{python}", "-m", "gunicorn", "--bind", "127.0.0.1:{port}", "-k", "gthread", "hello:wsgi_app"]),
+        ("flask", ["{python}", "-m", "uvicorn", "--port", "{port}", "hello:asgi_app"]),
     ],
 )
 def test_an_echo(name: str, command: list[str], tmp_path: Path) -> None:
