@@ -23,11 +23,12 @@ _RAW_BODY_FROM_PROXY = frozenset(name.encode() for name in _BODY_FROM_PROXY)
 class ResponseFromWSGI:
     """Translate a WSGI app's `start_response` calls into ASGI's http.response.start."""
 
-    __slots__ = ("_called", "_method", "_scope", "_start", "begun", "length")
+    __slots__ = ("_called", "_method", "_scope", "_start", "begun", "length", "trailing")
 
     def __init__(self, method: str, scope: Scope | None = None) -> None:
         """`scope` is the request's, for the log."""
         self.begun = False
+        self.trailing = False  # trailers may follow the body, which the start promises
         self._scope = scope
         self._method = method
         self._called = False
@@ -53,7 +54,7 @@ class ResponseFromWSGI:
                 "start_response was called again without exc_info (PEP 3333, The start_response() Callable)"
             )
         self._called = True
-        code, raw = code_from_status(status), raw_headers_from_native(headers)
+        code, raw = code_from_status(status), raw_headers_from_native(headers, self.trailing)
         lengths = [value.decode("latin-1") for name, value in raw if name == b"content-length"]
         self.length = BodyLength(self._method, code, lengths, self._scope)  # declared, and passed on; once `ready`
         self._start = {"type": "http.response.start", "status": code, "headers": raw}
@@ -73,6 +74,9 @@ class ResponseFromWSGI:
             )
         if empty and not self.length.reached and any(name in _RAW_BODY_FROM_PROXY for name, _ in start["headers"]):
             self._drop_length()
+        if self.trailing:
+            self.trailing = not self.length.bodiless
+            start["trailers"] = self.trailing
         self.begun = True
         return start
 
@@ -131,12 +135,15 @@ class ResponseFromASGI:
         self._method = method
         self._begun = False
 
-    def start(self, message: Message) -> None:
-        """Store the status and headers of an http.response.start. Raises AppProtocolError if it is invalid."""
+    def start(self, message: Message, trailing: bool = False) -> None:
+        """Store the status and headers of an http.response.start; `trailing` if trailers will follow the body.
+
+        Raises AppProtocolError if it is invalid.
+        """
         if "status" not in message:
             raise AppProtocolError("http.response.start has no 'status' (ASGI HTTP spec, Response Start)")
         self.status = status_from_code(message["status"])
-        self.headers = native_from_raw_headers(message.get("headers") or ())
+        self.headers = native_from_raw_headers(message.get("headers") or (), trailing)
         lengths: list[str] = []
         from_proxy = False
         for name, value in self.headers:

@@ -31,10 +31,11 @@ _HOP_BY_HOP = frozenset(
 )
 
 
-def raw_headers_from_native(headers: Headers) -> RawHeaders:
+def raw_headers_from_native(headers: Headers, keep_trailer: bool = False) -> RawHeaders:
     """Return a WSGI app's headers as ASGI's list: lower-case names and latin-1 bytes, in the same order.
 
-    Drops hop-by-hop headers with a warning. Raises AppProtocolError for any other header that is invalid.
+    Drops hop-by-hop headers with a warning, and so Trailer, unless `keep_trailer`: the server can send trailers. Raises
+    AppProtocolError for any other header that is invalid.
     """
     if not isinstance(headers, (list, tuple)):
         raise AppProtocolError(
@@ -49,22 +50,25 @@ def raw_headers_from_native(headers: Headers) -> RawHeaders:
             raw_name = _maybe_raw_name(name)
             if not (value.isascii() and value.isprintable()):
                 _check_value(name, value)
-            if raw_name is None:
-                found = True
-            else:
+            if raw_name is not None:
                 raw.append((raw_name, value.encode("latin-1")))
-        return raw_headers_from_native(_without_hop_by_hop(headers)) if found else raw
+            elif keep_trailer and name.lower() == "trailer":
+                raw.append((b"trailer", value.encode("latin-1")))
+            else:
+                found = True
+        return raw_headers_from_native(_without_hop_by_hop(headers, keep_trailer), keep_trailer) if found else raw
     except (AttributeError, TypeError, ValueError):
         raise AppProtocolError(
             f"headers must be pairs of str, got {shown(headers)} (PEP 3333, The start_response() Callable)"
         ) from None
 
 
-def native_from_raw_headers(headers: Iterable[Iterable[bytes]]) -> Headers:
+def native_from_raw_headers(headers: Iterable[Iterable[bytes]], keep_trailer: bool = False) -> Headers:
     """Return an ASGI app's headers as WSGI's list: a new list of str tuples, in the same order.
 
     PEP 3333 forbids control characters in values, so a tab, which HTTP allows, becomes a space. Drops
-    hop-by-hop headers with a warning. Raises AppProtocolError for any other header that is invalid.
+    hop-by-hop headers with a warning, and so Trailer, unless `keep_trailer`: the server can send trailers. Raises
+    AppProtocolError for any other header that is invalid.
     """
     native: Headers = []
     found = False
@@ -76,7 +80,7 @@ def native_from_raw_headers(headers: Iterable[Iterable[bytes]]) -> Headers:
             if not (value.isascii() and value.isprintable()):
                 _check_value(name, value)
             native.append((name, value))
-        return _without_hop_by_hop(native) if found else native
+        return _without_hop_by_hop(native, keep_trailer) if found else native
     except (AttributeError, TypeError, ValueError):
         raise AppProtocolError(
             f"headers must be pairs of bytes, got {shown(headers)} (ASGI HTTP spec, Response Start)"
@@ -108,8 +112,10 @@ def _check_value(name: str, value: str) -> None:
         )
 
 
-def _without_hop_by_hop(headers: Headers) -> Headers:
+def _without_hop_by_hop(headers: Headers, keep_trailer: bool) -> Headers:
     hop_by_hop = set(_HOP_BY_HOP)
+    if keep_trailer:
+        hop_by_hop.discard("trailer")
     for name, value in headers:
         if name.lower() == "connection":  # "and any field it nominates"
             hop_by_hop.update(token.strip().lower() for token in value.split(","))

@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterable
 from bridge.asgi_to_wsgi.http.body import RequestBody
 from bridge.asgi_to_wsgi.http.detaching import Detaching
 from bridge.asgi_to_wsgi.http.exchange import HTTPExchange
-from bridge.asgi_to_wsgi.http.hop import LIMIT, Leave
+from bridge.asgi_to_wsgi.http.hop import LIMIT, Leave, Trailers
 from bridge.asgi_to_wsgi.http.streams import Blocks, File
 from bridge.asgi_to_wsgi.loop import LoopThread
 from bridge.asgi_to_wsgi.servers import decode_path, maybe_client_check
 from bridge.errors import ClientDisconnected, ClientProtocolError, WouldBlockLoop
 from bridge.runtime import LoopClosed
 from bridge.sansio.request import scope_from_environ
-from bridge.types import ASGIApp, Environ, StartResponse
+from bridge.sansio.trailers import EXTENSION as TRAILERS
+from bridge.sansio.trailers import GUNICORNS_SEND_TRAILERS, SEND_TRAILERS, accepts_trailers, maybe_send_trailers
+from bridge.types import ASGIApp, Environ, Headers, StartResponse
 
 # How often a waiting WSGI thread checks whether its client is still there, in seconds.
 _CLIENT_CHECK = 1.0
@@ -51,6 +53,8 @@ def serve_http(
         scope["extensions"]["http.response.pathsend"] = {}
     if callable(environ.get("wsgi.early_hints")):
         scope["extensions"]["http.response.early_hint"] = {}
+    if (SEND_TRAILERS in environ or GUNICORNS_SEND_TRAILERS in environ) and maybe_send_trailers(environ) is not None:
+        scope["extensions"][TRAILERS] = {}
     if loop_thread.state is not None:
         scope["state"] = loop_thread.state.copy()
     exchange = HTTPExchange(app, loop_thread, scope)
@@ -110,6 +114,8 @@ class WSGICall:
             except BaseException:
                 first.close()
                 raise
+            if self._exchange.trailing:
+                return self._file_and_trailers(first)
             file_wrapper = self._environ.get("wsgi.file_wrapper")
             return (
                 first if file_wrapper is None or first.size is not None else file_wrapper(first.file, first.BLOCK_SIZE)
@@ -120,6 +126,16 @@ class WSGICall:
             self._over = True
             return [first] if first else []
         return Blocks(first, self.next_block, self.stop)
+
+    def _file_and_trailers(self, file: File) -> Blocks:
+        """Return the blocks of a file, at whose end the server is told the trailers."""
+        blocks = iter(file)
+
+        def stop() -> None:
+            file.close()
+            self.stop()
+
+        return Blocks(b"", lambda: next(blocks, None) or self.next_block(), stop)
 
     def _takes_long(self, first: bytes | File | None) -> bool:
         """Return whether a response that begins with `first` would hold the thread for as long as its client reads."""
@@ -197,6 +213,8 @@ class WSGICall:
                     return self._take_blocks(item)
                 if isinstance(item, list):
                     self._environ["wsgi.early_hints"](item)
+                elif isinstance(item, Trailers):
+                    self._send_trailers(item.headers)
                 elif isinstance(item, BaseException):
                     self._over = True
                     try:
@@ -215,6 +233,12 @@ class WSGICall:
                 self._call_on_loop(exchange.deliver, block, more_body)
             else:
                 self._sleep()
+
+    def _send_trailers(self, trailers: Headers) -> None:
+        """Tell the server the trailers before the end of the body, if the client takes them."""
+        send_trailers = maybe_send_trailers(self._environ)
+        if send_trailers is not None and accepts_trailers(self._environ):
+            send_trailers(trailers)
 
     def _take_blocks(self, block: bytes) -> bytes:
         """Count `block` as taken. If it is small, join it with the blocks behind it."""

@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from bridge.asgi_to_wsgi.http.hop import LEAVE, LIMIT, Item
+from bridge.asgi_to_wsgi.http.hop import LEAVE, LIMIT, Item, Trailers
 from bridge.asgi_to_wsgi.http.streams import File, open_from_pathsend
 from bridge.asgi_to_wsgi.loop import LoopThread
 from bridge.asgi_to_wsgi.tasks import Job
@@ -24,7 +24,9 @@ from bridge.sansio.messages import DONE, RESPONSE, event_from_message, next_stat
 from bridge.sansio.request_name import request_name
 from bridge.sansio.response import ResponseFromASGI
 from bridge.sansio.response_headers import native_from_raw_headers
-from bridge.types import ASGIApp, Message
+from bridge.sansio.trailers import EXTENSION as TRAILERS
+from bridge.sansio.trailers import native_trailers_from_raw
+from bridge.types import ASGIApp, Headers, Message
 
 _logger = logging.getLogger("bridge")
 
@@ -49,12 +51,14 @@ class HTTPExchange:
     produced = 0  # bytes of the response body
     _delivered = 0
     body_ended = False  # the app has all of the request body, or can have it
+    trailing = False  # the app has promised trailers, and the server has a way to send them
     may_detach = False  # the response may leave its WSGI thread; set before the app runs
     _state = "nothing sent"
     _ended = False  # the client has the whole response, although the app may send more
     _ended_at = 0.0
     _told_end = False  # receive() has told the app so, because the WSGI thread will not
     _gone = False
+    _trailers: Headers = []  # noqa: RUF012  # replaced, never changed
     # Written in the WSGI thread:
     left = False  # set just before the loop hears that the client has left
     taken = 0  # bytes of the response body
@@ -143,7 +147,11 @@ class HTTPExchange:
         message_type = message["type"]
         items: list[Item] = []
         if message_type == "http.response.start":
-            self.response.start(message)
+            if event == message_type:
+                self.response.start(message)
+            else:
+                self.response.start(message, TRAILERS in self._offered)
+                self.trailing = TRAILERS in self._offered and not self.response.length.bodiless
             if self.may_detach and self.head_is_due and not self._loop_thread.stopping:
                 self.may_detach = False
                 items.append(LEAVE)
@@ -166,9 +174,14 @@ class HTTPExchange:
             links = native_from_raw_headers([(b"Link", link) for link in links])
             if not state.startswith("streaming"):  # by then the server has sent its headers
                 items.append(links)
+        elif message_type == TRAILERS:
+            self._trailers = [*self._trailers, *native_trailers_from_raw(message.get("headers") or ())]
+            if self.trailing and state == DONE:
+                items.append(Trailers(self._trailers))
         self._state = state
         if not self._ended and (
-            state == DONE or (message_type == "http.response.body" and self.response.length.reached)
+            state == DONE
+            or (message_type == "http.response.body" and self.response.length.reached and not self.trailing)
         ):
             # Nothing may follow a response to HEAD, a 204, a 304, or a body that has reached its Content-Length.
             self._ended = True

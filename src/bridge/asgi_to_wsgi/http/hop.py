@@ -15,6 +15,14 @@ class Leave:
 
 LEAVE = Leave()
 
+
+class Trailers:
+    """The trailers of a response, which the loop puts behind its body."""
+
+    def __init__(self, headers: Headers) -> None:
+        self.headers = headers
+
+
 # What the loop puts into the outbox: a block of the body, or a file that replaces it; early hints; an exception of the
-# app; None for the end.
-Item: TypeAlias = bytes | File | Headers | BaseException | Leave | None
+# app; trailers; None for the end.
+Item: TypeAlias = bytes | File | Headers | BaseException | Leave | Trailers | None

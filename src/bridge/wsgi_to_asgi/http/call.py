@@ -9,7 +9,9 @@ from bridge.errors import AppProtocolError, ClientDisconnected, ClientProtocolEr
 from bridge.runtime import set_async_library
 from bridge.sansio.response import ResponseFromWSGI, check_chunk, check_iterable
 from bridge.sansio.response_headers import raw_headers_from_native
-from bridge.types import Environ, ExcInfo, Headers, Scope, Write, WSGIApp
+from bridge.sansio.trailers import EXTENSION as TRAILERS
+from bridge.sansio.trailers import SEND_TRAILERS, accepts_trailers, raw_trailers_from_native
+from bridge.types import Environ, ExcInfo, Headers, RawHeaders, Scope, Write, WSGIApp
 from bridge.wsgi_to_asgi.http.hop import END, Exchange, Item
 from bridge.wsgi_to_asgi.http.streams import FileWrapper, LateInput, spooled_input
 from bridge.wsgi_to_asgi.runner import lend_loop_to_asgiref
@@ -24,7 +26,10 @@ class WSGICall:
     All of it runs in the worker thread; only `write()` may be called from another one.
     """
 
-    __slots__ = ("_early_hints", "_ended", "_exchange", "_outbox", "_pathsend", "_produced", "_response")
+    __slots__ = (
+        *("_early_hints", "_ended", "_exchange", "_may_trail", "_outbox", "_pathsend", "_produced", "_response"),
+        "_trailers",
+    )
 
     def __init__(self, exchange: Exchange, scope: Scope, method: str, extensions: Container[str] = ()) -> None:
         self._exchange = exchange
@@ -32,6 +37,7 @@ class WSGICall:
         self._response = ResponseFromWSGI(method, scope)
         self._pathsend = "http.response.pathsend" in extensions
         self._early_hints = "http.response.early_hint" in extensions
+        self._may_trail = TRAILERS in extensions
         self._ended = False
         self._produced = 0  # bytes of body
 
@@ -46,6 +52,10 @@ class WSGICall:
             return
         if self._early_hints:
             environ["wsgi.early_hints"] = self._send_early_hints
+        if self._may_trail:
+            self._trailers: RawHeaders = []
+            self._response.trailing = accepts_trailers(environ)
+            environ[SEND_TRAILERS] = self._send_trailers
         set_async_library(None)
         lend_loop_to_asgiref(self._exchange.loop if lend_loop else None)
         wants_length = buffer_body and "CONTENT_LENGTH" not in environ
@@ -61,6 +71,10 @@ class WSGICall:
         if links and not self._response.begun:
             self._outbox.append({"type": "http.response.early_hint", "links": links})
             self._exchange.tell()
+
+    def _send_trailers(self, trailers: Headers) -> None:
+        """Store what is to follow the body; a later call replaces it. This is `wsgi.ext.http.send_trailers`."""
+        self._trailers = raw_trailers_from_native(trailers)
 
     def _refuse(self, error: ClientProtocolError) -> None:
         body = f"Bad request: {error}\n".encode()
@@ -113,6 +127,8 @@ class WSGICall:
             check_iterable(iterable)
             if self._pathsend and type(iterable) is FileWrapper and self._send_path(iterable):
                 return
+        elif self._response.trailing and not (self._trailers or self._response.begun):
+            self._response.trailing = False  # the app has returned, so none will come
         iterator = iter(iterable)
         if not self._ended:  # write() may have sent the whole response
             for chunk in iterator:
@@ -128,11 +144,13 @@ class WSGICall:
             # Other servers ask once more after the last block, so a generator may do its remaining work then.
             self._exchange.tell()  # so that the client does not wait for that
             next(iterator, None)
+        if self._response.trailing:
+            self._outbox.extend(self._ending())
 
     def _send_path(self, wrapper: FileWrapper) -> bool:
         """Let the server send the file by its path, if that would send the same; return whether it does."""
         response = self._response
-        if response.begun or not response.ready or response.length.bodiless:
+        if response.begun or not response.ready or response.length.bodiless or response.trailing:
             return False
         path = wrapper.maybe_path(response.length.declared)
         if path is None:
@@ -158,7 +176,8 @@ class WSGICall:
             items.append(chunk)
         if response.length.reached and not self._ended:
             self._ended = True
-            items.append(END)
+            if not response.trailing:
+                items.append(END)
         self._outbox.extend(items)
         self._produced += len(chunk)
         if self._produced - self._exchange.transmitted > _LIMIT:
@@ -173,7 +192,16 @@ class WSGICall:
     def _end(self) -> None:
         """Pass on the end of the response, and its headers if there was no body."""
         response = self._response
+        if response.trailing and not (self._trailers or response.begun):
+            response.trailing = False
         items: list[Item] = [] if response.begun else [response.begin(empty=True)]
         response.length.check_reached()
         self._ended = True
-        self._outbox.extend([*items, END])
+        self._outbox.extend([*items, *self._ending()] if response.trailing else [*items, END])
+
+    def _ending(self) -> list[Item]:
+        """Return what ends a response that promised trailers, of which there may be none."""
+        return [
+            {"type": "http.response.body", "body": b"", "more_body": False},
+            {"type": TRAILERS, "headers": self._trailers, "more_trailers": False},
+        ]

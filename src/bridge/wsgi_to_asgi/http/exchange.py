@@ -20,6 +20,7 @@ from bridge.sansio.messages import type_from_message
 from bridge.sansio.redacted import shown
 from bridge.sansio.request_headers import with_header_pairs
 from bridge.sansio.request_name import request_name
+from bridge.sansio.trailers import EXTENSION as TRAILERS
 from bridge.sansio.unreadable import scope_error
 from bridge.types import Environ, Message, Receive, Scope, Send, WSGIApp
 from bridge.wsgi_to_asgi.http.body import RequestBody, block_from_message
@@ -210,6 +211,8 @@ class HTTPExchange(Exchange):
                         await self._send(item)
                         if message_type == "http.response.pathsend":
                             self.transmitted += 1
+                            self.end_response()
+                        elif message_type == TRAILERS:
                             self.end_response()
                 if not watched and not self.gone and self._streaming:
                     return False
