@@ -32,7 +32,7 @@ from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 )
 @pytest.mark.parametrize("protocol", ["HTTP/1.1", "HTTP/2.0"])
 def test_what_wsgi_has_no_way_for_is_not_offered(adapt: ToWSGI, serve: WSGIServer, name: str, protocol: str) -> None:
-    """WSGI cannot push, nor send trailers, and debugging is for test clients."""
+    """WSGI cannot push, nor send trailers without a callable for them, and debugging is for test clients."""
     environ = http_environ(SERVER_PROTOCOL=protocol, HTTP_TE="trailers")
     assert name not in (scope_of(adapt, serve, environ).get("extensions") or {})
 
@@ -64,8 +64,8 @@ def test_what_is_not_offered_is_refused(adapt: ToWSGI, serve: WSGIServer, messag
 # Early Hints
 
 
-class Hints:
-    """A server's wsgi.early_hints, which keeps what it is called with."""
+class Calls:
+    """A server's callable, such as wsgi.early_hints, which keeps what it is called with."""
 
     def __init__(self) -> None:
         self.called_with: list[Any] = []
@@ -86,8 +86,8 @@ def test_early_hints_need_a_server_that_sends_them(adapt: ToWSGI, serve: WSGISer
 @pytest.mark.parametrize("place", [0, 1, 2], ids=["before the start", "after the start", "in the body"])
 def test_early_hints_are_given_to_the_server(adapt: ToWSGI, serve: WSGIServer, place: int) -> None:
     """Each message's links are Link headers of a hint; the response is as it would be without, and nothing raises."""
-    skip_without(adapt, serve, "http.response.early_hint", **{"wsgi.early_hints": Hints()})
-    hints, errors = Hints(), list[Exception]()
+    skip_without(adapt, serve, "http.response.early_hint", **{"wsgi.early_hints": Calls()})
+    hints, errors = Calls(), list[Exception]()
     messages: list[Message] = [START, block(b"one"), END]
     messages[place:place] = [
         {"type": "http.response.early_hint", "links": (link for link in [b"</a>; rel=preload", b"</b>"])},
@@ -147,6 +147,33 @@ def test_trailers_that_do_not_come_are_an_error(adapt: ToWSGI, serve: WSGIServer
     request = serve(adapt(sending(TRAILING, block(b"one"), END, errors=[])))
     assert is_refused(request)
     assert "exhausted" not in [entry.kind for entry in request.log]
+
+
+SEND_TRAILERS = ("wsgi.ext.http.send_trailers", "gunicorn.http2.send_trailers")
+
+
+@clause("ASGI-EXT-023")
+@pytest.mark.parametrize("key", SEND_TRAILERS)
+def test_trailers_need_a_server_that_sends_them(adapt: ToWSGI, serve: WSGIServer, key: str) -> None:
+    """The extension is not offered where the server's value cannot be called."""
+    environ = http_environ(HTTP_TE="trailers", **{key: "not callable"})
+    assert "http.response.trailers" not in (scope_of(adapt, serve, environ).get("extensions") or {})
+
+
+@clause("ASGI-EXT-023", "ASGI-EXT-024", "ASGI-EXT-026")
+@pytest.mark.parametrize("accepts", ["trailers", "deflate;q=0.5, trailers", "deflate", None])
+@pytest.mark.parametrize("key", SEND_TRAILERS)
+def test_trailers_are_given_to_the_server(adapt: ToWSGI, serve: WSGIServer, key: str, accepts: str | None) -> None:
+    """All of them reach its callable at once, if the client takes any, and the response is as it would be without."""
+    skip_without(adapt, serve, "http.response.trailers", **{key: Calls(), "HTTP_TE": "trailers"})
+    trailers, errors = Calls(), list[Exception]()
+    more = {**TRAILERS, "headers": [(b"x-first", b"0")], "more_trailers": True}
+    app = sending(TRAILING, block(b"one"), END, more, TRAILERS, errors=errors)
+    request = serve(adapt(app), http_environ(HTTP_TE=accepts, **{key: trailers})).finish()
+    assert errors == []
+    assert (request.status, request.headers, request.body) == ("200 OK", [], b"one")
+    taken = accepts is not None and "trailers" in accepts
+    assert trailers.called_with == ([[("x-first", "0"), ("x-trailer", "1")]] if taken else [])
 
 
 @clause("ASGI-EXT-025")

@@ -248,10 +248,39 @@ def test_an_app_may_take_its_time(adapt: ToASGI, serve: ASGIServer) -> None:
 
 @clause("ASGI-EXT-027", "ASGI-HTTP-061")
 def test_trailer_is_not_passed_on(adapt: ToASGI, serve: ASGIServer) -> None:
-    """An app's Trailer header is the server's business, and no trailers are promised."""
+    """An app's Trailer header is the server's business, and no trailers are promised to a client without TE."""
     scope = http_scope(extensions={"http.response.trailers": {}})
     connection = serve(adapt(wsgi_response([b"one"], headers=[("Trailer", "X-A")])), scope).until_ended()
     for message in connection.sent:
         assert b"trailer" not in dict(message.get("headers", ()))
         assert not message.get("trailers", False)
     assert connection.error is not None or connection.complete
+
+
+@clause("ASGI-EXT-027", "ASGI-HTTP-061")
+@pytest.mark.parametrize("headers", [[], [("Content-Length", "3")]], ids=["", "content-length"])
+@pytest.mark.parametrize("trailers", [[("X-Trailer", "1")], []], ids=["some", "none"])
+def test_trailers_that_were_promised_follow_the_body(
+    adapt: ToASGI, serve: ASGIServer, headers: list[tuple[str, str]], trailers: list[tuple[str, str]]
+) -> None:
+    """An app finds wsgi.ext.http.send_trailers where server and client take trailers; its trailers end the response."""
+    offered: list[bool] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
+        send_trailers = environ.get("wsgi.ext.http.send_trailers")
+        offered.append(send_trailers is not None)
+        start_response("200 OK", headers)
+        yield b"one"
+        if send_trailers is not None and trailers:
+            send_trailers(trailers)
+
+    scope = http_scope(headers=[(b"te", b"trailers")], extensions={"http.response.trailers": {}})
+    connection = serve(adapt(app), scope).until_ended()
+    if not offered[0]:
+        pytest.skip("the adapter has no wsgi.ext.http.send_trailers")
+    start, *blocks, last = connection.sent
+    assert (start["trailers"], connection.body) == (True, b"one")
+    assert [message.get("more_body", False) for message in blocks] == [True] * (len(blocks) - 1) + [False]
+    assert last["type"] == "http.response.trailers"
+    assert list(last["headers"]) == [(b"x-trailer", b"1")][: len(trailers)]
+    assert not last.get("more_trailers", False)

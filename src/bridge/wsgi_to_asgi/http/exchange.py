@@ -20,7 +20,6 @@ from bridge.sansio.messages import type_from_message
 from bridge.sansio.redacted import shown
 from bridge.sansio.request_headers import with_header_pairs
 from bridge.sansio.request_name import request_name
-from bridge.sansio.trailers import EXTENSION as TRAILERS
 from bridge.sansio.unreadable import scope_error
 from bridge.types import Environ, Message, Receive, Scope, Send, WSGIApp
 from bridge.wsgi_to_asgi.http.body import RequestBody, block_from_message
@@ -208,11 +207,11 @@ class HTTPExchange(Exchange):
                         self._streaming = message_type == "http.response.start"
                         if self._streaming:
                             self._status = item["status"]
+                        elif message_type == "http.response.body":  # trailers follow; servers say http.disconnect here
+                            self.end_response()
                         await self._send(item)
                         if message_type == "http.response.pathsend":
                             self.transmitted += 1
-                            self.end_response()
-                        elif message_type == TRAILERS:
                             self.end_response()
                 if not watched and not self.gone and self._streaming:
                     return False
