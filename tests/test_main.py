@@ -101,6 +101,33 @@ def test_a_reader_that_leaves_is_no_error(folder: Path) -> None:
     assert b"Exception" not in errors
 
 
+HANGING = """
+import asyncio
+import threading
+
+
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    await asyncio.to_thread(threading.Event().wait)
+
+
+def loop_app(environ, start_response):
+    thread = threading.Thread(target=threading.Event().wait)
+    thread.start()
+    thread.join()
+"""
+
+
+@pytest.mark.parametrize("name", ["app", "loop_app"])
+def test_an_app_whose_thread_hangs_does_not_keep_the_command(name: str, tmp_path: Path) -> None:
+    """The interpreter would wait for the thread for ever."""
+    (tmp_path / "hanging.py").write_text(HANGING)
+    apps = [f"hanging:{name}"] * 2
+    done = bridge(tmp_path, "diff", *apps, "--path", "/", "--timeout", "0.2")
+    assert done.stderr == f"bridge diff: GET /: hanging:{name} did not answer within 0.2 s\n"
+    assert done.returncode == 2
+
+
 def test_it_can_be_called_within_a_process(capsys: pytest.CaptureFixture[str]) -> None:
     """Exit codes are returned."""
     apps = ["tests.servers.frameworks.fastapi_app:app", "tests.servers.frameworks.flask_app:app"]

@@ -3,12 +3,16 @@
 import argparse
 import os
 import sys
+import threading
 from collections.abc import Sequence
+from typing import NoReturn
 
 from bridge.migration.diff.command import add_diff
 from bridge.migration.loading import CannotRun
 from bridge.migration.routes_command import add_routes
 
+# Once a command is done, this is how many seconds the apps that it has loaded may take to end their threads.
+_EXIT_TIMEOUT = 3.0
 # Each function adds its command to the parser and sets `run`, which returns the exit code.
 _COMMANDS = (add_routes, add_diff)
 
@@ -38,5 +42,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+def run() -> NoReturn:
+    """Run the command of `sys.argv`, and exit with its code, even if a thread of an app does not end."""
+    code = main()
+    # The interpreter joins threads that are not daemons, such as those of asyncio.to_thread.
+    watchdog = threading.Timer(_EXIT_TIMEOUT, os._exit, [code])
+    watchdog.daemon = True
+    watchdog.start()
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()
