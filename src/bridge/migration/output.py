@@ -2,8 +2,11 @@
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 
+# A run that is shorter than this, in seconds, needs no progress line.
+_LONG = 2.0
 _COLOURS = {"green": "32", "yellow": "33", "red": "31"}
 
 
@@ -25,3 +28,25 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
     escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     lines = [f"| {' | '.join(row)} |" for row in escaped]
     return [lines[0], f"|{'---|' * len(rows[0])}", *lines[1:]]
+
+
+class ProgressLine:
+    """A line on a terminal, for runs that are long; it has numbers only."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._width = 0
+
+    def __call__(self, which: str, done: int, total: int) -> None:
+        """Tell how far the run is."""
+        if not which or not sys.stderr.isatty() or time.monotonic() - self._started < _LONG:
+            return
+        line = f"{which}: {done:,} of {total:,}"
+        print(f"\r{line.ljust(self._width)}", end="", file=sys.stderr, flush=True)
+        self._width = max(self._width, len(line))
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._width:
+            print(f"\r{' ' * self._width}\r", end="", file=sys.stderr, flush=True)
+            self._width = 0

@@ -250,6 +250,21 @@ def test_an_app_that_raises_has_answered_500(diff: Diff) -> None:
     assert "a secret" not in "".join(map(str, outcome))
 
 
+def test_headers_that_no_server_could_send_count_as_500(diff: Diff) -> None:
+    """The app gets the error, as from a server."""
+
+    def wsgi_app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("A", 1)])
+        return []
+
+    async def asgi_app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http"
+        await send({"type": "http.response.start", "status": 200, "headers": [("a", "b")]})
+
+    for app in (wsgi_app, asgi_app):
+        assert "status: 200 → 500" in diff(answering("x"), app, "--path", "/").out
+
+
 def test_a_body_beyond_a_mebibyte_is_compared_by_its_beginning(diff: Diff) -> None:
     """That is told."""
     old, new = answering("a" * 2**21), answering("a" * 2**20 + "b")

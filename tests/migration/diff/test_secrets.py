@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from flask import Flask, Response, jsonify
 
-from bridge.migration.diff import command
+from bridge.migration import output
 from bridge.migration.diff.redact import Redactor, is_secret
 from tests.migration.diff.conftest import Diff
 from tests.migration.diff.test_differences import entry
@@ -96,10 +96,10 @@ def test_the_progress_line_has_numbers_only(monkeypatch: pytest.MonkeyPatch) -> 
         def isatty(self) -> bool:
             return True
 
-    monkeypatch.setattr(command, "_LONG", -1.0)
+    monkeypatch.setattr(output, "_LONG", -1.0)
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    progress = command._Progress()
+    progress = output.ProgressLine()
     progress("old", 3, 12)
     progress.clear()
     assert terminal.getvalue() == f"\rold: 3 of 12\r{' ' * 12}\r"

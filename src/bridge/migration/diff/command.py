@@ -5,7 +5,6 @@ import contextlib
 import json
 import re
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +13,28 @@ from bridge.migration.diff.compare import Options, compare
 from bridge.migration.diff.exchange import Player, URLPlayer, is_url, remote_host
 from bridge.migration.diff.in_process import player_of
 from bridge.migration.diff.redact import Redactor
-from bridge.migration.diff.report import Report, lines_of, progress_line
+from bridge.migration.diff.report import Report, lines_of
 from bridge.migration.diff.requests import SAFE, Requests, read_requests
 from bridge.migration.loading import CannotRun, load_app
+from bridge.migration.output import ProgressLine
 
 _EXAMPLES = """\
-OLD and NEW are each module:app, module:factory(), or a URL. Requests come from a HAR that a browser has saved, an
-access log (common or combined), a list of lines like GET /orders, or standard input (--requests -).
+OLD and NEW are each module:app, module:factory(), or a URL. Requests come from
+a HAR that a browser has saved, an access log (common or combined), a list of
+lines like GET /orders, or standard input (--requests -).
 
 examples:
   bridge diff shop.legacy:app shop.api:app --path / --path /orders
-  bridge diff shop.legacy:app shop.api:app --requests access.log --json differences.json
-  bridge diff http://127.0.0.1:8000 http://127.0.0.1:8001 --requests site.har --ignore '$.items[*].id'
-  bridge diff shop.legacy:app shop.api:app --requests paths.txt --write-accept expected.json
-  bridge diff shop.legacy:app shop.api:app --requests paths.txt --accept expected.json
+  bridge diff shop.legacy:app shop.api:app --requests access.log --json x.json
+  bridge diff http://127.0.0.1:8000 http://127.0.0.1:8001 \\
+      --requests site.har --ignore '$.items[*].id'
+  bridge diff shop.legacy:app shop.api:app \\
+      --requests paths.txt --write-accept expected.json
+  bridge diff shop.legacy:app shop.api:app \\
+      --requests paths.txt --accept expected.json
 
 exit code: 0 alike, 1 different, 2 could not run or compare
 """
-# A run that is shorter than this needs no progress line.
-_LONG = 2.0
 
 
 def add_diff(commands: Any) -> None:
@@ -40,8 +42,8 @@ def add_diff(commands: Any) -> None:
     parser = commands.add_parser(
         "diff",
         help="play the same requests to the old app and to the new one, and tell what differs",
-        description="Play requests to OLD, to NEW and to OLD again, and tell what differs. What differs between the "
-        "two passes of OLD is noise: it is listed, and does not count.",
+        description="Play requests to OLD, to NEW and to OLD again, and tell what differs. What\n"
+        "differs between the two passes of OLD is noise: it is listed, and does not\ncount.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -54,8 +56,8 @@ def add_diff(commands: Any) -> None:
         "--ignore", action="append", default=[], metavar="WHAT", help="a header, or a JSON path such as '$.items[*].id'"
     )
     parser.add_argument("--strict", action="store_true", help="tell 10 and 10.0 apart")
-    parser.add_argument("--rate", type=_positive, metavar="N", help="send at most N requests a second")
-    parser.add_argument("--timeout", type=_positive, default=10.0, metavar="S", help="seconds for an answer (10)")
+    parser.add_argument("--rate", type=positive, metavar="N", help="send at most N requests a second")
+    parser.add_argument("--timeout", type=positive, default=10.0, metavar="S", help="seconds for an answer (10)")
     parser.add_argument("--unsafe", action="store_true", help="play POST and other methods that change things, too")
     parser.add_argument(
         "--may-change", action="append", default=[], metavar="HOST", help="with --unsafe: a host beyond this machine"
@@ -73,20 +75,16 @@ def add_diff(commands: Any) -> None:
 def run_diff(arguments: argparse.Namespace) -> int:
     """Compare, print and write what differs; return the exit code. Raises CannotRun."""
     accepted = read_accepted(arguments.accept) if arguments.accept else Accepted()
-    options = Options(frozenset(map(_ignored, arguments.ignore)), arguments.strict, arguments.rate)
+    options = Options(frozenset(map(ignored, arguments.ignore)), arguments.strict, arguments.rate)
     requests = read_requests(arguments.requests, arguments.path, arguments.unsafe, arguments.send_credentials)
     _check_hosts(arguments, requests)
-    redactor = Redactor()
-    for name, value in requests.credentials:
-        redactor.learn_cookies(value) if name.lower().startswith("cookie") else redactor.learn(value.split(" ")[-1])
-    for request in requests.played:
-        redactor.learn_target(request.target)
+    redactor = redactor_for(requests)
     with contextlib.ExitStack() as closing:
         # What the apps print is not the command's output.
         closing.enter_context(contextlib.redirect_stdout(sys.stderr))
         old, new = _players(arguments, closing)
         report = Report(old.name, new.name, requests.left_out, accepted)
-        progress = _Progress()
+        progress = ProgressLine()
         try:
             for compared in compare(old, new, requests.played, redactor, options, progress):
                 report.add(compared)
@@ -94,6 +92,16 @@ def run_diff(arguments: argparse.Namespace) -> int:
             progress.clear()
     _write(arguments, report)
     return report.exit_code()
+
+
+def redactor_for(requests: Requests) -> Redactor:
+    """Return a redactor that knows the secrets of the requests."""
+    redactor = Redactor()
+    for name, value in requests.credentials:
+        redactor.learn_cookies(value) if name.lower().startswith("cookie") else redactor.learn(value.split(" ")[-1])
+    for request in requests.played:
+        redactor.learn_target(request.target)
+    return redactor
 
 
 def _players(arguments: argparse.Namespace, closing: contextlib.ExitStack) -> tuple[Player, Player]:
@@ -120,42 +128,22 @@ def _check_hosts(arguments: argparse.Namespace, requests: Requests) -> None:
             raise CannotRun(f"--unsafe may change what {host} has: add --may-change {host} if that is meant")
 
 
-def _positive(text: str) -> float:
+def positive(text: str) -> float:
+    """Return an option's value as a number above 0; argparse shows the error."""
     number = float(text)
     if not 0 < number < 1e6:
         raise argparse.ArgumentTypeError("must be above 0")
     return number
 
 
-def _ignored(text: str) -> str:
+def ignored(text: str) -> str:
+    """Return what --ignore names as `Options` has it. Raises CannotRun."""
     if not text.startswith("$"):
         return text.lower()
     path = re.sub(r"\[\*\]", "[]", text)
     if not re.fullmatch(r"\$(\.[\w-]+|\[\]|\['[^']*'\])*", path):
         raise CannotRun(f"--ignore {text}: write a JSON path as in $.items[*].id")
     return path
-
-
-class _Progress:
-    """A line on a terminal, for runs that are long; it has numbers only."""
-
-    def __init__(self) -> None:
-        self._started = time.monotonic()
-        self._width = 0
-
-    def __call__(self, which: str, done: int, total: int) -> None:
-        """Tell how far the run is."""
-        if not which or not sys.stderr.isatty() or time.monotonic() - self._started < _LONG:
-            return
-        line = progress_line(which, done, total)
-        print(f"\r{line.ljust(self._width)}", end="", file=sys.stderr, flush=True)
-        self._width = max(self._width, len(line))
-
-    def clear(self) -> None:
-        """Take the line away."""
-        if self._width:
-            print(f"\r{' ' * self._width}\r", end="", file=sys.stderr, flush=True)
-            self._width = 0
 
 
 def _write(arguments: argparse.Namespace, report: Report) -> None:

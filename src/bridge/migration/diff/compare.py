@@ -3,37 +3,19 @@
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
 from typing import Any, NamedTuple
 
 from bridge.migration.diff.exchange import Answer, Player
-from bridge.migration.diff.facts import Fact, Facts, Place, facts_of, name_of
-from bridge.migration.diff.lines import MOST_LINES, Noise
-from bridge.migration.diff.redact import Redactor, stable
+from bridge.migration.diff.facts import Facts, facts_of
+from bridge.migration.diff.judge import Compared, judged
+from bridge.migration.diff.redact import Redactor
 from bridge.migration.diff.requests import Request
 from bridge.migration.loading import CannotRun
 
-# Dates in headers have a second as their unit: two passes of one app that are this far apart show them as noise.
+# Dates in headers have a unit of one second, so two passes of one app that are this far apart show them as noise.
 BETWEEN_PASSES = 1.1
 _SPOOLED = 64 * 1024 * 1024
-
-
-class Difference(NamedTuple):
-    """What differs between two answers, at one place; nothing secret is in it."""
-
-    where: str
-    what: str  # the types, where they differ; else "value", "length" or the lines of a text
-    old: str
-    new: str
-
-
-class Compared(NamedTuple):
-    """One request: its name as it may be shown, its differences, the old app's noise, and what prevents a verdict."""
-
-    request: str
-    differences: list[Difference]
-    noise: list[str]
-    problems: list[str]
-    cut: bool
 
 
 class Options(NamedTuple):
@@ -49,48 +31,29 @@ _DEFAULT = Options()
 Progress = Callable[[str, int, int], None]
 
 
+def _silent(which: str, done: int, total: int) -> None:
+    """Show no progress."""
+
+
 def compare(
     old: Player,
     new: Player,
     requests: Sequence[Request],
     redactor: Redactor,
     options: Options = _DEFAULT,
-    progress: Progress = lambda which, done, total: None,
+    progress: Progress = _silent,
 ) -> Iterator[Compared]:
-    """Play all requests to `old`, to `new` and to `old` again; yield what differs, a request at a time.
+    """Play all requests to `old`, to `new` and to `old` again; yield what differs, one request at a time.
 
     Raises CannotRun, with the name of the request, if there is no answer.
     """
-    with tempfile.SpooledTemporaryFile(max_size=_SPOOLED) as bodies:
-        passes: list[list[_Kept]] = []
-        begun = 0.0
-        for which, player in (("old", old), ("new", new), ("old again", old)):
-            if which == "old again":
-                time.sleep(max(0.0, begun + options.between_passes - time.monotonic()))
-            passes.append([])
-            for number, request in enumerate(requests):
-                progress(which, number, len(requests))
-                started = time.monotonic()
-                try:
-                    answer = player.play(request)
-                except CannotRun as error:
-                    raise CannotRun(f"{request.method} {redactor.target(request.target)}: {error}") from None
-                passes[-1].append(_Kept(answer, bodies))
-                if options.rate:
-                    time.sleep(max(0.0, started + 1 / options.rate - time.monotonic()))
-            begun = begun or time.monotonic()
+    with Tape(redactor, options, progress) as tape:
+        first = tape.record("old", old, requests)
+        other = tape.record("new", new, requests)
+        tape.rest(first)
+        again = tape.record("old again", old, requests)
         progress("", 0, 0)
-
-        def facts(number: int) -> list[Facts]:
-            return [
-                facts_of(requests[number], answers[number].answer(bodies), player.host, options.strict, redactor)
-                for answers, player in zip(passes, (old, new, old), strict=True)
-            ]
-
-        for number in range(len(requests)):
-            facts(number)  # the redactor learns all secrets before anything is shown
-        for number, request in enumerate(requests):
-            yield _compared(request, facts(number), redactor, options)
+        yield from tape.compared(requests, first, other, again)
 
 
 class _Kept:
@@ -108,136 +71,62 @@ class _Kept:
         return self._answer._replace(body=bodies.read(self._length))
 
 
-class _Found(NamedTuple):
-    """A difference before it is shown."""
+class Pass(NamedTuple):
+    """The answers of one player to all requests."""
 
-    where: str
-    aspect: str
-    parent: str
-    old: Fact | None
-    new: Fact | None
+    host: str
+    answers: list[_Kept]
+    ended: float  # time.monotonic()
 
 
-def _compared(request: Request, facts: Sequence[Facts], redactor: Redactor, options: Options) -> Compared:
-    old, new, again = facts
-    name = f"{request.method} {redactor.target(request.target)}"
-    result = Compared(name, [], [], [], old.cut or new.cut)
-    if old.status != again.status:
-        result.noise.append("status")
-        return result
-    if old.status != new.status:
-        result.differences.append(
-            Difference("status", f"{old.status} → {new.status}", str(old.status), str(new.status))
-        )
-        return result
-    own = [found for found in _differences(old, again) if not _is_ignored(found.where, options)]
-    noise = {(found.where, found.aspect) for found in own} | _unstable_keys(own)
-    result.noise.extend(sorted({redactor.name(found.where) for found in own}))
-    for found in _differences(old, new):
-        if _is_ignored(found.where, options) or (found.where, found.aspect) in noise:
-            continue
-        if found.aspect == "absent" and (found.parent, "keys") in noise:
-            continue
-        result.differences.append(_shown(found, redactor))
-    if not _is_ignored("body", options):
-        _compare_bodies(result, old, new, again, redactor)
-    return result
+class Tape:
+    """The answers of several passes, and what differs between them. Use it in a `with` block."""
 
+    def __init__(self, redactor: Redactor, options: Options = _DEFAULT, progress: Progress = _silent) -> None:
+        self._redactor, self._options, self.progress = redactor, options, progress
+        self._bodies = tempfile.SpooledTemporaryFile(max_size=_SPOOLED)  # noqa: SIM115  # __exit__ closes it
 
-def _compare_bodies(result: Compared, old: Facts, new: Facts, again: Facts, redactor: Redactor) -> None:
-    if old.body == new.body:
-        return
-    for which, facts in (("old", old), ("new", new)):
-        if facts.problem:
-            result.problems.append(f"the body of the {which} app's answer cannot be compared: {facts.problem}")
-    if old.lines is None or new.lines is None:
-        return
-    if max(len(old.lines), len(new.lines)) > MOST_LINES:
-        if old.body == again.body:
-            result.differences.append(Difference("text", f"more than {MOST_LINES:,} lines", "", ""))
-        else:
-            result.problems.append(f"a text of more than {MOST_LINES:,} lines differs in the old app's own passes")
-        return
-    noise = Noise(old.lines, again.lines if again.lines is not None else old.lines)
-    if noise.count:
-        result.noise.append(f"{noise.count} lines of text")
-    for ours, theirs in noise.differences(old.lines, new.lines):
-        shown = ["absent" if line is None else redactor.line(line.strip()) for line in (ours, theirs)]
-        # The hash of a secret is another one in each run, and a kind has to be the same.
-        what = " → ".join("absent" if line is None else _stable(redactor, line) for line in (ours, theirs))
-        result.differences.append(Difference("text line", what, *shown))
+    def __enter__(self) -> "Tape":
+        return self
 
+    def __exit__(
+        self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bodies.close()
 
-def _stable(redactor: Redactor, line: str) -> str:
-    return repr(stable(redactor.line(line.strip()))[:80])
+    def record(self, which: str, player: Player, requests: Sequence[Request]) -> Pass:
+        """Play the requests, one after the other. Raises CannotRun, with the name of the request."""
+        answers: list[_Kept] = []
+        for number, request in enumerate(requests):
+            self.progress(which, number, len(requests))
+            started = time.monotonic()
+            try:
+                answer = player.play(request)
+            except CannotRun as error:
+                raise CannotRun(f"{request.method} {self._redactor.target(request.target)}: {error}") from None
+            answers.append(_Kept(answer, self._bodies))
+            if self._options.rate:
+                time.sleep(max(0.0, started + 1 / self._options.rate - time.monotonic()))
+        return Pass(player.host, answers, time.monotonic())
 
+    def rest(self, after: Pass) -> None:
+        """Wait until a second pass of the same app may follow, so that dates differ in it."""
+        time.sleep(max(0.0, after.ended + self._options.between_passes - time.monotonic()))
 
-def _differences(old: Facts, new: Facts) -> Iterator[_Found]:
-    """Yield what differs; of what only one of them has, or has as another type, nothing within."""
-    closed: set[Place] = set()
-    for place in [*old.places, *(place for place in new.places if place not in old.places)]:
-        ours, theirs = old.places.get(place), new.places.get(place)
-        if ours == theirs:
-            continue
-        parent = place[:-1]
-        if parent in closed:
-            closed.add(place)
-            continue
-        if ours is None or theirs is None or ours.type != theirs.type:
-            closed.add(place)
-            parent_fact = old.places.get(parent)
-            if (
-                place[0] == "$"
-                and (ours is None or theirs is None)
-                and (parent_fact is None or parent_fact.type == "array")
-            ):
-                continue  # the body, or the length of the list, tells of it
-            aspect = "absent" if ours is None or theirs is None else "type"
-        else:
-            aspect = "length" if ours.type == "array" else "value"
-        yield _Found(name_of(place), aspect, name_of(parent or place), ours, theirs)
+    def answer(self, of: Pass, number: int) -> Answer:
+        """Return one answer of a pass."""
+        return of.answers[number].answer(self._bodies)
 
+    def compared(self, requests: Sequence[Request], old: Pass, new: Pass, again: Pass) -> Iterator[Compared]:
+        """Yield what differs between `old` and `new`, but not between `old` and `again`, one request at a time."""
 
-def _unstable_keys(own: Sequence[_Found]) -> set[tuple[str, str]]:
-    """Return the objects whose keys are other ones in each pass."""
-    absent = [found for found in own if found.aspect == "absent" and found.where.startswith("$")]
-    gone = {found.parent for found in absent if found.new is None}
-    come = {found.parent for found in absent if found.old is None}
-    return {(parent, "keys") for parent in gone & come}
+        def facts(number: int) -> list[Facts]:
+            return [
+                facts_of(requests[number], self.answer(of, number), of.host, self._options.strict, self._redactor)
+                for of in (old, new, again)
+            ]
 
-
-def _is_ignored(where: str, options: Options) -> bool:
-    if where.startswith("$"):
-        return any(
-            where == ignored or where.startswith((f"{ignored}.", f"{ignored}["))
-            for ignored in options.ignored
-            if ignored.startswith("$")
-        )
-    if where == "body" and "$" in options.ignored:
-        return True
-    kind, _, name = where.partition(" ")
-    header = {"header": name, "cookie": "set-cookie"}.get(kind, "content-type" if where != "status" else "")
-    return header in options.ignored or where in options.ignored
-
-
-def _shown(found: _Found, redactor: Redactor) -> Difference:
-    where = redactor.name(found.where)
-    old, new = (_text(fact, redactor) for fact in (found.old, found.new))
-    if found.aspect in ("value", "length"):
-        return Difference(where, found.aspect, old, new)
-    in_json = found.where.startswith("$") or found.where in ("body", "answer")
-    types = ("absent" if fact is None else fact.type if in_json else "set" for fact in (found.old, found.new))
-    what = " → ".join(types)
-    return Difference(where, what, old, new)
-
-
-def _text(fact: Fact | None, redactor: Redactor) -> str:
-    if fact is None:
-        return "absent"
-    if fact.value is None:
-        return fact.type
-    if fact.type == "bytes":
-        size, _, digest = str(fact.value).rpartition(", ")
-        return f"{size}, {redactor.digest(digest)}"
-    text = redactor.shown(str(fact.value), secret=fact.secret)
-    return f'"{text}"' if fact.type == "string" else text
+        for number in range(len(requests)):
+            facts(number)  # the redactor learns all secrets before anything is shown
+        for number, request in enumerate(requests):
+            yield judged(request, facts(number), self._redactor, self._options.ignored)

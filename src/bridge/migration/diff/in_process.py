@@ -3,18 +3,16 @@
 import asyncio
 import concurrent.futures
 import contextlib
-import io
 import logging
 import threading
-from collections.abc import Callable, Iterable
 from typing import Any
 
-from bridge.migration.diff.exchange import Answer, Body, checked_length, scope_of
+from bridge.migration.diff.calls import call_asgi, call_wsgi, raised
+from bridge.migration.diff.exchange import Answer
 from bridge.migration.diff.requests import Request
 from bridge.migration.kinds import is_asgi_app
 from bridge.migration.lifespans import serve_lifespans
 from bridge.migration.loading import CannotRun
-from bridge.sansio.request import environ_from_scope
 from bridge.types import ASGIApp, Message, WSGIApp
 
 # Once an app has been given up, this is how long its lifespan may take to end.
@@ -24,11 +22,6 @@ _SHUTDOWN_TIMEOUT = 10.0
 def player_of(app: Any, name: str, timeout: float) -> "WSGIPlayer | ASGIPlayer":
     """Return a player for an app. Raises CannotRun if its startup fails."""
     return ASGIPlayer(app, name, timeout) if is_asgi_app(app, unsure=False) else WSGIPlayer(app, name, timeout)
-
-
-def _raised(error: BaseException) -> Answer:
-    """Return what a server answers in place of an app that raises."""
-    return Answer(500, (), b"", fault=f"the app raised {type(error).__name__}")
 
 
 class WSGIPlayer:
@@ -50,49 +43,15 @@ class WSGIPlayer:
 
         def run() -> None:
             try:
-                answer.set_result(self._call(request))
+                answer.set_result(call_wsgi(self._app, request))
             except (Exception, SystemExit) as error:
-                answer.set_result(_raised(error))
+                answer.set_result(raised(error))
 
         threading.Thread(target=run, name="bridge diff", daemon=True).start()
         try:
             return answer.result(self._timeout)
         except TimeoutError:
             raise CannotRun(f"{self.name} did not answer within {self._timeout:g} s") from None
-
-    def _call(self, request: Request) -> Answer:
-        environ = environ_from_scope(scope_of(request))
-        environ.update(
-            {
-                "wsgi.version": (1, 0),
-                "wsgi.input": io.BytesIO(request.body),
-                "wsgi.errors": io.StringIO(),  # what the app writes there may have secrets in it
-                "wsgi.multithread": True,
-                "wsgi.multiprocess": False,
-                "wsgi.run_once": False,
-            }
-        )
-        body = Body()
-        head: list[tuple[int, tuple[tuple[str, str], ...]]] = []
-
-        def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[..., object]:
-            head[:] = [(int(status[:3]), tuple(headers))]
-            return body.add
-
-        blocks: Iterable[bytes] = self._app(environ, start_response)
-        try:
-            for block in blocks:
-                body.add(block)
-                if body.cut:
-                    break
-        finally:
-            if hasattr(blocks, "close"):
-                blocks.close()
-        if not head:
-            return Answer(500, (), b"", fault="the app did not call start_response")
-        status, headers = head[0]
-        value = b"" if request.method == "HEAD" else body.value()  # as servers do it
-        return checked_length(request, Answer(status, headers, value, body.cut))
 
 
 class ASGIPlayer:
@@ -177,48 +136,4 @@ class ASGIPlayer:
 
     async def _call(self, request: Request) -> Answer:
         states = self._state.get("bridge.diff", [{}])
-        scope = {**scope_of(request), "state": dict(states[0])}
-        body = Body()
-        heads: list[Message] = []
-        asked = False
-        ended = asyncio.Event()
-
-        async def receive() -> Message:
-            nonlocal asked
-            if not asked:
-                asked = True
-                return {"type": "http.request", "body": request.body, "more_body": False}
-            await ended.wait()
-            return {"type": "http.disconnect"}
-
-        async def send(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                heads.append(message)
-            elif message["type"] == "http.response.body":
-                body.add(message.get("body", b""))
-                if body.cut or not message.get("more_body", False):
-                    ended.set()
-
-        task = asyncio.ensure_future(self._app(scope, receive, send))
-        waiting = asyncio.ensure_future(ended.wait())
-        try:
-            await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
-            if not ended.is_set() and task.done():
-                error = task.exception()
-                return Answer(500, (), b"", fault="no whole response") if error is None else _raised(error)
-            if not body.cut:
-                # Background tasks run to their end; an error there comes after the answer, as on a server.
-                await asyncio.wait({task})
-        finally:
-            waiting.cancel()
-            task.cancel()
-        if task.done() and not task.cancelled():
-            task.exception()
-        if not heads:
-            return Answer(500, (), b"", fault="no whole response")
-        pairs = tuple(
-            (bytes(name).decode("latin-1"), bytes(value).decode("latin-1"))
-            for name, value in heads[0].get("headers") or ()
-        )
-        value = b"" if request.method == "HEAD" else body.value()
-        return checked_length(request, Answer(heads[0]["status"], pairs, value, body.cut))
+        return await call_asgi(self._app, request, dict(states[0]))

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from bridge.migration.diff.accepted import Accepted
-from bridge.migration.diff.compare import Compared, Difference
+from bridge.migration.diff.judge import Compared, Difference
 from bridge.migration.output import coloured, markdown_table
 
 _SHOWN = 20
@@ -183,11 +183,6 @@ def _count(kinds: dict[tuple[str, str], Kind], request: str, difference: Differe
 def _code(text: str) -> str:
     """Return a text as Markdown code, which renders no markup of an app's."""
     return "`` " + text.replace("`", "'") + " ``" if text else ""
-
-
-def progress_line(which: str, done: int, total: int) -> str:
-    """Return how far a run is."""
-    return f"{which}: {done:,} of {total:,}"
 
 
 def lines_of(lines: Iterable[str]) -> str:
