@@ -120,6 +120,17 @@ def test_diff(tmp_path: Path) -> None:
         assert done.stdout == expected, done.stderr
 
 
+def test_check(tmp_path: Path) -> None:
+    """The command below the block prints what stands there, whatever Flask's version is."""
+    (tmp_path / "orders.py").write_text(script_of("check"))
+    console = DOCS.partition("<!-- check -->")[2].partition("```console\n")[2].partition("```")[0]
+    command, _, expected = console.partition("\n")
+    arguments = [sys.executable, "-m", "bridge", *command.removeprefix("$ bridge ").split()]
+    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=50, check=False)
+    assert re.sub(r"Flask [\d.]+,", "Flask,", done.stdout) == re.sub(r"Flask [\d.]+,", "Flask,", expected), done.stderr
+    assert done.returncode == 1
+
+
 def script_of(*names: str) -> str:
     return "\n".join(BLOCKS[name] for name in names)
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from typing import NoReturn
 
+from bridge.migration.check.command import add_check
 from bridge.migration.diff.command import add_diff
 from bridge.migration.loading import CannotRun
 from bridge.migration.routes_command import add_routes
@@ -14,7 +15,7 @@ from bridge.migration.routes_command import add_routes
 # Once a command is done, this is how many seconds the apps that it has loaded may take to end their threads.
 _EXIT_TIMEOUT = 3.0
 # Each function adds its command to the parser and sets `run`, which returns the exit code.
-_COMMANDS = (add_routes, add_diff)
+_COMMANDS = (add_routes, add_check, add_diff)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

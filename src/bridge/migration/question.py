@@ -38,6 +38,7 @@ class Rule(NamedTuple):
     paths: tuple[str, ...]  # samples that the rule matches, none if no value was found for a parameter
     websocket: bool = False
     host: str = ""  # a sample of it, where the rule has one
+    is_async: bool = False  # whether a WSGI app's view is `async def`
 
 
 class Router(Protocol):

@@ -12,7 +12,9 @@ from bridge.migration.routes import Row, compare_routes
 _EXAMPLES = """\
 examples:
   bridge routes shop.api:app shop.legacy:app
-  bridge routes shop.api:app 'shop.legacy:create_app()' --markdown >> progress.md
+  bridge routes shop.api:app 'shop.legacy:create_app()' --markdown >> moved.md
+
+exit code: 0, or 2 if it could not run
 """
 
 
@@ -21,7 +23,7 @@ def add_routes(commands: Any) -> None:
     parser = commands.add_parser(
         "routes",
         help="tell which of the old app's routes the new app answers",
-        description="Tell for each rule and method of the old app who answers it in a fallback of both apps.",
+        description="Tell for each rule and method of the old app which app answers it if both are\nin a fallback.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

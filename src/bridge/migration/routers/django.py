@@ -15,7 +15,7 @@ from django.utils.module_loading import import_string  # type: ignore[import-unt
 from django.utils.regex_helper import normalize  # type: ignore[import-untyped]
 
 from bridge.migration.question import Answer, Found, Question, Rule
-from bridge.migration.routers.samples import VALUES, paths_of, values_of
+from bridge.migration.routers.samples import VALUES, is_async, paths_of, values_of
 
 
 class DjangoRouter:
@@ -107,7 +107,8 @@ def _rule(patterns: tuple[Any, ...], view: Any, resolver: Any) -> Rule:
         template += part
     written = "/" + str(patterns[0]) + "".join(str(pattern).removeprefix("^") for pattern in patterns[1:])
     paths = paths_of(parameters, lambda values: template % values)
-    return Rule(written, _methods_of(view), tuple(path for path in paths if _resolves(resolver, path)))
+    found = tuple(path for path in paths if _resolves(resolver, path))
+    return Rule(written, _methods_of(view), found, is_async=is_async(view))
 
 
 def _part(pattern: Any) -> tuple[str, dict[str, Sequence[str]]]:

@@ -1,8 +1,10 @@
 """Paths that a rule matches, made up."""
 
+import inspect
 import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 # What parameters of URLs mostly look like: text, numbers, paths, identifiers, dates.
 VALUES = (
@@ -14,6 +16,12 @@ VALUES = (
 def values_of(regex: str) -> list[str]:
     """Return two different values that a parameter may have, if they are found; the first two of ours."""
     return [value for value in VALUES if re.fullmatch(regex, value)][:2]
+
+
+def is_async(view: Any) -> bool:
+    """Return whether a view of Flask's or Django's is `async def`, or a class with a method that is."""
+    methods = [getattr(getattr(view, "view_class", None), name, None) for name in ("get", "post", "dispatch_request")]
+    return any(map(inspect.iscoroutinefunction, [view, *methods]))
 
 
 def paths_of(parameters: Mapping[str, Sequence[str]], fill: Callable[[dict[str, str]], str | None]) -> tuple[str, ...]:

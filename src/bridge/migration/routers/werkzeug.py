@@ -9,7 +9,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import RequestRedirect
 
 from bridge.migration.question import Answer, Found, Question, Router, Rule
-from bridge.migration.routers.samples import paths_of, values_of
+from bridge.migration.routers.samples import is_async, paths_of, values_of
 
 _REST = "/<path:path>"
 
@@ -48,7 +48,11 @@ class FlaskMap:
 
     def rules(self) -> list[Rule]:
         """Return all rules of the app."""
-        return list(_rules(self._app.url_map, self._app.config["SERVER_NAME"]))
+        views = self._app.view_functions
+        return [
+            rule._replace(is_async=is_async(views.get(endpoint)))
+            for rule, endpoint in _rules(self._app.url_map, self._app.config["SERVER_NAME"])
+        ]
 
 
 class QuartRouter:
@@ -70,7 +74,7 @@ class QuartRouter:
 
     def rules(self) -> list[Rule]:
         """Return all rules of the app."""
-        return list(_rules(self._app.url_map, self._app.config["SERVER_NAME"]))
+        return [rule for rule, _ in _rules(self._app.url_map, self._app.config["SERVER_NAME"])]
 
 
 class DispatcherRouter:
@@ -130,14 +134,15 @@ def _without_slashes(path: str) -> list[str]:
     return [segment for segment in path.split("/") if segment]
 
 
-def _rules(url_map: Any, server_name: str | None) -> Iterator[Rule]:
+def _rules(url_map: Any, server_name: str | None) -> Iterator[tuple[Rule, str]]:
+    """Yield each rule with its endpoint."""
     for rule in url_map.iter_rules():
         methods = tuple(sorted(rule.methods or ()))
         converters = getattr(rule, "_converters", {})
         parameters = {name: _values_of(converter) for name, converter in converters.items()}
         paths = paths_of(parameters, _filler(rule, converters))
         host = rule.host if url_map.host_matching else f"{rule.subdomain}.{server_name}" if rule.subdomain else None
-        yield Rule(rule.rule, methods, paths, bool(rule.websocket), host or server_name or "")
+        yield Rule(rule.rule, methods, paths, bool(rule.websocket), host or server_name or ""), rule.endpoint
 
 
 def _filler(rule: Any, converters: dict[str, Any]) -> Callable[[dict[str, str]], str | None]:
