@@ -30,16 +30,19 @@ async def app(scope, receive, send):
         await send({"type": "lifespan.shutdown.complete"})
         return
     media_type = b"text/event-stream" if scope["path"] == "/events" else b"text/plain"
+    if scope["path"] == "/late":
+        await asyncio.sleep(0.3)
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", media_type)]})
     try:
-        await send({"type": "http.response.body", "body": b"begun", "more_body": scope["path"] != "/"})
-        if scope["path"] != "/":
+        await send({"type": "http.response.body", "body": b"begun", "more_body": scope["path"] in STREAMS})
+        if scope["path"] in STREAMS:
             await receive()
             await receive() if scope["path"] == "/events" else await asyncio.sleep(600)
     finally:
         say(f"end of {scope['path']}")
 
-wsgi_app = ASGIToWSGI(app)
+STREAMS = ("/events", "/stream")
+wsgi_app = ASGIToWSGI(app, detach=os.environ.get("DETACH", "off"))
 
 def within(environ, start_response):  # as other apps and middleware hold an adapter
     return wsgi_app(environ, start_response)
@@ -47,6 +50,8 @@ def within(environ, start_response):  # as other apps and middleware hold an ada
 def broken():
     raise ImportError("no such app")
 """
+# Braces are doubled, because `serving` fills in the port.
+ACCESS_FORMAT = "[%(h)s] %(r)s %(s)s %(B)s %({{x-test}}i)s %({{content-type}}o)s %({{wsgi.url_scheme}}e)s"
 HOOKS = "from bridge.gunicorn import post_worker_init, worker_exit"
 GTHREAD = ("-k", "gthread", "--threads", "4")
 WORKERS = {
@@ -103,6 +108,30 @@ def test_the_hooks_end_a_worker_in_order(tmp_path: Path, options: tuple[str, ...
         ends = [line for line in server.output().splitlines() if line.startswith("<")]
         assert ends == ["<startup>", f"<end of {path}>", "<shutdown>"]
         assert seconds < (4 if path == "/events" else 7)
+
+
+@pytest.mark.parametrize("kind", ["gthread", "sync", "gthread-preload"])
+def test_the_hooks_log_detached_responses(tmp_path: Path, kind: str) -> None:
+    """Each request has one line in gunicorn's access log, in gunicorn's format, with what its client got."""
+    argv = command(tmp_path, *WORKERS[kind], "--access-logfile", "-", "--access-logformat", ACCESS_FORMAT)
+    env = {"XDG_RUNTIME_DIR": str(tmp_path), "DETACH": "auto"}
+    with serving([*argv, "app:within"], cwd=tmp_path, env=env) as server:
+        wait_until(lambda: "<startup>" in server.output())
+        for path in ("/?at=once", "/late?secret=no"):
+            assert server.client.get(path, headers={"X-Test": "yes"}).text == "begun"
+        with server.connect() as connection:
+            connection.sendall(b"GET /events HTTP/1.1\r\nHost: example\r\nConnection: close\r\n\r\n")
+            received = b""
+            while b"begun" not in received:
+                received += connection.recv(65536)
+        wait_until(lambda: server.output().count("[127.0.0.1]") == 3, what="three lines")
+        server.stop()
+        lines = [line for line in server.output().splitlines() if line.startswith("[127.0.0.1]")]
+        assert lines == [
+            "[127.0.0.1] GET /?at=once HTTP/1.1 200 5 yes text/plain http",
+            "[127.0.0.1] GET /late?secret=no HTTP/1.1 200 5 yes text/plain http",
+            "[127.0.0.1] GET /events HTTP/1.1 200 5 - text/event-stream http",
+        ]
 
 
 def test_a_worker_whose_app_fails_to_start_tells_so_once(tmp_path: Path) -> None:

@@ -54,16 +54,28 @@ class DetachedResponse:
     """
 
     def __init__(
-        self, exchange: HTTPExchange, sock: socket.socket, writer: ResponseWriter, release: Callable[[], object]
+        self,
+        exchange: HTTPExchange,
+        sock: socket.socket,
+        writer: ResponseWriter,
+        release: Callable[[], object],
+        note: Callable[[str, int, bool], object],
     ) -> None:
-        """`sock` is ours from now on, and does not block. `release` is called once, when the response has ended."""
+        """`sock` is ours from now on, and does not block.
+
+        Both functions are called once. `note` is called when the system has taken the whole response, or it was cut:
+        with its status, the number of bytes of body that the system has taken, and whether that is all. `release` is
+        called when the connection is closed.
+        """
         self.context = contextvars.Context()
         self._exchange = exchange
         self._socket = sock
         self._writer = writer
         self._releases = [release]
+        self._notes = [note]
         self._running = False
         self._status = ""  # of the head that was sent
+        self._size = 0  # bytes of body that the system has taken
         self._complete = False
         self._gone = False
         self._event: Event
@@ -92,6 +104,12 @@ class DetachedResponse:
         self._socket.close()
         with contextlib.suppress(IndexError):
             self._releases.pop()()
+        self._note(False)
+
+    def _note(self, whole: bool) -> None:
+        """Tell of the end of the response. Idempotent."""
+        with contextlib.suppress(IndexError):
+            self._notes.pop()(self._status, self._size, whole)
 
     # ON THE LOOP
 
@@ -140,6 +158,7 @@ class DetachedResponse:
                 await self._event.wait()
             if self._gone and not self._complete:
                 raise ClientDisconnected
+        self._note(True)
         await self._let_hang_up()
 
     async def _take(self, parts: list[bytes]) -> bool:
@@ -159,12 +178,14 @@ class DetachedResponse:
             elif isinstance(item, list):
                 parts.append(b"" if self._status else self._writer.early_hints(item))
             elif isinstance(item, BaseException):
+                self._size += size
                 return await self._fail(item, parts)
             elif isinstance(item, File):
                 await self._write([*parts, *self._maybe_head()])
                 parts = []
                 await self._send_file(item)
         await self._write(parts)
+        self._size += size
         exchange.taken += size
         if exchange.full and exchange.produced - exchange.taken <= LIMIT // 2:
             exchange.make_room()
@@ -194,13 +215,17 @@ class DetachedResponse:
         """Return the whole response to a request that the app has not answered."""
         self._status = _ERROR_STATUS
         head = self._writer.head(_ERROR_STATUS, _ERROR_HEADERS, _date())
-        return head if self._exchange.scope["method"] == "HEAD" else head + _ERROR_BODY
+        if self._exchange.scope["method"] == "HEAD":
+            return head
+        self._size = len(_ERROR_BODY)
+        return head + _ERROR_BODY
 
     async def _send_file(self, file: File) -> None:
         try:
             blocks = iter(file)
             while block := await anyio.to_thread.run_sync(next, blocks, b""):
                 await self._write([*self._writer.block(block)])
+                self._size += len(block)
         finally:
             file.close()
 

@@ -4,8 +4,11 @@ import logging
 import math
 import os
 import threading
+import time
 from typing import Any
 
+from bridge.asgi_to_wsgi.http import access
+from bridge.asgi_to_wsgi.http.access import Answered
 from bridge.asgi_to_wsgi.http.detached import DetachedResponse
 from bridge.asgi_to_wsgi.http.exchange import HTTPExchange
 from bridge.asgi_to_wsgi.servers import (
@@ -44,7 +47,7 @@ class Detaching:
         self._free = threading.Semaphore(limit)
         self.left, self.kept = Tally(), Tally()  # of the responses that were to leave
         self._told_limit = False
-        self._inside: set[int] = set()  # the threads that are in a call
+        self._inside: dict[int, float] = {}  # the threads that are in a call, and since when
         self._threads = 0.0  # how many the server has, once that is known
         # A number that a new descriptor must not reach: the system gives the lowest one that is free.
         self._descriptors = _descriptors()
@@ -58,12 +61,12 @@ class Detaching:
         """Note that a call begins; return how long its app may take before the response leaves, in seconds."""
         if not self._threads:
             self._threads = maybe_number_of_threads(environ, start_response) or math.inf
-        self._inside.add(threading.get_ident())
+        self._inside[threading.get_ident()] = time.monotonic()
         return self._after if len(self._inside) < self._threads else min(self._after, _HURRY)
 
     def exit(self) -> None:
         """Note that a call has returned."""
-        self._inside.discard(threading.get_ident())
+        self._inside.pop(threading.get_ident(), None)
 
     def leave(self, exchange: HTTPExchange, environ: Environ, start_response: StartResponse) -> bool:
         """Take the connection from the server and leave the response to the loop; return False if that cannot be.
@@ -88,7 +91,15 @@ class Detaching:
             raise
         chunks = may_send_chunks(environ, start_response)
         writer = ResponseWriter(exchange.scope["method"], exchange.scope["http_version"], chunks)
-        detached = DetachedResponse(exchange, sock, writer, self._free.release)
+        request = exchange.scope.get("wsgi_environ") or environ.copy()  # the server may clear its own
+        since = self._inside.get(threading.get_ident(), time.monotonic())
+
+        def note(status: str, size: int, whole: bool) -> None:
+            seconds = time.monotonic() - since
+            access.note(Answered(request, status or access.LEFT, exchange.response.headers, size, seconds, whole))
+
+        environ[access.MARK] = True
+        detached = DetachedResponse(exchange, sock, writer, self._free.release, note)
         try:
             exchange.submit(detached)
         except BaseException as error:
