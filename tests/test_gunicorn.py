@@ -92,7 +92,8 @@ def test_the_hooks_end_a_worker_in_order(tmp_path: Path, options: tuple[str, ...
     """The app starts with the worker; at SIGTERM its streams end or are cut, and it shuts down in time."""
     if "gevent" in options:
         pytest.importorskip("gevent")
-    argv = command(tmp_path, *options, "--graceful-timeout", "5", "app:within")
+    grace = 30 if path == "/events" else 5
+    argv = command(tmp_path, *options, "--graceful-timeout", str(grace), "app:within")
     with serving(argv, cwd=tmp_path, env={"XDG_RUNTIME_DIR": str(tmp_path)}) as server:
         wait_until(lambda: "<startup>" in server.output())
         with server.connect() as connection:
@@ -107,7 +108,7 @@ def test_the_hooks_end_a_worker_in_order(tmp_path: Path, options: tuple[str, ...
         assert received.endswith(b"0\r\n\r\n") == (path == "/events"), received
         ends = [line for line in server.output().splitlines() if line.startswith("<")]
         assert ends == ["<startup>", f"<end of {path}>", "<shutdown>"]
-        assert seconds < (4 if path == "/events" else 7)
+        assert seconds < 15  # a stream of events does not use up the grace, and another is cut before it ends
 
 
 @pytest.mark.parametrize("kind", ["gthread", "sync", "gthread-preload"])
