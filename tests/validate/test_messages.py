@@ -8,7 +8,7 @@ import pytest
 
 from bridge import validate
 from bridge.errors import AppProtocolError, BridgeError, ServerProtocolError
-from bridge.sansio import shapes
+from bridge.sansio import rules, shapes
 from bridge.types import Message, Receive, Scope, Send
 from bridge.validate import validator
 from tests.fakes import http_scope, request
@@ -398,7 +398,7 @@ async def test_what_is_offered_is_what_the_server_offered() -> None:
 
 def test_clauses_are_those_of_the_catalogue() -> None:
     """What a report cites can be looked up."""
-    files = [Path(shapes.__file__), *Path(validate.__file__).parent.glob("*.py")]
+    files = [Path(rules.__file__), Path(shapes.__file__), *Path(validate.__file__).parent.glob("*.py")]
     sources = [file.read_text() for file in files]
     cited = {clause for source in sources for clause in re.findall(r"\b(?:ASGI-[A-Z]+|RFC[0-9]+)-[0-9]{3}\b", source)}
     assert len(cited) > 50

@@ -3,20 +3,12 @@
 What order messages come in is `messages`. A clause is called as in conformance/src/wsgi_asgi_conformance/clauses.
 """
 
-import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import NoneType
 from typing import Any, Final, NamedTuple, TypeAlias
 
-
-class Rule(NamedTuple):
-    """What a value must be, in words and as a predicate, and the clause that says so."""
-
-    text: str
-    allows: Callable[[Any], object]
-    clause: str
-
+from bridge.sansio.rules import NAMES, Rule, has_descriptor, header_rules, is_pair, iterable_of, of_type
 
 Keys: TypeAlias = Mapping[str, Sequence[Rule]]
 
@@ -34,87 +26,17 @@ class Shape(NamedTuple):
 # What servers should do and need not; and lower case in a response, which Django leaves to them, and they do.
 TOLERATED: Final = frozenset({"ASGI-HTTP-020", "ASGI-HTTP-024", "ASGI-HTTP-051"})
 
-# --- Values -------------------------------------------------------------------------------------
-
-_NAMES = {bytes: "bytes", str: "str", int: "int", bool: "bool", dict: "a dict", NoneType: "None"}
-
-
-def _is_a(value: object, types: Iterable[type]) -> bool:
-    """Return whether `value` is of one of `types`; a bool is no int here."""
-    return any(isinstance(value, each) and not (each is int and isinstance(value, bool)) for each in types)
-
-
-def _of(clause: str, *types: type) -> Sequence[Rule]:
-    return [Rule(" or ".join(_NAMES[each] for each in types), lambda value: _is_a(value, types), clause)]
-
-
-def _items(value: object) -> list[Any] | None:
-    """Return what is in an iterable; None for what is none, or is a string."""
-    return [*value] if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else None
-
-
-def _is_pair(value: object, first: type, *second: type) -> bool:
-    items = _items(value)
-    return items is not None and len(items) == 2 and isinstance(items[0], first) and _is_a(items[1], second)
-
-
-def _is_header(value: object) -> bool:
-    return _is_pair(value, bytes, bytes)
-
-
-def _are(value: object, allows: Callable[[Any], object]) -> bool:
-    items = _items(value)
-    return items is not None and all(map(allows, items))
-
-
-def is_plain(value: object) -> bool:
-    """ASGI spec, Events: messages could be sent over a network, so they hold only what can be."""
-    if isinstance(value, dict):
-        return all(isinstance(key, str) and is_plain(each) for key, each in value.items())
-    if isinstance(value, (list, tuple)):
-        return all(map(is_plain, value))
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return -(2**63) <= value < 2**63 if isinstance(value, int) else isinstance(value, (bytes, str, NoneType))
-
-
-def _iterable_of(item: type, clause: str) -> Rule:
-    text = f"an iterable of {_NAMES[item]}"
-    return Rule(text, lambda value: _are(value, lambda each: isinstance(each, item)), clause)
-
-
-def _ends_line(header: Iterable[bytes]) -> bool:
-    """Return whether what follows in it could pass for another header, or another response."""
-    return any(byte in part for part in header for byte in b"\r\n\0")
-
-
-def _headers(clause: str, lower: str, pseudo: str) -> Sequence[Rule]:
-    return [
-        Rule("an iterable of [bytes, bytes]", lambda value: _are(value, _is_header), clause),
-        Rule("without pseudo headers", lambda value: not any(name.startswith(b":") for name, _ in value), pseudo),
-        Rule("without CR, LF and NUL", lambda value: not any(map(_ends_line, value)), "RFC9110-003"),
-        Rule("in lower case", lambda value: all(name == name.lower() for name, _ in value), lower),
-    ]
-
-
-def _has_descriptor(file: Any) -> bool:
-    try:
-        return isinstance(file, int) or isinstance(file.fileno(), int)
-    except (AttributeError, OSError):
-        return False
-
-
 # --- Scopes -------------------------------------------------------------------------------------
 
 
 def _address(clause: str, *ports: type) -> Sequence[Rule]:
-    text = f"None or [str, {' or '.join(_NAMES[each] for each in ports)}]"
-    return [Rule(text, lambda value: value is None or _is_pair(value, str, *ports), clause)]
+    text = f"None or [str, {' or '.join(NAMES[each] for each in ports)}]"
+    return [Rule(text, lambda value: value is None or is_pair(value, str, *ports), clause)]
 
 
 def _asgi(clause: str) -> Sequence[Rule]:
     return [
-        *_of(clause, dict),
+        *of_type(clause, dict),
         Rule("with a str 'version'", lambda value: isinstance(value.get("version"), str), clause),
         Rule("with no 'spec_version' but a str", lambda value: isinstance(value.get("spec_version", ""), str), clause),
     ]
@@ -123,22 +45,22 @@ def _asgi(clause: str) -> Sequence[Rule]:
 _CONNECTION: dict[str, Sequence[Rule]] = {
     "asgi": _asgi("ASGI-CORE-015"),
     "http_version": [Rule("'1.0', '1.1', '2' or '3'", ("1.0", "1.1", "2", "3").__contains__, "ASGI-HTTP-009")],
-    "scheme": [*_of("ASGI-HTTP-011", str), Rule("not empty", bool, "ASGI-HTTP-011")],
-    "path": _of("ASGI-HTTP-013", str),
+    "scheme": [*of_type("ASGI-HTTP-011", str), Rule("not empty", bool, "ASGI-HTTP-011")],
+    "path": of_type("ASGI-HTTP-013", str),
     "raw_path": [
-        *_of("ASGI-HTTP-015", bytes, NoneType),
+        *of_type("ASGI-HTTP-015", bytes, NoneType),
         Rule("without the query", lambda value: b"?" not in (value or b""), "ASGI-HTTP-015"),
     ],
-    "query_string": _of("ASGI-HTTP-017", bytes),
-    "root_path": _of("ASGI-HTTP-018", str),
-    "headers": _headers("ASGI-HTTP-021", "ASGI-HTTP-024", "ASGI-HTTP-026"),
+    "query_string": of_type("ASGI-HTTP-017", bytes),
+    "root_path": of_type("ASGI-HTTP-018", str),
+    "headers": header_rules("ASGI-HTTP-021", "ASGI-HTTP-024", "ASGI-HTTP-026"),
     "client": _address("ASGI-HTTP-028", int),
     "server": _address("ASGI-HTTP-030", int, NoneType),
-    "state": _of("ASGI-HTTP-033", dict),
+    "state": of_type("ASGI-HTTP-033", dict),
     "extensions": [
-        *_of("ASGI-CORE-038", dict),
+        *of_type("ASGI-CORE-038", dict),
         Rule(
-            "of dicts, by str", lambda value: all(_is_pair(item, str, dict) for item in value.items()), "ASGI-CORE-038"
+            "of dicts, by str", lambda value: all(is_pair(item, str, dict) for item in value.items()), "ASGI-CORE-038"
         ),
     ],
 }
@@ -152,7 +74,7 @@ SCOPES: Final[Mapping[str, Shape]] = {
     "http": Shape(
         "ASGI HTTP spec, HTTP Connection Scope",
         "ASGI-HTTP-008",
-        _CONNECTION | {"method": [*_of("ASGI-HTTP-010", str), Rule("in upper case", str.isupper, "ASGI-HTTP-010")]},
+        _CONNECTION | {"method": [*of_type("ASGI-HTTP-010", str), Rule("in upper case", str.isupper, "ASGI-HTTP-010")]},
         ("asgi", "http_version", "method", "path", "query_string", "headers"),
         [_PATH_HAS_ROOT],
     ),
@@ -160,7 +82,7 @@ SCOPES: Final[Mapping[str, Shape]] = {
         "ASGI WebSocket spec, Websocket Connection Scope",
         "ASGI-WS-005",
         _CONNECTION
-        | {"query_string": _of("ASGI-WS-007", bytes, NoneType), "subprotocols": [_iterable_of(str, "ASGI-WS-007")]},
+        | {"query_string": of_type("ASGI-WS-007", bytes, NoneType), "subprotocols": [iterable_of(str, "ASGI-WS-007")]},
         ("asgi", "path", "headers"),
         [_PATH_HAS_ROOT],
     ),
@@ -176,12 +98,15 @@ TLS: Final = Shape(
     "ASGI TLS extension, TLS Connection Scope",
     "ASGI-TLS-004",
     {
-        "server_cert": _of("ASGI-TLS-005", str, NoneType),
-        "client_cert_chain": [_iterable_of(str, "ASGI-TLS-006")],
-        "client_cert_name": _of("ASGI-TLS-007", str, NoneType),
-        "client_cert_error": [*_of("ASGI-TLS-008", str, NoneType), Rule("not ''", lambda v: v != "", "ASGI-TLS-008")],
-        "tls_version": _of("ASGI-TLS-009", int, NoneType),
-        "cipher_suite": _of("ASGI-TLS-010", int, NoneType),
+        "server_cert": of_type("ASGI-TLS-005", str, NoneType),
+        "client_cert_chain": [iterable_of(str, "ASGI-TLS-006")],
+        "client_cert_name": of_type("ASGI-TLS-007", str, NoneType),
+        "client_cert_error": [
+            *of_type("ASGI-TLS-008", str, NoneType),
+            Rule("not ''", lambda v: v != "", "ASGI-TLS-008"),
+        ],
+        "tls_version": of_type("ASGI-TLS-009", int, NoneType),
+        "cipher_suite": of_type("ASGI-TLS-010", int, NoneType),
     },
     ("server_cert", "tls_version", "cipher_suite"),
 )
@@ -189,11 +114,11 @@ TLS: Final = Shape(
 # --- Messages -----------------------------------------------------------------------------------
 
 _RESPONSE_START: Keys = {
-    "status": [*_of("ASGI-HTTP-049", int), Rule("from 100 to 999", range(100, 1000).__contains__, "ASGI-HTTP-063")],
-    "headers": _headers("ASGI-HTTP-049", "ASGI-HTTP-051", "ASGI-HTTP-053"),
+    "status": [*of_type("ASGI-HTTP-049", int), Rule("from 100 to 999", range(100, 1000).__contains__, "ASGI-HTTP-063")],
+    "headers": header_rules("ASGI-HTTP-049", "ASGI-HTTP-051", "ASGI-HTTP-053"),
 }
-_RESPONSE_BODY: Keys = {"body": _of("ASGI-HTTP-069", bytes), "more_body": _of("ASGI-HTTP-069", bool)}
-_FAILED: Keys = {"message": _of("ASGI-LS-021", str)}
+_RESPONSE_BODY: Keys = {"body": of_type("ASGI-HTTP-069", bytes), "more_body": of_type("ASGI-HTTP-069", bool)}
+_FAILED: Keys = {"message": of_type("ASGI-LS-021", str)}
 
 
 def _has_one_payload(message: Mapping[str, Any]) -> bool:
@@ -204,7 +129,7 @@ def _payload(section: str, place: str, clause: str) -> Shape:
     return Shape(
         f"ASGI WebSocket spec, {section}",
         place,
-        {"bytes": _of(clause, bytes, NoneType), "text": _of(clause, str, NoneType)},
+        {"bytes": of_type(clause, bytes, NoneType), "text": of_type(clause, str, NoneType)},
         whole=[Rule("with exactly one of 'bytes' and 'text'", _has_one_payload, clause)],
     )
 
@@ -212,20 +137,20 @@ def _payload(section: str, place: str, clause: str) -> Shape:
 def _close_code(clause: str, *local: int) -> Sequence[Rule]:
     """RFC 6455 7.4: `local` codes are what an endpoint says to itself, and never to its peer."""
     text = "from 1000 to 4999" + "".join(f", not {code}" for code in local)
-    return [*_of(clause, int), Rule(text, lambda code: 1000 <= code <= 4999 and code not in local, clause)]
+    return [*of_type(clause, int), Rule(text, lambda code: 1000 <= code <= 4999 and code not in local, clause)]
 
 
 MESSAGES: Final[Mapping[str, Shape]] = {
     "http.request": Shape(
         "ASGI HTTP spec, Request",
         "ASGI-HTTP-040",
-        {"body": _of("ASGI-HTTP-039", bytes), "more_body": _of("ASGI-HTTP-040", bool)},
+        {"body": of_type("ASGI-HTTP-039", bytes), "more_body": of_type("ASGI-HTTP-040", bool)},
     ),
     "http.disconnect": Shape("ASGI HTTP spec, Disconnect", "ASGI-HTTP-080"),
     "http.response.start": Shape(
         "ASGI HTTP spec, Response Start",
         "ASGI-HTTP-049",
-        {**_RESPONSE_START, "trailers": _of("ASGI-HTTP-060", bool)},
+        {**_RESPONSE_START, "trailers": of_type("ASGI-HTTP-060", bool)},
         ("status",),
     ),
     "http.response.body": Shape("ASGI HTTP spec, Response Body", "ASGI-HTTP-069", _RESPONSE_BODY),
@@ -234,9 +159,9 @@ MESSAGES: Final[Mapping[str, Shape]] = {
         "ASGI WebSocket spec, Accept",
         "ASGI-WS-016",
         {
-            "subprotocol": _of("ASGI-WS-014", str, NoneType),
+            "subprotocol": of_type("ASGI-WS-014", str, NoneType),
             "headers": [
-                *_headers("ASGI-WS-014", "ASGI-WS-014", "ASGI-WS-015"),
+                *header_rules("ASGI-WS-014", "ASGI-WS-014", "ASGI-WS-015"),
                 Rule(
                     "without sec-websocket-protocol, which 'subprotocol' is for",
                     lambda headers: all(name != b"sec-websocket-protocol" for name, _ in headers),
@@ -250,13 +175,13 @@ MESSAGES: Final[Mapping[str, Shape]] = {
     "websocket.disconnect": Shape(
         "ASGI WebSocket spec, Disconnect",
         "ASGI-WS-020",
-        {"code": _close_code("ASGI-WS-019"), "reason": _of("ASGI-WS-019", str, NoneType)},
+        {"code": _close_code("ASGI-WS-019"), "reason": of_type("ASGI-WS-019", str, NoneType)},
         ("code",),
     ),
     "websocket.close": Shape(
         "ASGI WebSocket spec, Close",
         "ASGI-WS-023",
-        {"code": _close_code("ASGI-WS-024", 1005, 1006, 1015), "reason": _of("ASGI-WS-024", str, NoneType)},
+        {"code": _close_code("ASGI-WS-024", 1005, 1006, 1015), "reason": of_type("ASGI-WS-024", str, NoneType)},
     ),
     "lifespan.startup": Shape("ASGI lifespan spec, Startup", "ASGI-LS-016"),
     "lifespan.startup.complete": Shape("ASGI lifespan spec, Startup Complete", "ASGI-LS-018"),
@@ -271,37 +196,37 @@ EXTENSION_MESSAGES: Final[Mapping[str, Shape]] = {
     "http.response.pathsend": Shape(
         "docs/extensions, Path Send",
         "ASGI-EXT-012",
-        {"path": [*_of("ASGI-EXT-013", str), Rule("absolute", os.path.isabs, "ASGI-EXT-013")]},
+        {"path": [*of_type("ASGI-EXT-013", str), Rule("absolute", os.path.isabs, "ASGI-EXT-013")]},
         ("path",),
     ),
     "http.response.zerocopysend": Shape(
         "docs/extensions, Zero Copy Send",
         "ASGI-EXT-010",
         {
-            "file": [Rule("a file with a descriptor", _has_descriptor, "ASGI-EXT-005")],
-            "offset": _of("ASGI-EXT-005", int),
-            "count": _of("ASGI-EXT-005", int),
-            "more_body": _of("ASGI-EXT-005", bool),
+            "file": [Rule("a file with a descriptor", has_descriptor, "ASGI-EXT-005")],
+            "offset": of_type("ASGI-EXT-005", int),
+            "count": of_type("ASGI-EXT-005", int),
+            "more_body": of_type("ASGI-EXT-005", bool),
         },
         ("file",),
     ),
     "http.response.push": Shape(
         "docs/extensions, HTTP/2 Server Push",
         "ASGI-EXT-002",
-        {"path": _of("ASGI-EXT-002", str), "headers": _headers(*["ASGI-EXT-002"] * 3)},
+        {"path": of_type("ASGI-EXT-002", str), "headers": header_rules(*["ASGI-EXT-002"] * 3)},
         ("path", "headers"),
     ),
     "http.response.early_hint": Shape(
-        "docs/extensions, Early Hints", "ASGI-EXT-019", {"links": [_iterable_of(bytes, "ASGI-EXT-019")]}, ("links",)
+        "docs/extensions, Early Hints", "ASGI-EXT-019", {"links": [iterable_of(bytes, "ASGI-EXT-019")]}, ("links",)
     ),
     "http.response.trailers": Shape(
         "docs/extensions, HTTP Trailers",
         "ASGI-EXT-025",
-        {"headers": _headers(*["ASGI-EXT-024"] * 3), "more_trailers": _of("ASGI-EXT-024", bool)},
+        {"headers": header_rules(*["ASGI-EXT-024"] * 3), "more_trailers": of_type("ASGI-EXT-024", bool)},
         ("headers",),
     ),
     "http.response.debug": Shape(
-        "docs/extensions, Debug", "ASGI-EXT-029", {"info": _of("ASGI-EXT-029", dict)}, ("info",)
+        "docs/extensions, Debug", "ASGI-EXT-029", {"info": of_type("ASGI-EXT-029", dict)}, ("info",)
     ),
     "websocket.http.response.start": Shape(
         "docs/extensions, Websocket Denial Response", "ASGI-WS-026", _RESPONSE_START, ("status",)

@@ -7,7 +7,8 @@ from typing import Any, Final
 from bridge.errors import AppProtocolError, BridgeError, ServerProtocolError
 from bridge.sansio.messages import DONE, event_from_message
 from bridge.sansio.redacted import shown
-from bridge.sansio.shapes import EXTENSION_MESSAGES, MESSAGES, SCOPES, TLS, Shape, is_plain
+from bridge.sansio.rules import is_plain
+from bridge.sansio.shapes import EXTENSION_MESSAGES, MESSAGES, SCOPES, TLS, Shape
 from bridge.types import ASGIApp, Message, Receive, Scope, Send
 from bridge.validate.order import AFTER, PROTOCOLS
 from bridge.validate.side import Side
