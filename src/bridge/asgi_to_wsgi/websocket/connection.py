@@ -4,37 +4,27 @@ import asyncio
 import logging
 import math
 import socket
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import anyio
-import anyio.abc
 import anyio.lowlevel
-from wsproto.connection import Connection as FrameConnection
-from wsproto.connection import ConnectionState, ConnectionType
+from wsproto.connection import ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 from wsproto.extensions import Extension
 
 from bridge.asgi_to_wsgi.servers import maybe_hang_up_check
+from bridge.asgi_to_wsgi.websocket.frames import Frames
+from bridge.asgi_to_wsgi.websocket.inbox import Inbox
 from bridge.asgi_to_wsgi.websocket.options import WebSocketOptions
-from bridge.asgi_to_wsgi.websocket.transport import StreamTransport, Transport
+from bridge.asgi_to_wsgi.websocket.transport import Transport, run_on_socket
 from bridge.errors import ClientDisconnected
 from bridge.runtime import Change, Loop
 
 _logger = logging.getLogger("bridge")
 
-# How many bytes may wait for the app; each message counts `_MESSAGE_SIZE` more for its overhead. Above this the
-# connection stops reading until half has been received, and TCP slows the client down.
-_LIMIT = 256 * 1024
-_MESSAGE_SIZE = 256
-# How many bytes to parse at once if they may be compressed, because deflate can expand them a thousandfold.
-_COMPRESSED_SLICE = 4 * 1024
 # How many messages the app may send or receive without waiting before other tasks run.
 _TURN = 32
-# How many frames to parse before other tasks run, about 2 ms; a frame counts once more for each `_FRAME_SIZE` bytes.
-_FRAMES = 128
-_FRAME_SIZE = 16 * 1024
 # How often to check whether a client has hung up behind unread messages, in seconds.
 _LOOK_AROUND = 1.0
 # How long a client may take to answer a Close frame and to hang up, in seconds.
@@ -56,19 +46,14 @@ class WebSocketConnection(asyncio.Protocol):
         self.lost = False
         self.end: tuple[int, str] | None = None
         self.change = Change(loop.event)  # of `lost`, of `end`, and of whether there is room to send
-        self._arrival = Change(loop.event)
         self._loop = loop
         self._options = options
         self._transport: Transport
         self._made = False  # there is a transport
-        self._frames = FrameConnection(ConnectionType.SERVER, extensions)
-        self._slice = _COMPRESSED_SLICE if extensions else 0  # how many bytes to parse at once; 0 means all
-        self._unparsed = b""
+        self._frames = Frames(extensions)
+        self._inbox = Inbox(options.max_message_size, loop.event)
         self._turn_due = False  # `_parse` will be called again
-        self._beginning = bytearray()  # of a message in several frames
-        self._inbox: deque[bytes | str] = deque()
-        self._inbox_size = 0
-        self._full = False  # the inbox is, so nothing is read until the app has received enough
+        self._full = False  # the inbox is full, so nothing is read until the app has received enough
         self._paused = False
         self._received = False  # the app has received something since the last check
         self._left = False  # the client has hung up, although not everything has been read
@@ -83,21 +68,14 @@ class WebSocketConnection(asyncio.Protocol):
     async def run(self, sock: socket.socket, response: bytes, opened: Callable[[], object]) -> None:
         """Answer the handshake on `sock`, own it from now on, and run the connection until it has ended."""
         self._socket = sock
+
+        async def converse() -> None:
+            self._transport.write(response)
+            opened()
+            await self._keep_alive()
+
         try:
-            if self._loop.asyncio_loop is not None:
-                await self._loop.asyncio_loop.connect_accepted_socket(lambda: self, sock)
-                self._transport.write(response)
-                opened()
-                await self._keep_alive()
-            else:
-                stream = StreamTransport(await anyio.abc.SocketStream.from_socket(sock), self, self._loop)
-                self.connection_made(stream)
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(stream.run)
-                    stream.write(response)
-                    opened()
-                    await self._keep_alive()
-                    stream.abort()
+            await run_on_socket(sock, self, self._loop, converse)
         except OSError:
             pass  # the client has left
         finally:
@@ -118,13 +96,12 @@ class WebSocketConnection(asyncio.Protocol):
         self._turn = (self._turn + 1) % _TURN
         if self._turn == 0:
             await anyio.lowlevel.checkpoint()
-        while not self._inbox:
+        while not self._inbox.messages:
             if self.end is not None:
                 return None
-            await self._arrival.wait()
-        payload = self._inbox.popleft()
-        self._inbox_size -= _MESSAGE_SIZE + len(payload)
-        if self._paused and self._inbox_size <= _LIMIT // 2:
+            await self._inbox.arrival.wait()
+        payload = self._inbox.take()
+        if self._paused and self._inbox.has_room:
             self._parse()
         return payload
 
@@ -154,14 +131,13 @@ class WebSocketConnection(asyncio.Protocol):
             self._write(CloseConnection(code, reason))
             self._end(code, reason)
         self._inbox.clear()
-        self._inbox_size = 0
         self._parse()  # the client's Close frame may follow messages that nobody will receive
 
     def _end(self, code: int, reason: str) -> None:
         if self.end is None:
             self.end = (int(code), reason)
         self.change.notify_all()
-        self._arrival.notify_all()
+        self._inbox.arrival.notify_all()
 
     def _fail(self, code: int, reason: str) -> None:
         """Fail the connection, because the client broke the protocol (RFC 6455 7.1.7)."""
@@ -173,8 +149,8 @@ class WebSocketConnection(asyncio.Protocol):
     def _hang_up(self, at_once: bool = False) -> None:
         """Ignore what the client still sends, and send an end of file; if `at_once`, close after that."""
         self._deaf = True
-        self._unparsed = b""
-        self._beginning = bytearray()
+        self._frames.discard()
+        self._inbox.drop_beginning()
         if self.lost:
             return
         self._transport.write_eof()  # this reaches the client even if a child process has inherited the socket
@@ -249,7 +225,7 @@ class WebSocketConnection(asyncio.Protocol):
             self._heard = True
             self.change.notify_all()
         if not self._deaf:
-            self._unparsed += data
+            self._frames.add(data)
             self._parse()
 
     def _parse(self) -> None:
@@ -257,7 +233,7 @@ class WebSocketConnection(asyncio.Protocol):
         if self._turn_due:
             return
         more = not self._deaf and self._parse_for_a_turn()
-        self._full = self._inbox_size >= _LIMIT and not self._deaf
+        self._full = self._inbox.full and not self._deaf
         if self._full:
             self.change.notify_all()  # so that `_keep_alive` checks for a client that leaves
         elif more:
@@ -282,31 +258,22 @@ class WebSocketConnection(asyncio.Protocol):
             self._transport.abort()
 
     def _parse_for_a_turn(self) -> bool:
-        """Parse until everything is parsed, the inbox is full, or others should run; return whether more is left.
-
-        A frame without payload still takes about 20 us, and one read can hold a second's worth of them.
-        """
-        left = _FRAMES
-        while True:
-            for event in self._frames.events():
-                left -= 1 + self._handle(event) // _FRAME_SIZE
-                if self._deaf:
-                    return False
-                if left <= 0 or self._inbox_size >= _LIMIT:
-                    return True
-            if not self._unparsed:
+        """Parse until everything is parsed, the inbox is full, or others should run; return whether more is left."""
+        for event in self._frames.parse():
+            if event is None:
+                return True
+            self._handle(event)
+            if self._deaf:
                 return False
-            block = self._unparsed[: self._slice] if self._slice else self._unparsed
-            self._unparsed = self._unparsed[len(block) :]
-            self._frames.receive_data(block)
+            if self._inbox.full:
+                return True
+        return False
 
-    def _handle(self, event: Any) -> int:
-        """Handle a frame; return how many bytes of a message it holds."""
+    def _handle(self, event: Any) -> None:
         if isinstance(event, (TextMessage, BytesMessage)):
-            if self.end is None:
-                self._join(event)
-            return len(event.data)
-        if isinstance(event, Ping):
+            if self.end is None and not self._inbox.add(event):
+                self._fail(1009, f"messages may have at most {self._options.max_message_size} bytes")
+        elif isinstance(event, Ping):
             if self._left:
                 pass  # writing to a client that has left would end reading, too
             elif self.end is None and self._writable:
@@ -321,27 +288,8 @@ class WebSocketConnection(asyncio.Protocol):
                 self._hang_up(at_once=True)
             else:  # wsproto reports a client that broke the protocol like this
                 self._fail(event.code, event.reason or "")
-        return 0
-
-    def _join(self, event: TextMessage | BytesMessage) -> None:
-        """Collect the frames of a message, and put the whole message into the inbox."""
-        part: Any = event.data
-        is_text = isinstance(part, str)
-        block = part if not is_text or part.isascii() else part.encode()  # to count bytes
-        if len(self._beginning) + len(block) > self._options.max_message_size:
-            self._fail(1009, f"messages may have at most {self._options.max_message_size} bytes")
-            return
-        if not event.message_finished or self._beginning:
-            self._beginning += part.encode() if is_text else part
-            if not event.message_finished:
-                return
-            part = self._beginning.decode() if is_text else bytes(self._beginning)
-            self._beginning = bytearray()
-        self._inbox.append(part)
-        self._inbox_size += _MESSAGE_SIZE + len(part)
-        self._arrival.notify_all()
 
     def _write(self, event: Any) -> None:
-        block = self._frames.send(event)
+        block = self._frames.build(event)
         if not self.lost:
             self._transport.write(block)

@@ -1,7 +1,9 @@
-"""An asyncio-like transport over an anyio stream, for trio."""
+"""Run an asyncio protocol on a socket. For trio, which has no protocols, with a transport over an anyio stream."""
 
 import asyncio
-from typing import Protocol
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
 
 import anyio
 import anyio.abc
@@ -118,3 +120,22 @@ class StreamTransport(Transport):
     def abort(self) -> None:
         """End at once."""
         self._scope.cancel()
+
+
+async def run_on_socket(
+    sock: socket.socket, protocol: asyncio.Protocol, loop: Loop, converse: Callable[[], Awaitable[None]]
+) -> None:
+    """Await `converse`, while bytes move between `sock` and `protocol`, whose transport is then connected.
+
+    Raises OSError if the client has left before. The transport may be open afterwards: the caller aborts it.
+    """
+    if loop.asyncio_loop is not None:
+        await loop.asyncio_loop.connect_accepted_socket(lambda: protocol, sock)
+        await converse()
+    else:
+        stream: Any = StreamTransport(await anyio.abc.SocketStream.from_socket(sock), protocol, loop)
+        async with anyio.create_task_group() as tasks:
+            protocol.connection_made(stream)
+            tasks.start_soon(stream.run)
+            await converse()
+            stream.abort()
