@@ -42,8 +42,8 @@ def client_of(app: Any) -> httpx.AsyncClient:
 def test_every_python_block_is_named_and_run() -> None:
     """A block without a name above it would be run by no test, and so would one that no test asks for."""
     assert len(BLOCKS) == DOCS.count("```python")
-    asked_for = set(re.findall(r'(?:run|script_of)\("([^"]+)"\)', Path(__file__).read_text()))
-    assert set(BLOCKS) == asked_for
+    asked_for = re.findall(r'(?:run|script_of)\("([^"]+)"\)|\("([^"]+)", AFTER', Path(__file__).read_text())
+    assert set(BLOCKS) == {one or other for one, other in asked_for}
 
 
 @on_asyncio
@@ -83,6 +83,8 @@ async def test_one_login(block: Callable[[], dict[str, Any]]) -> None:
         refused = await client.get("/me")
         assert (await client.post("/login/ada")).text == "welcome"
         assert (await client.get("/me")).json() == "ada"
+        assert (await client.post("/logout")).text == "goodbye"
+        assert (await client.get("/me")).status_code == 401
     assert refused.status_code == 401
     assert "url_for" not in names or refused.json() == {"detail": "log in at http://test/login/you"}
 
@@ -98,6 +100,8 @@ def test_one_login_under_a_wsgi_server(block: Callable[[], dict[str, Any]]) -> N
         assert client.get("/me").status_code == 401
         assert client.post("/login/ada").text == "welcome"
         assert client.get("/me").json() == "ada"
+        assert client.post("/logout").text == "goodbye"
+        assert client.get("/me").status_code == 401
 
 
 @on_asyncio
@@ -140,7 +144,7 @@ import django
 from django.conf import settings
 settings.configure(
     ALLOWED_HOSTS=["*"], SECRET_KEY="of a test", ROOT_URLCONF="urls",
-    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "site.sqlite3"}},
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "site.sqlite3", "CONN_MAX_AGE": 60}},
     INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions"],
     MIDDLEWARE=["django.contrib.sessions.middleware.SessionMiddleware",
                 "django.middleware.csrf.CsrfViewMiddleware",
@@ -154,6 +158,7 @@ User.objects.create_user("ada", password="lovelace")
 """
 URLS = """
 from django.contrib.auth import authenticate, login
+from django.contrib.auth.models import User
 from django.http import HttpResponse
 from django.middleware.csrf import get_token
 from django.urls import path
@@ -166,7 +171,13 @@ def log_in(request):
     return HttpResponse("welcome")
 
 
-urlpatterns = [path("login", log_in), path("form", lambda request: HttpResponse(get_token(request)))]
+def count(request):
+    return HttpResponse(User.objects.count())
+
+
+urlpatterns = [
+    path("login", log_in), path("form", lambda request: HttpResponse(get_token(request))), path("count", count)
+]
 """
 AFTER_DJANGO = """
 from starlette.testclient import TestClient
@@ -191,12 +202,38 @@ assert client.post("/orders").status_code == 403
 """
 
 
-@pytest.mark.parametrize("which", ["login", "csrf"])
-def test_django(which: str, tmp_path: Path) -> None:
+AFTER_CONNECTIONS = """
+import asyncio
+import httpx
+from django.core.asgi import get_asgi_application
+from django.db.backends.signals import connection_created
+
+opened = []
+connection_created.connect(lambda **values: opened.append(1), weak=False)
+
+
+async def ask(app):
+    opened.clear()
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        for _ in range(100):
+            assert (await client.get("/count")).text == "1"
+    return len(opened)
+
+
+kept, native = asyncio.run(ask(asgi_app)), asyncio.run(ask(get_asgi_application()))
+assert kept <= 20, kept
+assert native == 100, native
+"""
+
+
+@pytest.mark.parametrize(
+    ("block", "after"),
+    [("django", AFTER_DJANGO), ("django csrf", AFTER_CSRF), ("django connections", AFTER_CONNECTIONS)],
+)
+def test_django(block: str, after: str, tmp_path: Path) -> None:
     """The same with Django, which has settings but once a process, and so runs in one of its own."""
     (tmp_path / "urls.py").write_text(URLS)
-    script = script_of("django") + AFTER_DJANGO if which == "login" else script_of("django csrf") + AFTER_CSRF
-    (tmp_path / "script.py").write_text(BEFORE_DJANGO + script)
+    (tmp_path / "script.py").write_text(BEFORE_DJANGO + script_of(block) + after)
     command = [sys.executable, "script.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 0, done.stderr
@@ -207,6 +244,18 @@ def test_tests_of_the_other_app() -> None:
     """The blocks have assertions of their own."""
     run("old tests")
     run("new tests")
+
+
+def test_schemathesis(tmp_path: Path) -> None:
+    """It is a test module, which passes, and fails where the old app's answer has another type."""
+    pytest.importorskip("schemathesis")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_schema.py"]
+    script = script_of("schemathesis")
+    for text, code in [(script, 0), (script.replace('"open": True', '"open": "yes"'), 1)]:
+        (tmp_path / "test_schema.py").write_text(text)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=50, check=False)
+        assert done.returncode == code, done.stdout
+    assert "is not of type" in done.stdout
 
 
 @on_asyncio
