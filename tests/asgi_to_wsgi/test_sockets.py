@@ -11,6 +11,7 @@ import pytest
 
 from bridge.asgi_to_wsgi import sockets
 from bridge.asgi_to_wsgi.sockets import ClientConnection, maybe_connection, steal
+from bridge.runtime import PerProcess
 from tests.fakes import http_environ
 
 
@@ -242,6 +243,40 @@ def test_a_program_that_the_server_starts_inherits_nothing_stolen(
         assert not os.get_inheritable(server.fileno())
 
 
+@pytest.mark.parametrize("mute", [False, True])
+def test_thefts_share_one_dead_descriptor(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch, mute: bool
+) -> None:
+    """The next connection costs no socket pair, even after a server has shut its dead socket down, and closed it."""
+    monkeypatch.setattr(sockets, "_dead", PerProcess(sockets._open_dead))
+    monkeypatch.setattr(sockets, "_null", PerProcess(sockets._open_null))
+
+    def take(server: socket.socket) -> None:
+        stolen = sockets.Descriptor(server.fileno()) if mute else server
+        steal(ClientConnection(stolen, None, True, print, os.fstat(server.fileno()).st_ino)).close()
+        assert os.read(server.fileno(), 100) == b""
+
+    take(pair[0])
+    if not mute:
+        pair[0].shutdown(socket.SHUT_RDWR)
+    pair[0].close()
+    with socket.socket() as server, socket.create_server(("127.0.0.1", 0)) as listener:
+        server.connect(listener.getsockname())
+        monkeypatch.setattr(socket, "socketpair", None)
+        monkeypatch.setattr(os, "open", None)
+        take(server)
+
+
+def test_the_dead_descriptor_does_not_outlive_its_owner() -> None:
+    """What a process keeps for thefts is closed with it, and without a warning."""
+    reader, writer = os.pipe()
+    with open(reader, "rb") as end:
+        descriptor = sockets._Descriptor(writer)
+        assert descriptor.number == writer
+        del descriptor
+        assert end.read() == b""
+
+
 def test_a_theft_that_fails_leaves_everything_as_it_was(
     pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,6 +287,7 @@ def test_a_theft_that_fails_leaves_everything_as_it_was(
     def no_more() -> None:
         raise OSError(errno.EMFILE, "too many open files")
 
+    monkeypatch.setattr(sockets, "_dead", PerProcess(sockets._open_dead))  # as in a process that has taken none yet
     monkeypatch.setattr(socket, "socketpair", no_more)
     with pytest.raises(OSError, match="too many open files"):
         steal(connection)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from bridge.asgi_to_wsgi.servers import maybe_patched_by
+from bridge.runtime import PerProcess
 from bridge.types import Environ
 
 # How SERVER_SOFTWARE begins for servers whose `wsgi.input` wraps the socket; the last is wsgiref's.
@@ -169,13 +170,32 @@ def _kill(number: int, mute: bool) -> None:
     To the server it looks as if the client has left. If `mute`, use /dev/null instead, because uWSGI
     logs each write to such a socket.
     """
-    if mute:
-        with open(os.devnull, "r+b", buffering=0) as null:
-            os.dup2(null.fileno(), number, inheritable=False)
-    else:
-        dead, other = socket.socketpair()
-        with dead, other:
-            os.dup2(dead.fileno(), number, inheritable=False)
+    os.dup2((_null if mute else _dead).get().number, number, inheritable=False)
+
+
+class _Descriptor:
+    """A descriptor to copy, closed when the interpreter exits."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # bound early, because `os` may be gone by then
+        close(self.number)
+
+
+def _open_dead() -> _Descriptor:
+    dead, other = socket.socketpair()
+    other.close()
+    return _Descriptor(dead.detach())
+
+
+def _open_null() -> _Descriptor:
+    return _Descriptor(os.open(os.devnull, os.O_RDWR))
+
+
+# One of each serves all connections of a process, because nobody can change how they behave.
+_dead = PerProcess(_open_dead)
+_null = PerProcess(_open_null)
 
 
 # While a client's messages wait unread, its pongs cannot be seen, so the system checks that it is still there: after 30
