@@ -106,11 +106,11 @@ class LoopThread:
                 "a worker thread (anyio.to_thread.run_sync)"
             )
 
-    def submit(self, job: Job) -> None:
-        """Run `job` on the loop, or fail it if the loop has ended. Raises WouldBlockLoop, like `check_thread`."""
+    def submit(self, *jobs: Job) -> None:
+        """Run `jobs` on the loop, or fail them if the loop has ended. Raises WouldBlockLoop, like `check_thread`."""
         self.check_thread()
         tasks = self._tasks
-        tasks.waiting.append(job)
+        tasks.waiting.extend(jobs)
         try:
             self.loop.call_soon(tasks.spawn_waiting)
         except LoopClosed:
@@ -275,6 +275,6 @@ class LoopThread:
         for stop in list(self.at_stop):
             stop()
 
-    def waits(self, job: Job) -> bool:
-        """Return whether the app of `job`, which runs, waits for something."""
-        return self._tasks.waits(job)
+    def waits(self, job: Job, for_thread: bool) -> bool:
+        """Return whether the app of `job`, which runs, waits for something; see `Tasks.waits`."""
+        return self._tasks.waits(job, for_thread)

@@ -5,6 +5,8 @@ to refuse the WebSocket, not an error.
 """
 
 import contextlib
+import errno
+import math
 import os
 import socket
 import ssl
@@ -143,15 +145,18 @@ def _tell_eventlet() -> None:
     sys.modules["eventlet.wsgi"].WSGI_LOCAL.already_handled = True
 
 
-def steal(connection: ClientConnection) -> socket.socket:
+def steal(connection: ClientConnection, descriptors: float = math.inf) -> socket.socket:
     """Return the connection as our own socket, and leave a dead one in its place for the server.
 
-    Raises OSError if the server has closed the connection.
+    Raises OSError if the server has closed the connection, and with EMFILE if the socket's number would not be below
+    `descriptors`: the system gives the lowest one that is free.
     """
     with connection.lock:
         number = connection.sock.fileno()
         ours = socket.socket(fileno=os.dup(number))
         try:
+            if ours.fileno() >= descriptors:
+                raise OSError(errno.EMFILE, f"{ours.fileno()} descriptors are open")
             inode = os.fstat(ours.fileno()).st_ino
             if not connection.is_open() or connection.sock.fileno() != number or inode != connection.inode:
                 raise ConnectionAbortedError("the server has closed the connection")

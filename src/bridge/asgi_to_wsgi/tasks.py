@@ -76,10 +76,35 @@ class _Tasks:
     def _spawn(self, job: Job) -> None:
         raise NotImplementedError
 
+    def waits(self, job: Job, for_thread: bool) -> bool:
+        """Return whether the app of `job` waits for something, rather than being about to run on.
+
+        What waits for a thread of a pool counts only if `for_thread`, because that thread may compute.
+        """
+        task = self.running.get(job)
+        return self._is_suspended(task) and (for_thread or not _waits_for_thread(task))
+
+    def _is_suspended(self, task: Any) -> bool:
+        raise NotImplementedError
+
     def stop_running(self) -> None:
         """Tell the jobs that run that the loop is about to end."""
         for job in list(self.running):
             job.stop()
+
+
+# The coroutines that wait for a thread of a pool: anyio's on both loops, asyncio's, and asgiref's.
+_FOR_THREADS = ("AsyncIOBackend.run_sync_in_worker_thread", "to_thread_run_sync", "to_thread", "SyncToAsync.__call__")
+
+
+def _waits_for_thread(task: Any) -> bool:
+    """Return whether a suspended task waits for a function in a thread, as for FastAPI's `def` endpoints."""
+    coroutine = task.coro if hasattr(task, "coro") else task.get_coro()
+    while (code := getattr(coroutine, "cr_code", None)) is not None:
+        if code.co_qualname in _FOR_THREADS:
+            return True
+        coroutine = coroutine.cr_await
+    return False
 
 
 def _closed_meanwhile() -> AdapterClosed:
@@ -119,9 +144,7 @@ class AsyncioTasks(_Tasks):
         finally:
             self.running.pop(job, None)
 
-    def waits(self, job: Job) -> bool:
-        """Return whether the app of `job` waits for something, rather than being about to run on."""
-        task = self.running.get(job)
+    def _is_suspended(self, task: Any) -> bool:
         waiter: Any = getattr(task, "_fut_waiter", task)  # a task of another class may not tell: then it waits
         return waiter is not None and not waiter.done()
 
@@ -161,9 +184,7 @@ class TrioTasks(_Tasks):
             self.running.pop(job, None)
             self._change.notify_all()
 
-    def waits(self, job: Job) -> bool:
-        """Return whether the app of `job` waits for something, rather than being about to run on."""
-        task = self.running.get(job)
+    def _is_suspended(self, task: Any) -> bool:
         return task is not None and getattr(task, "_abort_func", task) is not None  # None while it is scheduled
 
     async def drain(self) -> None:

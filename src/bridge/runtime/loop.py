@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import contextvars
 import os
+import socket
 import sys
 import threading
 import weakref
@@ -68,6 +69,37 @@ async def _task_group_beside(function: Callable[[], Coroutine[Any, Any, None]]) 
         tasks.cancel_scope.cancel()
 
 
+class _Reading:
+    """Calls `function` whenever a descriptor is readable, during a block, until it returns False; on asyncio."""
+
+    def __init__(self, sock: socket.socket, function: Callable[[], bool]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._number = sock.fileno()
+        self._function = function
+
+    async def __aenter__(self) -> None:
+        self._loop.add_reader(self._number, self._read)
+
+    def _read(self) -> None:
+        if not self._function():
+            self._loop.remove_reader(self._number)
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._loop.remove_reader(self._number)
+
+
+def _task_group_reading(
+    sock: socket.socket, function: Callable[[], bool]
+) -> contextlib.AbstractAsyncContextManager[None]:
+    async def read() -> None:
+        while True:
+            await anyio.wait_readable(sock)
+            if not function():
+                return
+
+    return _task_group_beside(read)
+
+
 class Change:
     """Wakes every task that waits for a change; all of it on the loop.
 
@@ -125,6 +157,8 @@ class Loop:
         self.asyncio_loop = native if isinstance(native, asyncio.AbstractEventLoop) else None
         # Runs a function, which must not raise, in a task beside a block, and cancels the task at the end of the block.
         self.beside = _task_group_beside if self.asyncio_loop is None else _TaskBeside
+        # Calls a function, which must not raise, whenever a socket is readable: during a block, until it returns False.
+        self.reading = _task_group_reading if self.asyncio_loop is None else _Reading
         self.event = event
         self._wake_up = wake
         self.is_closed = is_closed
@@ -164,6 +198,18 @@ class Loop:
     def call_next_turn(self, function: Callable[[], None]) -> None:
         """Call `function`, which must not raise, after everything that is ready now; on the loop."""
         self._wake_up(function)
+
+    async def wait(self, event: Event, timeout: float) -> None:
+        """Wait for `event`, no longer than `timeout` seconds; on asyncio at a tenth of a cancel scope's cost."""
+        if self.asyncio_loop is None:
+            with anyio.move_on_after(timeout):
+                await event.wait()
+            return
+        timer = self.asyncio_loop.call_later(timeout, event.set)
+        try:
+            await event.wait()
+        finally:
+            timer.cancel()
 
     def refuse_calls(self) -> None:
         """Raise LoopClosed from now on in `call_soon`, as if the loop were closed."""

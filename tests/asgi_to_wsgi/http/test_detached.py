@@ -1,10 +1,12 @@
 """Responses that leave their WSGI thread, on a connection of the test's own in a server's place."""
 
 import contextlib
+import errno
 import http.client
 import logging
 import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,15 @@ import pytest
 
 from bridge import ASGIToWSGI
 from bridge.asgi_to_wsgi.http import detached
+from bridge.asgi_to_wsgi.http.detaching import Place
+from bridge.asgi_to_wsgi.http.exchange import HTTPExchange
+from bridge.asgi_to_wsgi.http.streams import File
+from bridge.errors import AdapterClosed
+from bridge.sansio.http1 import ResponseWriter
 from bridge.types import Message, Receive, Scope, Send
 from tests.asgi_to_wsgi.http.detachable import Adapt, Gate, block, body_of, connected, start, started, waiting
-from tests.fakes import WSGIServer, in_thread
+from tests.fakes import WSGIServer, http_scope, in_thread
+from tests.processes import wait_until
 
 
 def test_an_app_that_waits_leaves_its_thread(adapt: Adapt) -> None:
@@ -34,8 +42,12 @@ def test_nothing_leaves_by_default(adapt: Adapt) -> None:
     gate = Gate()
     adapter = adapt(waiting(gate, started(), body_of(b"late")))
     with connected(adapter) as server:
-        threading.Timer(0.1, gate.open).start()
-        in_thread(server.run)
+        running = threading.Thread(target=server.run)
+        running.start()
+        assert gate.reached.wait(5)
+        assert not server.starts
+        gate.open()
+        running.join(5)
         assert (server.status, server.body) == ("200 OK", b"late")
 
 
@@ -128,6 +140,34 @@ def test_a_file_leaves(adapt: Adapt, tmp_path: Path, headers: tuple[tuple[bytes,
         in_thread(server.run)
         assert server.has_left
         assert server.read() == (200, path.read_bytes())
+
+
+def test_a_file_that_cannot_be_read_cuts_the_response(
+    adapt: Adapt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The error of the disk is logged, with the request, and the client does not take the part for the whole."""
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    receives: list[Message] = []
+
+    def blocks(file: File) -> Iterator[bytes]:
+        yield file.file.read(5)
+        raise OSError(errno.EIO, "the disk is broken")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await start(send)
+        await send({"type": "http.response.pathsend", "path": str(path)})
+        await receive()
+        receives.append(await receive())
+
+    monkeypatch.setattr(File, "__iter__", blocks)
+    with connected(adapt(app, detach="always", detach_after=60, pathsend=True)) as server:
+        in_thread(server.run)
+        assert server.has_left
+        with pytest.raises(http.client.IncompleteRead):
+            server.read()
+    assert "GET /: a file could not be read in mid-response (200)" in caplog.text
+    assert "the disk is broken" in caplog.text
 
 
 @pytest.mark.parametrize("protocol", ["HTTP/1.1", "HTTP/1.0"])
@@ -352,9 +392,70 @@ def test_max_detached_bounds_those_that_leave(adapt: Adapt) -> None:
         running.join(5)
         assert (second.status, second.body) == ("200 OK", b"late")
         assert first.read() == (200, b"late")
-    free = adapter._detaching.get()._free  # type: ignore[union-attr]
-    assert free.acquire(timeout=5)
-    free.release()
+        with connected(adapter) as third:
+            wait_until(lambda: not adapter.statistics().detached)
+            in_thread(third.run)
+            assert third.has_left
+
+
+def test_a_place_is_free_once_nothing_refers_to_it() -> None:
+    """So a thread that is interrupted between taking a place and using it loses none."""
+    taken: set[int] = set()
+    first, second = Place(taken), Place(taken)
+    assert len(taken) == 2
+    first.free()
+    first.free()
+    assert len(taken) == 1
+    del second
+    assert not taken
+
+
+def test_a_response_that_failed_is_not_answered(adapt: Adapt) -> None:
+    """A loop that comes to it after all does not touch its connection, whose number may be another's by then."""
+    released: list[str] = []
+    ours, client = socket.socketpair()
+    adapter = adapt(waiting(Gate()))
+    adapter.start()
+    loop_thread = adapter._private_loop.get().get()
+    exchange = HTTPExchange(adapter.app, loop_thread, http_scope())
+    exchange.outbox.extend([b"unseen", None])
+    response = detached.DetachedResponse(
+        exchange,
+        ours,
+        ResponseWriter("GET", "1.1"),
+        lambda: released.append("released"),
+        lambda _: None,
+        lambda status, size, whole: released.append(f"{status} {size} {whole}"),
+    )
+    with client:
+        for _ in range(2):
+            response.fail(AdapterClosed("the loop has ended"))
+        in_thread(lambda: loop_thread.submit(response))
+        wait_until(lambda: not adapter.statistics().detached)
+        with client.makefile("rb") as stream:
+            received = stream.read()
+    assert received.startswith(b"HTTP/1.1 500 ")
+    assert received.endswith(b"\r\n\r\nInternal Server Error\n")
+    assert released == ["released", "500 Internal Server Error 22 False"]
+
+
+def test_an_exchange_that_fails_away_from_its_loop_does_not_touch_what_is_detached(adapt: Adapt) -> None:
+    """What answers belongs to the loop's thread, and fails by itself."""
+    adapter = adapt(waiting(Gate()))
+    adapter.start()
+    loop_thread = adapter._private_loop.get().get()
+    exchange = HTTPExchange(adapter.app, loop_thread, http_scope())
+    woken: list[int] = []
+    exchange.detached = True
+    exchange.wake = lambda: woken.append(threading.get_ident())
+    error = AdapterClosed("the loop has ended")
+    exchange.fail(error)
+    assert (list(exchange.outbox), woken) == ([error], [])
+    loop_thread.loop.call_soon(exchange.fail, error)
+    loop_thread.loop.call_soon(exchange.fail, ZeroDivisionError("of a task factory"))
+    wait_until(lambda: woken)
+    assert len(woken) == 1
+    assert woken != [threading.get_ident()]
 
 
 def test_scarce_descriptors_keep_responses_in_their_threads(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,9 +4,11 @@ import time
 from collections.abc import Callable, Iterable
 
 from bridge.asgi_to_wsgi.http.body import RequestBody
+from bridge.asgi_to_wsgi.http.detached import DetachedResponse
 from bridge.asgi_to_wsgi.http.detaching import Detaching
 from bridge.asgi_to_wsgi.http.exchange import HTTPExchange
 from bridge.asgi_to_wsgi.http.hop import LIMIT, Leave, Trailers
+from bridge.asgi_to_wsgi.http.patience import Patience
 from bridge.asgi_to_wsgi.http.streams import Blocks, File
 from bridge.asgi_to_wsgi.loop import LoopThread
 from bridge.asgi_to_wsgi.servers import decode_path, maybe_client_check
@@ -19,7 +21,6 @@ from bridge.types import ASGIApp, Environ, Headers, StartResponse
 
 # How often a waiting WSGI thread checks whether its client is still there, in seconds.
 _CLIENT_CHECK = 1.0
-
 # Joining blocks below this size costs less than the server's turn for each.
 _SMALL_BLOCK = 16 * 1024
 
@@ -61,23 +62,23 @@ def serve_http(
     body = RequestBody(environ)
     call = WSGICall(exchange, environ, body)
     if detaching is not None:
-        exchange.may_detach = True
-        call.detaching = detaching
-        call.grace = detaching.enter(environ, start_response)
+        call.begin(detaching, start_response)
     try:
         try:
             at_once = body.maybe_at_once()
             if at_once is not None:
                 exchange.accept(*at_once)
+            if call.grace is None and exchange.body_ended:
+                call.take_connection(start_response)
         finally:
-            loop_thread.submit(exchange)  # even if the body failed, so that the app hears that its client has left
+            call.submit()  # even if the body failed, so that the app hears that its client has left
         return call.respond(start_response)
-    except BaseException:
-        call.leave()
+    except BaseException as error:
+        call.fail(error)
         raise
     finally:
-        if detaching is not None:
-            detaching.exit()
+        if detaching is not None and not call.holds_thread:
+            detaching.patience.exit(exchange)
 
 
 class WSGICall:
@@ -89,7 +90,10 @@ class WSGICall:
     _in_sight = True  # False once we know that the server does not tell whether its client has left
     _client_has_left: Callable[[], bool] | None = None
     detaching: Detaching | None = None  # while the response may leave this thread
-    grace = 0.0  # how long the app may take until then, in seconds
+    grace: float | None = 0.0  # how long the app may take until then, in seconds; None if it is to leave at once
+    holds_thread = False  # the server iterates the response, while its connection is there
+    _patience: Patience | None = None  # to be told when nothing holds this thread any more
+    _detached: DetachedResponse | None = None  # answers in our place
 
     def __init__(self, exchange: HTTPExchange, environ: Environ, body: RequestBody) -> None:
         self._exchange = exchange
@@ -98,12 +102,20 @@ class WSGICall:
         self._read = 0  # how many blocks of the request body have been read
         self._over = False
 
+    def begin(self, detaching: Detaching, start_response: StartResponse) -> None:
+        """Prepare a response that may leave this thread."""
+        self.detaching, self._patience = detaching, detaching.patience
+        self._exchange.may_detach = True
+        self.grace = self._patience.enter(self._exchange, self._environ, start_response)
+
     def respond(self, start_response: StartResponse) -> Iterable[bytes]:
         """Wait for the first block, call `start_response`, and return the iterable of blocks."""
+        if self._detached is not None:
+            return self._leave_thread(start_response)
         first = self._next_item()
         if self.detaching is not None and (isinstance(first, Leave) or self._takes_long(first)):
             if self._leave_to_loop(first, start_response):
-                return []
+                return self._leave_thread(start_response)
             if isinstance(first, Leave):
                 first = self._next_item()
         assert not isinstance(first, Leave)  # it is put before all else, and once
@@ -125,6 +137,7 @@ class WSGICall:
         if first is None or (outbox and outbox[0] is None):
             self._over = True
             return [first] if first else []
+        self.holds_thread = True
         return Blocks(first, self.next_block, self.stop)
 
     def _file_and_trailers(self, file: File) -> Blocks:
@@ -136,6 +149,27 @@ class WSGICall:
             self.stop()
 
         return Blocks(b"", lambda: next(blocks, None) or self.next_block(), stop)
+
+    def take_connection(self, start_response: StartResponse) -> bool:
+        """Take the connection from the server, for the loop to answer on; return whether that can be."""
+        assert self.detaching is not None
+        detaching, self.detaching = self.detaching, None  # it is tried once
+        self._exchange.may_detach = False
+        self._detached = detaching.maybe_take(self._exchange, self._environ, start_response)
+        return self._detached is not None
+
+    def submit(self) -> None:
+        """Have the loop run the app, and answer if the connection was taken."""
+        if self._detached is not None:
+            self._exchange.submit(self._detached, self._exchange)
+        else:
+            self._exchange.submit(self._exchange)
+
+    def _leave_thread(self, start_response: StartResponse) -> Iterable[bytes]:
+        """Let the server continue, which writes this to a connection that is dead, and to its log."""
+        start_response("202 Accepted", [("Content-Length", "0")])
+        self._over = True
+        return []
 
     def _takes_long(self, first: bytes | File | None) -> bool:
         """Return whether a response that begins with `first` would hold the thread for as long as its client reads."""
@@ -154,14 +188,13 @@ class WSGICall:
 
     def _leave_to_loop(self, first: bytes | File | Leave | None, start_response: StartResponse) -> bool:
         """Leave the response, of which `first` was taken, to the loop; return whether that can be."""
-        assert self.detaching is not None
-        detaching, self.detaching = self.detaching, None  # it is tried once
         exchange = self._exchange
         if not isinstance(first, Leave):
             exchange.outbox.appendleft(first)
             exchange.taken -= len(first) if isinstance(first, bytes) else 0
-        if detaching.leave(exchange, self._environ, start_response):
-            self._over = True
+        if self.take_connection(start_response):
+            assert self._detached is not None
+            exchange.submit(self._detached)
             return True
         if not isinstance(first, Leave):
             exchange.outbox.popleft()
@@ -185,6 +218,7 @@ class WSGICall:
             raise
         if item is None:
             self._over = True
+            self._release_thread()
         assert not isinstance(item, (File, Leave))  # `sansio.messages` allows a file only in place of a body
         return item
 
@@ -201,6 +235,19 @@ class WSGICall:
             self._exchange.left = True
             self._call_on_loop(self._exchange.leave)
             self._over = True  # last, so that a call that an asynchronous exception cuts short is repeated
+        self._release_thread()
+
+    def fail(self, error: BaseException) -> None:
+        """End a call that raises `error`; the client of a response that has left is told."""
+        if self._detached is not None:
+            self._detached.fail(error)
+        self.leave()
+
+    def _release_thread(self) -> None:
+        if self.holds_thread:
+            self.holds_thread = False
+            if self._patience is not None:
+                self._patience.exit(self._exchange)
 
     def _next_item(self) -> bytes | File | Leave | None:
         """Wait for the app's next item, and read the body meanwhile if the app asks. Raises what the app raised."""
@@ -264,11 +311,12 @@ class WSGICall:
 
     def _sleep_before_leaving(self) -> None:
         """Sleep until the loop has something to tell; ask it now and then whether the response is to leave."""
-        lock = self._exchange.lock
-        while not lock.acquire(timeout=self.grace):
+        assert self._patience is not None
+        grace = self.grace or 0.0
+        while not self._exchange.lock.acquire(timeout=grace):
             self._check_client()
-            self.grace = min(max(2 * self.grace, _SHORT_STREAM), _CLIENT_CHECK)
-            self._call_on_loop(self._exchange.consider_leaving)
+            grace = min(max(2 * grace, _SHORT_STREAM), _CLIENT_CHECK)
+            self._patience.ask(self._exchange)
 
     def _check_client(self) -> None:
         """Raise ClientDisconnected if the client is known to have left."""

@@ -8,6 +8,7 @@ import functools
 import logging
 import socket
 import struct
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -18,7 +19,6 @@ import anyio
 from bridge.asgi_to_wsgi.http.exchange import HTTPExchange
 from bridge.asgi_to_wsgi.http.hop import LIMIT
 from bridge.asgi_to_wsgi.http.streams import File
-from bridge.errors import ClientDisconnected
 from bridge.runtime import Event
 from bridge.sansio.http1 import ResponseWriter
 from bridge.sansio.request_name import request_name
@@ -59,51 +59,56 @@ class DetachedResponse:
         sock: socket.socket,
         writer: ResponseWriter,
         release: Callable[[], object],
+        answered: Callable[[HTTPExchange], object],
         note: Callable[[str, int, bool], object],
     ) -> None:
         """`sock` is ours from now on, and does not block.
 
-        Both functions are called once. `note` is called when the system has taken the whole response, or it was cut:
-        with its status, the number of bytes of body that the system has taken, and whether that is all. `release` is
-        called when the connection is closed.
+        Each function is called once. `answered` is called on the loop when the head is sent. `note` is called when the
+        system has taken the whole response, or it was cut: with its status, the number of bytes of body that the system
+        has taken, and whether that is all. `release` is called when the connection is closed.
         """
         self.context = contextvars.Context()
-        self._exchange = exchange
+        self.exchange = exchange  # that this is the response of
         self._socket = sock
         self._writer = writer
-        self._releases = [release]
+        self._release = release
+        self._answered = answered
         self._notes = [note]
-        self._running = False
         self._status = ""  # of the head that was sent
         self._size = 0  # bytes of body that the system has taken
+        self._unsent: deque[memoryview] = deque()  # what it has not taken yet
+        self._unsent_size = 0  # of the blocks in it
+        self._busy = False  # the task sends a file
         self._complete = False
+        self._cut = False
         self._gone = False
         self._event: Event
+        # Guards these, because `fail` may come from a thread while the loop answers after all:
+        self._lock = threading.Lock()
+        self._running = False
+        self._closed = False
+        exchange.detached = True
 
     # IN ANY THREAD
 
-    @property
-    def exchange(self) -> HTTPExchange:
-        """The exchange that this is the response of."""
-        return self._exchange
-
     def fail(self, error: BaseException) -> None:
         """End a response whose loop ends: with 500, if nothing of it was sent, so that the client need not wait."""
-        with contextlib.suppress(OSError):
-            if not self._status:
-                self._socket.send(self._error())
-            self._socket.shutdown(socket.SHUT_RDWR)
-        if not self._running:
-            self._end()
+        with self._lock:
+            if self._closed:
+                return
+            with contextlib.suppress(OSError):
+                if not self._status:
+                    self._status = _ERROR_STATUS
+                    self._socket.send(self._error())
+                self._socket.shutdown(socket.SHUT_RDWR)
+            if not self._running:
+                self._close()
 
-    def _end(self) -> None:
-        """Close the connection and free the place. Idempotent."""
-        if not self._complete and self._writer.ends_by_close and not self._gone:
-            with contextlib.suppress(OSError):  # a reset, because an ordinary close would look like the body's end
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    def _close(self) -> None:
+        self._closed = True
         self._socket.close()
-        with contextlib.suppress(IndexError):
-            self._releases.pop()()
+        self._release()
         self._note(False)
 
     def _note(self, whole: bool) -> None:
@@ -116,135 +121,188 @@ class DetachedResponse:
     def stop(self) -> None:
         """The loop is about to end: the exchange ends its event stream, and other responses may finish."""
 
-    def wake(self) -> None:
-        """Look at the outbox."""
-        self._event.set()
-
     async def run(self) -> None:
         """Answer the client, and close the connection."""
-        exchange = self._exchange
-        if not self._releases:
-            return  # `fail` was faster
-        self._running = True
+        with self._lock:
+            if self._closed:
+                return  # `fail` was faster
+            self._running = True
+        exchange = self.exchange
         self._event = exchange.loop.event()
         exchange.wake = self.wake
         try:
-            async with exchange.loop.beside(self._watch):
-                await self._answer_or_leave()
+            async with exchange.loop.reading(self._socket, self._read):
+                await self._answer()
         finally:
             exchange.wake = _nothing
             self._end()
 
-    async def _answer_or_leave(self) -> None:
-        try:
-            await self._answer()
-        except OSError:  # the client has left, or does not read
-            self._exchange.leave()
-        except Exception:
-            _logger.exception("%s: the detached response failed", request_name(self._exchange.scope))
-            self._exchange.leave()
+    def _end(self) -> None:
+        with self._lock:
+            if not self._complete and self._writer.ends_by_close and not self._gone:
+                with contextlib.suppress(OSError):  # a reset, because an ordinary close would look like the body's end
+                    self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._close()
+
+    def wake(self) -> None:
+        """Send what is in the outbox, as far as the system takes it; wake the task if there is more to do."""
+        if not self._busy:
+            self._pump()
+            if self._unsent or self._complete or self._cut or self._gone or self.exchange.outbox:
+                self._event.set()
 
     async def _answer(self) -> None:
-        """Send what the app says, to its end; then let the client hang up first."""
-        exchange = self._exchange
-        while not self._complete:
-            self._event = exchange.loop.event()  # before the look, so that nothing is missed
-            parts: list[bytes] = []
-            if exchange.head_is_due:
-                parts += self._maybe_head()
-            if not await self._take(parts):
-                return
-            if not (self._complete or exchange.outbox):
+        """Do what has to wait, until the response has ended and its client has hung up."""
+        while True:
+            self._event = self.exchange.loop.event()  # before the look, so that nothing is missed
+            self._pump()
+            if self._gone or self._cut:
+                break
+            if self._unsent:
+                await self._await_room()
+            elif self._complete:
+                self._note(True)
+                await self._let_hang_up()
+                break
+            elif self.exchange.outbox:
+                await self._send_file()
+            else:
                 await self._event.wait()
-            if self._gone and not self._complete:
-                raise ClientDisconnected
-        self._note(True)
-        await self._let_hang_up()
 
-    async def _take(self, parts: list[bytes]) -> bool:
-        """Send `parts`, and what is in the outbox; return False for a response that has to be cut."""
-        exchange = self._exchange
-        outbox = exchange.outbox
-        size = 0
-        while outbox and size < LIMIT and len(parts) < _WRITE_PARTS - 3 and not self._complete:
+    def _pump(self) -> None:
+        """Send what is in the outbox until there is something to wait for."""
+        try:
+            self._flush()
+            if not self._status and self.exchange.head_is_due:
+                self._write(self._maybe_head())
+            while not (self._unsent or self._complete or self._cut or self._gone) and self._take():
+                pass
+        except OSError:
+            self._lose()
+        except Exception:
+            _logger.exception("%s: the detached response failed", request_name(self.exchange.scope))
+            self._lose()
+
+    def _lose(self) -> None:
+        """The client has left, or is given up."""
+        self._gone = True
+        if not self._complete:
+            self.exchange.leave()
+
+    def _take(self) -> bool:
+        """Send what is in the outbox, up to a limit; return False if there is nothing, or a file comes first."""
+        outbox = self.exchange.outbox
+        parts: list[bytes] = []
+        while outbox and not (self._complete or self._cut):
+            if self._unsent_size >= LIMIT or len(parts) >= _WRITE_PARTS - 3:
+                break
+            if isinstance(outbox[0], File):
+                parts += self._maybe_head()
+                break
             item = outbox.popleft()
             if isinstance(item, bytes):
                 parts += self._maybe_head()
                 parts += self._writer.block(item)
-                size += len(item)
+                self._unsent_size += len(item)
             elif item is None:
                 parts += [*self._maybe_head(), self._writer.end()]
                 self._complete = True
             elif isinstance(item, list):
                 parts.append(b"" if self._status else self._writer.early_hints(item))
             elif isinstance(item, BaseException):
-                self._size += size
-                return await self._fail(item, parts)
-            elif isinstance(item, File):
-                await self._write([*parts, *self._maybe_head()])
-                parts = []
-                await self._send_file(item)
-        await self._write(parts)
-        self._size += size
-        exchange.taken += size
+                parts += self._fail(item)
+        self._write(parts)
+        return bool(parts)
+
+    def _write(self, parts: list[bytes]) -> None:
+        """Have the system take `parts`, or as much of them as it has room for. Raises OSError."""
+        self._unsent.extend(memoryview(part) for part in parts if part)
+        self._flush()
+
+    def _flush(self) -> None:
+        unsent = self._unsent
+        while unsent:
+            try:
+                sent = self._socket.sendmsg(unsent)
+            except BlockingIOError:
+                return
+            while unsent and sent >= len(unsent[0]):
+                sent -= len(unsent.popleft())
+            if unsent:
+                unsent[0] = unsent[0][sent:]
+        exchange = self.exchange
+        if not self._busy:  # a file is not among what the app has produced
+            exchange.taken += self._unsent_size
+        self._size += self._unsent_size
+        self._unsent_size = 0
         if exchange.full and exchange.produced - exchange.taken <= LIMIT // 2:
             exchange.make_room()
-        return True
 
     def _maybe_head(self) -> list[bytes]:
         """Return the head of the response, once."""
         if self._status:
             return []
-        response = self._exchange.response
-        self._status = response.status
-        return [self._writer.head(self._status, response.headers, _date())]
+        response = self.exchange.response
+        if not self._begin(response.status):
+            return []
+        return [self._writer.head(response.status, response.headers, _date())]
 
-    async def _fail(self, error: BaseException, parts: list[bytes]) -> bool:
-        """Log what the app raised; answer with 500, or cut a response that has begun, so that it looks incomplete."""
-        name, status = request_name(self._exchange.scope), self._status
+    def _fail(self, error: BaseException, what: str = "the ASGI app raised") -> list[bytes]:
+        """Log `error`; answer with 500, or cut a response that has begun, so that it looks incomplete."""
+        name, status = request_name(self.exchange.scope), self._status
         when = f"in mid-response ({status[:3]})" if status else "before it answered"
-        _logger.error("%s: the ASGI app raised %s", name, when, exc_info=error)
-        if status:
-            await self._write(parts)
-            return False
-        await self._write([*parts, self._error()])
+        _logger.error("%s: %s %s", name, what, when, exc_info=error)
+        if not self._begin(_ERROR_STATUS):
+            self._cut = True
+            return []
         self._complete = True
+        return [self._error()]
+
+    def _begin(self, status: str) -> bool:
+        """Claim the head of the response; return False if it was sent, perhaps by `fail`."""
+        with self._lock:
+            if self._status:
+                return False
+            self._status = status
+        self._answered(self.exchange)
         return True
 
     def _error(self) -> bytes:
         """Return the whole response to a request that the app has not answered."""
-        self._status = _ERROR_STATUS
         head = self._writer.head(_ERROR_STATUS, _ERROR_HEADERS, _date())
-        if self._exchange.scope["method"] == "HEAD":
+        if self.exchange.scope["method"] == "HEAD":
             return head
         self._size = len(_ERROR_BODY)
         return head + _ERROR_BODY
 
-    async def _send_file(self, file: File) -> None:
+    async def _send_file(self) -> None:
+        """Send the file that is next in the outbox."""
+        file = self.exchange.outbox.popleft()
+        assert isinstance(file, File)
+        self._busy = True
         try:
             blocks = iter(file)
-            while block := await anyio.to_thread.run_sync(next, blocks, b""):
-                await self._write([*self._writer.block(block)])
-                self._size += len(block)
+            while not self._gone:
+                try:
+                    block = await anyio.to_thread.run_sync(next, blocks, b"")
+                except Exception as error:  # from the disk, not the client
+                    self._write(self._fail(error, "a file could not be read"))
+                    return
+                if not block:
+                    return
+                self._unsent_size += len(block)
+                self._write([*self._writer.block(block)])
+                while self._unsent and not self._gone:
+                    await self._await_room()
+                    self._flush()
+        except OSError:
+            self._lose()
         finally:
+            self._busy = False
             file.close()
 
-    async def _write(self, parts: list[bytes]) -> None:
-        """Have the system take all of `parts`; wait while the client is slow. Raises OSError if it has left."""
-        left = deque(memoryview(part) for part in parts if part)
-        while left:
-            try:
-                sent = self._socket.sendmsg(left)
-            except BlockingIOError:
-                await self._await_room()
-                continue
-            while left and sent >= len(left[0]):
-                sent -= len(left.popleft())
-            if left:
-                left[0] = left[0][sent:]
-
     async def _await_room(self) -> None:
-        """Wait until there is room to write; raise ClientDisconnected if the client reads nothing for too long.
+        """Wait until there is room to write; give the client up if it reads nothing for too long.
 
         The system reports room only once there is much of it, so a client that reads slowly is told by what is unsent.
         """
@@ -255,42 +313,43 @@ class DetachedResponse:
                 return
             before, unsent = unsent, _unsent(self._socket)
             if unsent >= before:
-                raise ClientDisconnected(f"the client has read nothing for {STALL_TIMEOUT:g} seconds")
+                self._lose()
+                return
 
     async def _let_hang_up(self) -> None:
         """Wait until the client has everything, and then a moment for it to close.
 
         Closing with something unread resets the connection, and the client loses what it has not read by then.
         """
-        self._socket.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):  # it has hung up
+            self._socket.shutdown(socket.SHUT_WR)
         unsent, since = _unsent(self._socket), time.monotonic()
-        while not self._gone:
-            self._event = self._exchange.loop.event()
-            with anyio.move_on_after(_LINGER):
-                await self._event.wait()
-                continue
+        while True:
+            self._event = self.exchange.loop.event()
+            await self.exchange.loop.wait(self._event, _LINGER)
+            if self._gone:
+                return
             before, unsent = unsent, _unsent(self._socket)
             if unsent < before:
                 since = time.monotonic()
             if not before or time.monotonic() - since > STALL_TIMEOUT:
                 return
 
-    async def _watch(self) -> None:
-        """Notice that the client has left; one that only half-closes counts as gone. Drop what it sends."""
-        with contextlib.suppress(OSError):
-            while True:
-                await anyio.wait_readable(self._socket)
-                try:
-                    if not self._socket.recv(_BLOCK_SIZE):
-                        break
-                except BlockingIOError:
-                    pass  # woken for nothing
-        self._gone = True
+    def _read(self) -> bool:
+        """Drop what the client sends; notice that it has left. One that only half-closes counts as gone."""
+        try:
+            if self._socket.recv(_BLOCK_SIZE):
+                return True
+        except BlockingIOError:
+            return True  # woken for nothing
+        except OSError:
+            pass
+        self._lose()
         if not self._complete:
-            self._exchange.leave()
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)  # so that a write that waits fails
         self._event.set()
+        return False
 
 
 def _nothing() -> None:

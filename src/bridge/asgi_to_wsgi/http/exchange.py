@@ -18,7 +18,7 @@ from bridge.asgi_to_wsgi.http.hop import LEAVE, LIMIT, Item, Trailers
 from bridge.asgi_to_wsgi.http.streams import File, open_from_pathsend
 from bridge.asgi_to_wsgi.loop import LoopThread
 from bridge.asgi_to_wsgi.tasks import Job
-from bridge.errors import AppProtocolError, ClientDisconnected, is_of_disconnect
+from bridge.errors import AdapterClosed, AppProtocolError, ClientDisconnected, is_of_disconnect
 from bridge.runtime import Change, binary_semaphore
 from bridge.sansio.messages import DONE, RESPONSE, event_from_message, next_state
 from bridge.sansio.request_name import request_name
@@ -53,6 +53,7 @@ class HTTPExchange:
     body_ended = False  # the app has all of the request body, or can have it
     trailing = False  # the app has promised trailers, and the server has a way to send them
     may_detach = False  # the response may leave its WSGI thread; set before the app runs
+    detached = False  # it has left, or is about to
     _state = "nothing sent"
     _ended = False  # the client has the whole response, although the app may send more
     _ended_at = 0.0
@@ -62,6 +63,7 @@ class HTTPExchange:
     # Written in the WSGI thread:
     left = False  # set just before the loop hears that the client has left
     taken = 0  # bytes of the response body
+    begun = 0.0  # when the call began, by time.monotonic(); only if the response may leave
 
     def __init__(self, app: ASGIApp, loop_thread: LoopThread, scope: dict[str, Any]) -> None:
         self.context = contextvars.copy_context()
@@ -152,9 +154,11 @@ class HTTPExchange:
             else:
                 self.response.start(message, TRAILERS in self._offered)
                 self.trailing = TRAILERS in self._offered and not self.response.length.bodiless
-            if self.may_detach and self.head_is_due and not self._loop_thread.stopping:
-                self.may_detach = False
-                items.append(LEAVE)
+            if (self.may_detach or self.detached) and self.head_is_due and not self._loop_thread.stopping:
+                if self.may_detach:
+                    self._leave_thread()
+                else:
+                    self._wake_thread()
         elif message_type == "http.response.body":
             if self._ended and message.get("body") and message.get("more_body"):
                 await self._pass_surplus()
@@ -263,14 +267,20 @@ class HTTPExchange:
             return False
         return response.is_event_stream
 
-    def consider_leaving(self) -> None:
-        """Tell the WSGI thread to leave the response to the loop, if the app waits and has nothing for it."""
+    def consider_leaving(self, *, for_thread: bool) -> None:
+        """Tell the WSGI thread to leave the response to the loop, if the app waits and has nothing for it.
+
+        `for_thread` says whether an app waits that waits for a thread of a pool.
+        """
         if not self.may_detach or self.outbox or self._ended or self._gone or self.left or not self.body_ended:
             return
-        if self._state.startswith(("nothing", "started")) and self._loop_thread.waits(self):
-            self.may_detach = False  # it is told once
-            self.outbox.append(LEAVE)
-            self._wake_thread()
+        if self._state.startswith(("nothing", "started")) and self._loop_thread.waits(self, for_thread):
+            self._leave_thread()
+
+    def _leave_thread(self) -> None:
+        self.may_detach = False  # it is told once
+        self.outbox.append(LEAVE)
+        self._wake_thread()
 
     def stop(self) -> None:
         """End an event stream, because the loop is about to end; tell the app that its client has left."""
@@ -293,15 +303,20 @@ class HTTPExchange:
 
     # IN ANY THREAD
 
-    def submit(self, job: Job) -> None:
-        """Have `job` run on the app's loop; see `LoopThread.submit`."""
-        self._loop_thread.submit(job)
+    def submit(self, *jobs: Job) -> None:
+        """Have `jobs` run on the app's loop; see `LoopThread.submit`."""
+        self._loop_thread.submit(*jobs)
 
     def fail(self, error: BaseException) -> None:
-        """End the WSGI thread's wait with `error`, unless the response is complete."""
+        """End the WSGI thread's wait with `error`, unless the response is complete.
+
+        A detached response is told only on the loop, to which it belongs, and not of the loop's end, which it hears of
+        by itself.
+        """
         if not self._ended:
             self.outbox.append(error)
-            self._wake_thread()
+            if not self.detached or (self.loop.runs_here() and not isinstance(error, AdapterClosed)):
+                self._wake_thread()
 
     def _wake_thread(self) -> None:
         try:

@@ -1,0 +1,242 @@
+"""How long a response may hold its WSGI thread."""
+
+import http.client
+import threading
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import pytest
+
+from bridge.asgi_to_wsgi.http import patience as patience_module
+from bridge.asgi_to_wsgi.http.patience import Patience
+from bridge.types import Receive, Scope, Send
+from tests.asgi_to_wsgi.http.detachable import (
+    Adapt,
+    Gate,
+    block,
+    body_of,
+    connected,
+    start,
+    started,
+    waiting,
+)
+from tests.fakes import WSGIServer, in_thread
+from tests.processes import wait_until
+
+AFTER = 0.05
+
+
+def exchange(path: str = "/", method: str = "GET", is_event_stream: bool = False) -> Any:
+    scope = {"method": method, "path": path}
+    return SimpleNamespace(
+        scope=scope, begun=0.0, may_detach=False, response=SimpleNamespace(is_event_stream=is_event_stream)
+    )
+
+
+def enter(patience: Patience, path: str = "/", method: str = "GET", busy: bool = False) -> float | None:
+    """Have a call enter and leave again; return its patience."""
+    entering = exchange(path, method)
+    start_response: Any = print
+    patience.threads = 1 if busy else 2
+    try:
+        return patience.enter(entering, {}, start_response)
+    finally:
+        patience.exit(entering)
+
+
+def waited(patience: Patience, seconds: float, path: str = "/", **keys: Any) -> Any:
+    """Have a response leave that began `seconds` ago, and return it."""
+    left = exchange(path, **keys)
+    left.begun = time.monotonic() - seconds
+    patience.left(left)
+    return left
+
+
+def test_a_request_like_one_that_waits_leaves_at_once() -> None:
+    """As long as the other has waited for as long as this one would, there is no need to see."""
+    patience = Patience(3600)
+    assert enter(patience) == 3600
+    waited(patience, 1800)
+    assert enter(patience) == 3600
+    assert enter(patience, busy=True) is None
+    patience = Patience(3600)
+    waited(patience, 7200)
+    assert enter(patience) is None
+    assert enter(patience, "/other") == 3600
+    assert enter(patience, method="POST") == 3600
+
+
+def test_the_answer_of_a_response_that_left_says_whether_the_next_one_does() -> None:
+    """One that took long is remembered, one that did not is forgotten; an event stream is never short."""
+    patience = Patience(3600)
+    patience.answered(waited(patience, 7200))
+    assert enter(patience) is None
+    patience.answered(waited(patience, 1800))
+    assert enter(patience, busy=True) == patience_module._HURRY
+    patience.answered(waited(patience, 1800, is_event_stream=True))
+    assert enter(patience, busy=True) is None
+
+
+def test_requests_differ_by_their_paths_but_not_by_what_is_numbered() -> None:
+    """A part of the path with a digit in it is taken for a number or an identifier."""
+    patience = Patience(AFTER)
+    waited(patience, 1, "/users/17/reports/9c2f")
+    assert enter(patience, "/users/205/reports/a7") is None
+    assert enter(patience, "/users/205/settings") == AFTER
+    assert enter(patience, "/users/me/reports/a7") == AFTER
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients choose the paths."""
+    monkeypatch.setattr(patience_module, "_MOST_KINDS", 3)
+    patience = Patience(AFTER)
+    for name in "abcdefgh":
+        waited(patience, 1, "/" + name * 1000)
+    assert len(patience._waiting_since) <= 3
+    assert all(len(kind) < 300 for kind in patience._waiting_since)
+
+
+def test_a_request_leaves_at_once_after_one_that_waited(adapt: Adapt) -> None:
+    """Although its app has answered by the time that anybody could have looked."""
+    gate = Gate()
+    adapter = adapt(waiting(gate, started(), body_of(b"late")), detach="always", detach_after=AFTER)
+    with connected(adapter) as first, connected(adapter) as second:
+        in_thread(first.run)
+        gate.open()
+        assert first.read() == (200, b"late")
+        in_thread(second.run)
+        assert second.has_left
+        assert second.read() == (200, b"late")
+
+
+def test_an_event_stream_that_left_at_once_has_its_head_at_once(adapt: Adapt) -> None:
+    """The client does not wait for the first event."""
+    gate = Gate()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await start(send, (b"content-type", b"text/event-stream"))
+        await gate.wait()
+        await block(send, b"data: 1\n\n")
+
+    adapter = adapt(app, detach="always", detach_after=3600)
+    with connected(adapter) as first, connected(adapter) as second:
+        in_thread(first.run)
+        adapter._detaching.get().patience._waiting_since["GET /"] -= 7200  # type: ignore[union-attr]
+        in_thread(second.run)
+        assert second.has_left
+        response = http.client.HTTPResponse(second.client)
+        response.begin()
+        gate.open()
+        assert response.read() == b"data: 1\n\n"
+
+
+def test_an_app_in_a_thread_of_a_pool_keeps_its_wsgi_thread(adapt: Adapt) -> None:
+    """It may compute, as FastAPI's `def` endpoints do; only `detach_after` ends the server's patience with it."""
+    entered, proceed = threading.Event(), threading.Event()
+
+    def endpoint() -> None:
+        entered.set()
+        proceed.wait(10)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await anyio.to_thread.run_sync(endpoint)
+        await start(send)
+        await block(send, b"done")
+
+    adapter = adapt(app, detach="always", detach_after=3600)
+    patience = adapter._detaching.get().patience  # type: ignore[union-attr]
+    asked: list[None] = []
+    ask = patience.ask
+
+    def ask_and_note(exchange: Any) -> None:
+        ask(exchange)
+        asked.append(None)
+
+    patience.ask = ask_and_note  # type: ignore[method-assign]
+    with connected(adapter, **{"wsgi.multithread": False}) as server:
+        running = threading.Thread(target=server.run)
+        running.start()
+        assert entered.wait(5)
+        wait_until(lambda: len(asked) > 5)
+        assert not server.starts
+        proceed.set()
+        running.join(5)
+        assert server.status == "200 OK"
+    patience.ask = ask  # type: ignore[method-assign]
+    patience._after = 0.001
+    entered.clear()
+    proceed.clear()
+    with connected(adapter) as server:
+        in_thread(server.run)
+        assert server.has_left
+        proceed.set()
+        assert server.read() == (200, b"done")
+
+
+def test_a_newcomer_hurries_those_who_wait(adapt: Adapt) -> None:
+    """When the last thread is taken, a call that waits leaves long before `detach_after`."""
+    gate = Gate()
+    app = waiting(gate, started(), body_of(b"late"))
+    adapter = adapt(app, detach="always", detach_after=3600)
+    adapter._detaching.get().patience.threads = 2  # type: ignore[union-attr]
+    newcomers: list[threading.Thread] = []
+    with connected(adapter) as first:
+        running = threading.Thread(target=first.run)
+        running.start()
+        assert gate.reached.wait(5)
+
+        def newcomer_has_hurried_it() -> bool:
+            newcomer = WSGIServer(adapter)
+            newcomers.append(threading.Thread(target=newcomer.run))
+            newcomers[-1].start()
+            running.join(0.01)
+            return not running.is_alive()
+
+        wait_until(newcomer_has_hurried_it)
+        assert first.has_left
+        gate.open()
+        assert first.read() == (200, b"late")
+    for newcomer in newcomers:
+        newcomer.join(5)
+
+
+def test_a_stream_that_is_held_occupies_its_thread_to_its_end(adapt: Adapt) -> None:
+    """Threads are scarce for the others until then."""
+    gate = Gate()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/held":
+            await start(send)
+            await block(send, b"one", True)
+        await gate.wait()
+        if scope["path"] != "/held":
+            await start(send)
+        await block(send, b"two")
+
+    adapter = adapt(app, detach="always", detach_after=3600)
+    patience = adapter._detaching.get().patience  # type: ignore[union-attr]
+    patience.threads = 2
+    held = WSGIServer(adapter)
+    held.environ["PATH_INFO"] = "/held"
+    proceed = threading.Event()
+
+    def hold() -> None:
+        blocks = held.call()
+        assert next(blocks) == b"one"
+        proceed.wait(10)
+        assert list(blocks) == [b"two"]
+        held.close()
+
+    holding = threading.Thread(target=hold)
+    holding.start()
+    wait_until(lambda: held.starts)
+    with connected(adapter) as waits:
+        in_thread(waits.run)
+        assert waits.has_left
+        gate.open()
+        proceed.set()
+        assert waits.read() == (200, b"two")
+    holding.join(5)
+    assert not patience._inside
