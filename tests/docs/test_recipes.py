@@ -52,6 +52,15 @@ def test_fastapi_in_flask(adapters: list[ASGIToWSGI]) -> None:
     assert responses[3].json()["servers"] == [{"url": "/api"}]
 
 
+def test_several_asgi_apps(adapters: list[ASGIToWSGI]) -> None:
+    """All of them see what the outer app's lifespan has opened."""
+    names = RECIPES.run("several asgi apps")
+    adapters.append(names["bridged"])
+    responses = get_wsgi(names["app"], "/", "/api/closed", "/reports/closed")
+    assert responses[0].text == "the old page"
+    assert [response.json() for response in responses[1:]] == [False, False]
+
+
 def test_body_read_before(adapters: list[ASGIToWSGI]) -> None:
     """The app gets the body that was checked, and none that fails the check."""
     module = RECIPES.run("body read before")

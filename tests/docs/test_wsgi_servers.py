@@ -1,4 +1,4 @@
-"""The pages about deployment: each server runs with the configuration as it stands there."""
+"""The pages about WSGI servers and proxies: each server runs with the configuration as it stands there."""
 
 import signal
 import sys

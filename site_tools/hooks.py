@@ -6,6 +6,7 @@ pictures drawn by Mermaid are replaced by the SVGs in `docs/pictures`, so that t
 
 import posixpath
 import re
+import sys
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -13,7 +14,11 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-ROOT = Path(__file__).parent
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from site_tools.drawn import PICTURE, SCHEMES, is_drawn, path_of
+
+ROOT = Path(__file__).parent.parent
 # Files of the repository that are pages of the site, too.
 PAGES = {
     "README.md": "index.md",
@@ -24,7 +29,6 @@ PAGES = {
 LINK = re.compile(r"(?<=\]\()([^)\s#]*)(#[^)\s]*)?(?=\))")
 ROW = re.compile(r"^\|.*$", re.MULTILINE)
 NAME = re.compile(r"^ *<!-- [^>]* -->\n(?= *```)", re.MULTILINE)
-PICTURE = re.compile(r"<!-- picture: (\S+): ([^>]+) -->\n```mermaid\n.*?```\n", re.DOTALL)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -39,22 +43,19 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     uri = page.file.src_uri
     sources = {target: source for source, target in PAGES.items()}
     source = sources.get(uri, f"docs/{uri}")
-    markdown = PICTURE.sub(lambda found: _picture(found[1], found[2], uri), markdown)
+    markdown = PICTURE.sub(lambda found: _picture(found[1], found[2], found[3], uri), markdown)
     markdown = NAME.sub("", markdown)
     repository = str(config.repo_url).rstrip("/")
     markdown = ROW.sub(lambda found: _row(found[0]), markdown)
     return LINK.sub(lambda found: _link(found[1], source, uri, repository) + (found[2] or ""), markdown)
 
 
-def _picture(name: str, description: str, uri: str) -> str:
+def _picture(name: str, description: str, source: str, uri: str) -> str:
     """Return the drawn picture, for light and for dark pages."""
-    lines = []
-    for scheme in ("light", "dark"):
-        path = f"pictures/{name}-{scheme}.svg"
-        if not (ROOT / "docs" / path).exists():
-            raise PluginError(f"docs/{uri}: docs/{path} is missing; draw it as docs/pictures/README says")
-        lines.append(f"![{description}]({path}#only-{scheme}){{ .picture }}")
-    return "\n".join(lines) + "\n"
+    if not is_drawn(name, source):
+        raise PluginError(f"docs/{uri}: the picture {name} has changed: draw it by site_tools/pictures.py")
+    pictures = [f"![{description}]({path_of(name, scheme)}#only-{scheme}){{ .picture }}" for scheme in SCHEMES]
+    return "\n".join(pictures) + "\n"
 
 
 def _row(row: str) -> str:
