@@ -18,7 +18,7 @@ ROOMS = {
     "validate": {"errors", "types", "sansio"},
     "wsgi_to_asgi": {"errors", "types", "runtime", "sansio"},
     "asgi_to_wsgi": {"errors", "types", "runtime", "sansio"},
-    "migration": {"errors", "types", "sansio", "validate", "wsgi_to_asgi", "asgi_to_wsgi"},
+    "migration": {"errors", "types", "runtime", "sansio", "validate", "wsgi_to_asgi", "asgi_to_wsgi"},
     "__main__": {"migration"},
     "gunicorn": {"errors", "asgi_to_wsgi"},
     "__init__": {"errors", "wsgi_to_asgi", "asgi_to_wsgi"},

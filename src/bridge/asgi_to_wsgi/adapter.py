@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from types import NoneType, TracebackType
+from types import NoneType
 from typing import Any, Literal
 
 from bridge.asgi_to_wsgi.http.call import serve_http
@@ -12,14 +12,14 @@ from bridge.asgi_to_wsgi.statistics import ASGIToWSGIStatistics, statistics_of
 from bridge.asgi_to_wsgi.websocket.handshake import WebSockets
 from bridge.asgi_to_wsgi.websocket.options import WebSocketOptions
 from bridge.errors import AdapterClosed
-from bridge.runtime import PerProcess
+from bridge.runtime import Lifetime, PerProcess
 from bridge.sansio.callables import check_asgi_app
 from bridge.sansio.options import check_backend, check_count, check_flag, check_seconds, check_word
 from bridge.sansio.websocket import is_websocket_request
 from bridge.types import ASGIApp, Environ, StartResponse
 
 
-class ASGIToWSGI:
+class ASGIToWSGI(Lifetime):
     """Run an ASGI app behind a WSGI server, on a private event loop.
 
         wsgi_app = ASGIToWSGI(fastapi_app)  # gunicorn module:wsgi_app
@@ -182,15 +182,6 @@ class ASGIToWSGI:
         jobs = [] if private_loop is None else private_loop.jobs()
         detaching = None if self._detaching is None else self._detaching.get()
         return statistics_of(jobs, detaching, self._websockets.get())
-
-    def __enter__(self) -> "ASGIToWSGI":
-        self.start()
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 _adapters: WeakRegistry[ASGIToWSGI] = WeakRegistry()

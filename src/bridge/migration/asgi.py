@@ -1,20 +1,19 @@
 """`ASGIFallback`: two apps as one, behind an ASGI server."""
 
-from collections.abc import Callable
+import functools
 from typing import Any, Literal
 
-from bridge.migration.choice import Choice
-from bridge.migration.kinds import check_header, is_asgi_app
+from bridge.migration.fallback import Fallback
+from bridge.migration.kinds import is_asgi_app
 from bridge.migration.lifespans import serve_lifespans
-from bridge.migration.statistics import FallbackStatistics, Statistics
 from bridge.sansio.request_headers import with_header_pairs
-from bridge.types import ASGIApp, Message, Receive, Scope, Send, WSGIApp
+from bridge.types import ASGIApp, Message, Receive, Scope, Send
 from bridge.wsgi_to_asgi.adapter import WSGIToASGI
 
 _HEADS = ("http.response.start", "websocket.accept", "websocket.http.response.start")
 
 
-class ASGIFallback:
+class ASGIFallback(Fallback[ASGIApp]):
     """Answer the new app's routes with `new` and everything else with `old`, behind an ASGI server.
 
         asgi_app = ASGIFallback(fastapi_app, flask_app)  # uvicorn module:asgi_app
@@ -41,21 +40,6 @@ class ASGIFallback:
     Raises TypeError if `new` hides its routes and there are no `claims`, or if an app is none.
     """
 
-    def __init__(
-        self,
-        new: ASGIApp | WSGIApp,
-        old: ASGIApp | WSGIApp,
-        *,
-        claims: Callable[[Scope], bool | None] | None = None,
-        header: str | None = None,
-    ) -> None:
-        self.new, self.old = new, old
-        self._apps: tuple[ASGIApp, ASGIApp] = (_as_asgi(old), _as_asgi(new))  # by whether it is the new one
-        self._choice = Choice(new, old, claims)
-        check_header(header)
-        self._header = header
-        self._states_key = f"bridge.migration.{id(self)}"
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, on the loop that the server runs on (ASGI spec, Applications)."""
         scope_type = scope["type"]
@@ -75,18 +59,14 @@ class ASGIFallback:
             send = _naming(send, self._header, "new" if is_new else "old")
         await self._apps[is_new](scope, receive, send)
 
-    def statistics(self) -> FallbackStatistics:
-        """Return what the adapters of both apps are doing; see `WSGIToASGI.statistics`. From any thread."""
-        old, new = map(_maybe_statistics, self._apps)
-        return FallbackStatistics(new=new, old=old)
+    @staticmethod
+    def _adapted(app: Any) -> ASGIApp:
+        return app if is_asgi_app(app, unsure=True) else WSGIToASGI(app)
 
-
-def _maybe_statistics(app: ASGIApp) -> Statistics:
-    return app.statistics() if isinstance(app, (WSGIToASGI, ASGIFallback)) else None
-
-
-def _as_asgi(app: Any) -> ASGIApp:
-    return app if is_asgi_app(app, unsure=True) else WSGIToASGI(app)
+    @functools.cached_property
+    def _states_key(self) -> str:
+        """Where the server's state holds those of both apps, from the lifespan to the requests."""
+        return f"bridge.migration.{id(self)}"
 
 
 def _naming(send: Send, header: str, who: Literal["new", "old"]) -> Send:

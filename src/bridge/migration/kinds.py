@@ -1,6 +1,5 @@
 """What both fallbacks find out about their arguments."""
 
-import re
 from typing import Any
 
 from bridge.sansio.callables import check_asgi_app, check_wsgi_app
@@ -23,9 +22,3 @@ def _passes(check: Any, app: Any) -> bool:
     except TypeError:
         return False
     return True
-
-
-def check_header(header: object) -> None:
-    """Raise ValueError unless `header` is the name of a header (RFC 9110 5.6.2) or None."""
-    if header is not None and not (isinstance(header, str) and re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", header)):
-        raise ValueError(f"header must be the name of a response header or None, got {header!r:.200}")

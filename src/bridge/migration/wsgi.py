@@ -1,18 +1,17 @@
 """`WSGIFallback`: two apps as one, behind a WSGI server."""
 
 import contextlib
-from collections.abc import Callable, Iterable
-from types import TracebackType
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from bridge.asgi_to_wsgi.adapter import ASGIToWSGI
-from bridge.migration.choice import Choice
-from bridge.migration.kinds import check_header, is_asgi_app
-from bridge.migration.statistics import FallbackStatistics, Statistics
-from bridge.types import ASGIApp, Environ, ExcInfo, Headers, Scope, StartResponse, Write, WSGIApp
+from bridge.migration.fallback import Fallback
+from bridge.migration.kinds import is_asgi_app
+from bridge.runtime import Lifetime
+from bridge.types import Environ, ExcInfo, Headers, StartResponse, Write, WSGIApp
 
 
-class WSGIFallback:
+class WSGIFallback(Fallback[WSGIApp], Lifetime):
     """Answer the new app's routes with `new` and everything else with `old`, behind a WSGI server.
 
         wsgi_app = WSGIFallback(fastapi_app, flask_app)  # gunicorn module:wsgi_app
@@ -35,20 +34,6 @@ class WSGIFallback:
 
     Raises TypeError if `new` hides its routes and there are no `claims`, or if an app is none.
     """
-
-    def __init__(
-        self,
-        new: ASGIApp | WSGIApp,
-        old: ASGIApp | WSGIApp,
-        *,
-        claims: Callable[[Scope], bool | None] | None = None,
-        header: str | None = None,
-    ) -> None:
-        self.new, self.old = new, old
-        self._apps: tuple[WSGIApp, WSGIApp] = (_as_wsgi(old), _as_wsgi(new))  # by whether it is the new one
-        self._choice = Choice(new, old, claims)
-        check_header(header)
-        self._header = header
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request (PEP 3333), in the server's thread."""
@@ -82,31 +67,13 @@ class WSGIFallback:
         for adapter in self._adapters():
             adapter.close_websockets()
 
-    def statistics(self) -> FallbackStatistics:
-        """Return what the adapters of both apps are doing; see `ASGIToWSGI.statistics`. From any thread."""
-        old, new = map(_maybe_statistics, self._apps)
-        return FallbackStatistics(new=new, old=old)
-
-    def __enter__(self) -> "WSGIFallback":
-        self.start()
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _adapters(self) -> list["ASGIToWSGI | WSGIFallback"]:
         """Return what has a life of its own, the new app's first."""
         return [app for app in reversed(self._apps) if isinstance(app, (ASGIToWSGI, WSGIFallback))]
 
-
-def _maybe_statistics(app: WSGIApp) -> Statistics:
-    return app.statistics() if isinstance(app, (ASGIToWSGI, WSGIFallback)) else None
-
-
-def _as_wsgi(app: Any) -> WSGIApp:
-    return ASGIToWSGI(app) if is_asgi_app(app, unsure=False) else app
+    @staticmethod
+    def _adapted(app: Any) -> WSGIApp:
+        return ASGIToWSGI(app) if is_asgi_app(app, unsure=False) else app
 
 
 def _naming(start_response: StartResponse, header: str, who: Literal["new", "old"]) -> StartResponse:

@@ -1,5 +1,6 @@
 """What both directions need of event loops, threads and the process."""
 
+from bridge.runtime.lifetime import Lifetime
 from bridge.runtime.loop import Change, Event, Loop, LoopClosed, running_loop, set_async_library
 from bridge.runtime.threads import BackgroundThread, PerProcess, Tally, binary_semaphore, call_at_exit
 
@@ -7,6 +8,7 @@ __all__ = [
     "BackgroundThread",
     "Change",
     "Event",
+    "Lifetime",
     "Loop",
     "LoopClosed",
     "PerProcess",

@@ -1,0 +1,25 @@
+"""What is started and closed."""
+
+from types import TracebackType
+from typing import Self
+
+
+class Lifetime:
+    """A context manager by way of `start()` and `close()`, which its subclasses have."""
+
+    def start(self) -> None:
+        """Start what this is, unless it runs already."""
+        raise NotImplementedError
+
+    def close(self, *, wait: bool = True) -> None:
+        """End what runs; with `wait`, return once that is done."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
