@@ -125,10 +125,10 @@ class ASGIServer:
 
     async def _receive(self) -> Message:
         self.receive_calls += 1
-        while not self._incoming:
+        while not (self._incoming or self.complete):
             changed = self._changed
             await changed.wait()
-        if self._disconnected:
+        if self._disconnected or not self._incoming:  # servers say so of a response that has ended, too
             return {"type": "http.disconnect"}
         return self._incoming.pop(0)
 
