@@ -12,6 +12,10 @@ class WebSocketDisconnect(Exception):
     """Named as Starlette's and Litestar's."""
 
 
+class ClientDisconnectedError(Exception):
+    """Named as Quart's."""
+
+
 def behind(error: BaseException, context: BaseException) -> BaseException:
     """Return `error`, raised while `context` was handled, or was on its way out."""
     error.__context__ = context
@@ -37,6 +41,7 @@ LEFT = ClientDisconnected()
         because_of(ValueError(), ClientDisconnect()),
         behind(ClientDisconnect(), LEFT),
         behind(WebSocketDisconnect(), LEFT),
+        behind(ClientDisconnectedError(), LEFT),
         behind(ClientDisconnected(), ValueError()),
         BaseExceptionGroup("", [LEFT, behind(ClientDisconnect(), LEFT)]),
         because_of(ValueError(), BaseExceptionGroup("", [LEFT])),

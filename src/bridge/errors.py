@@ -14,8 +14,10 @@ A message says what was expected, what came, and where the rule stands.
 
 import errno
 
-# What Starlette, Litestar and Falcon raise in the stead of a `send` that failed, without `from`.
-_OF_FRAMEWORKS = frozenset({"ClientDisconnect", "WebSocketDisconnect", "WebSocketDisconnected"})
+# What Starlette, Litestar, Falcon and Quart raise in the stead of a `send` that failed, without `from`.
+_OF_FRAMEWORKS = frozenset(
+    {"ClientDisconnect", "ClientDisconnectedError", "WebSocketDisconnect", "WebSocketDisconnected"}
+)
 
 
 class BridgeError(Exception):

@@ -10,7 +10,7 @@ from bridge import ASGIToWSGI
 from bridge.sansio.native_text import native_from_text
 from bridge.types import Receive, Scope, Send
 from tests.fakes import WSGIServer, http_environ
-from tests.interruptions import Interruption
+from tests.interruptions import Interruption, warm_up
 from tests.processes import wait_until
 from tests.references import is_freed
 
@@ -69,6 +69,7 @@ def test_what_an_exception_from_without_ended_is_freed_at_once() -> None:
         references.append(weakref.ref(opened))
         native_from_text("text")
 
+    warm_up(lambda: native_from_text("text"), "sansio/native_text.py")
     interruption = Interruption(0, TimeoutError("from without"), "sansio/native_text.py")
     interruption.run(run)
     assert interruption.ended

@@ -1,5 +1,7 @@
 import logging
 import sys
+import types
+from collections.abc import Coroutine, Generator
 from typing import Any
 
 import anyio
@@ -7,7 +9,7 @@ import pytest
 
 from bridge import ServerProtocolError
 from bridge.migration.lifespans import serve_lifespans
-from bridge.types import ASGIApp, Receive, Scope, Send
+from bridge.types import ASGIApp, Message, Receive, Scope, Send
 from tests.fakes import ASGIServer
 
 
@@ -68,6 +70,40 @@ async def test_the_second_starts_last_and_ends_first() -> None:
     sent = await run(server_of(App("new", events), App("old", events)))
     assert events == ["new starts", "old starts", "old ends", "new ends"]
     assert sent == ["startup.complete", "shutdown.complete"]
+
+
+@pytest.mark.parametrize("fails", ["", "startup", "shutdown"])
+async def test_the_answer_to_the_server_is_the_last_thing(fails: str) -> None:
+    """Nothing waits behind it: hypercorn cancels a lifespan that has not returned by then, and logs an error."""
+    after: list[bool] = []
+    messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+    last = ""
+
+    async def receive() -> Message:
+        return next(messages)
+
+    async def send(message: Message) -> None:
+        nonlocal last
+        last = message["type"].removeprefix("lifespan.")
+
+    @types.coroutine
+    def watched(lifespan: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
+        steps = lifespan.__await__()
+        received = None
+        while True:
+            try:
+                step = steps.send(received)
+            except StopIteration:
+                return
+            after.append(last not in ("", "startup.complete"))
+            received = yield step
+
+    apps = [App("new", []), App("old", [], fails)]
+    with anyio.fail_after(5):
+        await watched(serve_lifespans(apps, "key", {"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send))
+    assert last == ("shutdown.complete" if not fails else f"{fails}.failed")
+    assert after
+    assert True not in after
 
 
 @pytest.mark.parametrize("name", ["old", "stubborn"])

@@ -18,7 +18,7 @@ from bridge.wsgi_to_asgi.runner import WorkerThreads, _Jobs
 from bridge.wsgi_to_asgi.websocket.messages import Messages
 from bridge.wsgi_to_asgi.websocket.thread import AppThread
 from tests.fakes import ASGIServer, ASGIWebSocket, eventually, in_thread
-from tests.interruptions import Interruption
+from tests.interruptions import Interruption, warm_up
 from tests.processes import wait_until
 
 RUNTIME = ("runtime/loop.py", "runtime/threads.py")
@@ -163,6 +163,7 @@ async def test_an_exception_from_outside_does_not_lose_the_end_of_a_websocket() 
     step = 0
     landed = True
     while landed:
+        warm_up(lambda: Messages(running_loop()).receive(0), "wsgi_to_asgi/websocket/messages.py")
         interruption = Interruption(step, TimeoutError("from outside"), "wsgi_to_asgi/websocket/messages.py")
         messages = Messages(running_loop())
         messages.finish(1000, "")

@@ -32,27 +32,27 @@ async def serve_lifespans(apps: Sequence[ASGIApp], states_key: str, scope: Scope
             failure = await lifespan.startup()
             if failure is not None:
                 await _shut_down(started)
-                await send({"type": "lifespan.startup.failed", "message": failure})
+                answer: Message = {"type": "lifespan.startup.failed", "message": failure}
                 break
             started.append(lifespan)
         else:
             if "state" in scope:
                 scope["state"][states_key] = [lifespan.own_state(scope["state"]) for lifespan in lifespans]
-            await _serve(started, receive, send)
+            answer = await _serve(started, receive, send)
         tasks.cancel_scope.cancel()  # an app may go on after its last message
+    await send(answer)  # last, because hypercorn cancels whoever has not returned by then, and logs that as an error
 
 
-async def _serve(started: list["_Lifespan"], receive: Receive, send: Send) -> None:
-    """Tell the server that both have started; wait until it shuts them down."""
+async def _serve(started: list["_Lifespan"], receive: Receive, send: Send) -> Message:
+    """Tell the server that both have started; wait until it shuts them down, and return what to answer to that."""
     await send({"type": "lifespan.startup.complete"})
     message = await receive()
     if message["type"] != "lifespan.shutdown":
         raise ServerProtocolError(f"expected lifespan.shutdown, got {shown(message)} (ASGI lifespan spec)")
     failures = await _shut_down(started)
     if failures:
-        await send({"type": "lifespan.shutdown.failed", "message": "\n".join(failures)})
-    else:
-        await send({"type": "lifespan.shutdown.complete"})
+        return {"type": "lifespan.shutdown.failed", "message": "\n".join(failures)}
+    return {"type": "lifespan.shutdown.complete"}
 
 
 async def _shut_down(lifespans: list["_Lifespan"]) -> list[str]:
