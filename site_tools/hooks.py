@@ -60,9 +60,10 @@ def _picture(name: str, description: str, source: str, uri: str) -> str:
 
 def _row(row: str) -> str:
     """Return a row of a table in which brackets that belong to no link are only brackets."""
-    parts = row.split("`")  # every second one is code
-    parts[::2] = [re.sub(r"\[(?![^\]]*\]\()", r"\\[", part) for part in parts[::2]]
-    return "`".join(parts)
+    code = re.findall(r"`[^`]*`", row)
+    text = re.sub(r"`[^`]*`", "\0", row)
+    text = re.sub(r"\[(?![^\]]*\]\()", r"\\[", text)
+    return re.sub("\0", lambda _: code.pop(0), text)
 
 
 def _link(target: str, source: str, uri: str, repository: str) -> str:
