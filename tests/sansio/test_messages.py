@@ -140,7 +140,7 @@ def test_lifespan_order_is_that_of_the_spec(state: str, event: str, state_after:
 @pytest.mark.parametrize("event", ["lifespan.startup.complete", "lifespan.shutdown.complete", START, "unheard.of"])
 def test_lifespan_has_states_in_which_nothing_is_legal(state: str, event: str) -> None:
     """An answer that was not asked for is an error, with the state in its text (ASGI lifespan spec)."""
-    with pytest.raises(AppProtocolError, match=rf"sent '{event}' where the spec has no message \({state}\)"):
+    with pytest.raises(AppProtocolError, match=rf"sent '{event}' where the spec allows no message \({state}\)"):
         next_state(LIFESPAN, state, event)
 
 
@@ -153,13 +153,13 @@ def test_order_leads_nowhere_that_it_does_not_know(order: Order) -> None:
 @pytest.mark.parametrize(
     ("state", "event", "text"),
     [
-        ("trailers due", f"{BODY}+", f"ASGI app sent '{BODY}' where the spec has '{TRAILERS}' (trailers due)"),
-        ("nothing sent", BODY, f"the spec has '{START}' or 'http.response.early_hint' (nothing sent)"),
-        ("streaming", START, f"sent '{START}' where the spec has '{BODY}'"),
+        ("trailers due", f"{BODY}+", f"ASGI app sent '{BODY}' where the spec allows '{TRAILERS}' (trailers due)"),
+        ("nothing sent", BODY, f"the spec allows '{START}' or 'http.response.early_hint' (nothing sent)"),
+        ("streaming", START, f"sent '{START}' where the spec allows '{BODY}'"),
         ("started", 5, "sent '5' where"),
         ("started", None, "sent 'None' where"),
         ("started", [], "sent '[]' where"),
-        ("done", BODY, "where the spec has no message (done)"),
+        ("done", BODY, "where the spec allows no message (done)"),
     ],
     ids=["more", "before start", "second start", "int", "None", "list", "done"],
 )

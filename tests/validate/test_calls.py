@@ -65,7 +65,7 @@ async def test_an_app_must_be_async() -> None:
     def app(scope: Scope, receive: Receive, send: Send) -> Any:
         return []
 
-    with pytest.raises(AppProtocolError, match=r"its call gave list of length 0 .*ASGI-CORE-013"):
+    with pytest.raises(AppProtocolError, match=r"its call returned list of length 0 .*ASGI-CORE-013"):
         await request(validator(app))
 
 
@@ -102,7 +102,7 @@ async def test_calls_after_the_return_are_refused(raises: bool) -> None:
     else:
         await request(validator(app))
     for call, name in zip(kept, ("receive", "send"), strict=True):
-        with pytest.raises(AppProtocolError, match=f"called {name} after its return .*ASGI-CORE-005"):
+        with pytest.raises(AppProtocolError, match=f"called {name} after it had returned .*ASGI-CORE-005"):
             await call()
 
 

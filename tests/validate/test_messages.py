@@ -69,13 +69,13 @@ def cases(
 # --- What the server does wrong -----------------------------------------------------------------
 
 GIVEN: list[Case] = [
-    (HTTP, [Said(False, None)], "gave None, and not a dict", "ASGI-CORE-011"),
-    (HTTP, [Said(False, {})], "gave dict with no keys, and not a dict", "ASGI-CORE-011"),
-    (HTTP, [Said(False, {"type": 5})], "and not a dict", "ASGI-CORE-011"),
-    (HTTP, [Said(False, {"type": "http.request", b"body": b""})], "and not a dict with str keys", "ASGI-CORE-011"),
-    (HTTP, [gives("http.requests")], "gave 'http.requests', which neither", "ASGI-CORE-039"),
-    (HTTP, [gives("websocket.connect")], "gave 'websocket.connect', which neither", "ASGI-CORE-039"),
-    (HTTP, [gives("http.response.start", status=200)], "gave 'http.response.start', which neither", "ASGI-CORE-039"),
+    (HTTP, [Said(False, None)], "sent None instead of a dict", "ASGI-CORE-011"),
+    (HTTP, [Said(False, {})], "sent dict with no keys instead of a dict", "ASGI-CORE-011"),
+    (HTTP, [Said(False, {"type": 5})], "instead of a dict", "ASGI-CORE-011"),
+    (HTTP, [Said(False, {"type": "http.request", b"body": b""})], "instead of a dict with str keys", "ASGI-CORE-011"),
+    (HTTP, [gives("http.requests")], "sent 'http.requests', which neither", "ASGI-CORE-039"),
+    (HTTP, [gives("websocket.connect")], "sent 'websocket.connect', which neither", "ASGI-CORE-039"),
+    (HTTP, [gives("http.response.start", status=200)], "sent 'http.response.start', which neither", "ASGI-CORE-039"),
     (HTTP, [gives("http.request", body="")], "whose 'body' must be bytes, got str of length 0", "ASGI-HTTP-039"),
     (HTTP, [gives("http.request", body=None)], "whose 'body' must be bytes", "ASGI-HTTP-039"),
     (HTTP, [gives("http.request", body=bytearray())], "whose 'body' must be bytes", "ASGI-HTTP-039"),
@@ -85,15 +85,15 @@ GIVEN: list[Case] = [
     (HTTP, [gives("http.request", other=-(2**63) - 1)], "whose 'other' could not be sent", "ASGI-CORE-012"),
     (HTTP, [gives("http.request", other=[{"a": float("nan")}])], "whose 'other' could not be sent", "ASGI-CORE-012"),
     (HTTP, [gives("http.request", other={1: 2})], "whose 'other' could not be sent", "ASGI-CORE-012"),
-    (HTTP, [REQUEST, REQUEST], "gave 'http.request' where the spec has 'http.disconnect'", "ASGI-HTTP-040"),
-    (HTTP, [GONE, REQUEST], "gave 'http.request' where the spec has 'http.disconnect' (gone)", "ASGI-HTTP-040"),
-    (HTTP, [START, BODY, REQUEST], "gave 'http.request' after the response", "ASGI-HTTP-079"),
-    (WEBSOCKET, [TEXT], "gave 'websocket.receive' before 'websocket.accept'", "ASGI-WS-012"),
-    (WEBSOCKET, [LEFT], "where the spec has 'websocket.connect'", "ASGI-WS-020"),
-    (WEBSOCKET, [ACCEPT, TEXT], "where the spec has 'websocket.connect'", "ASGI-WS-012"),
-    (WEBSOCKET, [CONNECT, TEXT], "gave 'websocket.receive' before 'websocket.accept'", "ASGI-WS-012"),
-    (WEBSOCKET, [CONNECT, CONNECT], "gave 'websocket.connect' where", "ASGI-WS-010"),
-    (WEBSOCKET, [CONNECT, ACCEPT, LEFT, TEXT], "where the spec has 'websocket.disconnect' (gone)", "ASGI-WS-012"),
+    (HTTP, [REQUEST, REQUEST], "sent 'http.request' where the spec allows 'http.disconnect'", "ASGI-HTTP-040"),
+    (HTTP, [GONE, REQUEST], "sent 'http.request' where the spec allows 'http.disconnect' (gone)", "ASGI-HTTP-040"),
+    (HTTP, [START, BODY, REQUEST], "sent 'http.request' after the response", "ASGI-HTTP-079"),
+    (WEBSOCKET, [TEXT], "sent 'websocket.receive' before 'websocket.accept'", "ASGI-WS-012"),
+    (WEBSOCKET, [LEFT], "where the spec allows 'websocket.connect'", "ASGI-WS-020"),
+    (WEBSOCKET, [ACCEPT, TEXT], "where the spec allows 'websocket.connect'", "ASGI-WS-012"),
+    (WEBSOCKET, [CONNECT, TEXT], "sent 'websocket.receive' before 'websocket.accept'", "ASGI-WS-012"),
+    (WEBSOCKET, [CONNECT, CONNECT], "sent 'websocket.connect' where", "ASGI-WS-010"),
+    (WEBSOCKET, [CONNECT, ACCEPT, LEFT, TEXT], "where the spec allows 'websocket.disconnect' (gone)", "ASGI-WS-012"),
     *cases(
         WEBSOCKET,
         [CONNECT, ACCEPT],
@@ -123,8 +123,8 @@ GIVEN: list[Case] = [
         "before 'lifespan.startup.complete'",
         "ASGI-LS-023",
     ),
-    (LIFESPAN, [STARTUP, STARTUP], "where the spec has 'lifespan.shutdown'", "ASGI-LS-016"),
-    (LIFESPAN, [STARTUP, COMPLETE, SHUTDOWN, SHUTDOWN], "where the spec has no message", "ASGI-LS-023"),
+    (LIFESPAN, [STARTUP, STARTUP], "where the spec allows 'lifespan.shutdown'", "ASGI-LS-016"),
+    (LIFESPAN, [STARTUP, COMPLETE, SHUTDOWN, SHUTDOWN], "where the spec allows no message", "ASGI-LS-023"),
     (LIFESPAN, [REQUEST], "which neither this protocol", "ASGI-CORE-039"),
 ]
 
@@ -133,10 +133,10 @@ GIVEN: list[Case] = [
 
 BASE = http_scope(extensions={})
 SENT: list[Case] = [
-    (HTTP, [Said(True, None)], "sent None, and not a dict", "ASGI-CORE-011"),
-    (HTTP, [Said(True, [])], "and not a dict", "ASGI-CORE-011"),
-    (HTTP, [Said(True, {"type": None})], "and not a dict", "ASGI-CORE-011"),
-    (HTTP, [Said(True, {"type": "http.response.start", 5: 6})], "and not a dict", "ASGI-CORE-011"),
+    (HTTP, [Said(True, None)], "sent None instead of a dict", "ASGI-CORE-011"),
+    (HTTP, [Said(True, [])], "instead of a dict", "ASGI-CORE-011"),
+    (HTTP, [Said(True, {"type": None})], "instead of a dict", "ASGI-CORE-011"),
+    (HTTP, [Said(True, {"type": "http.response.start", 5: 6})], "instead of a dict", "ASGI-CORE-011"),
     (HTTP, [sends("http.response.strat")], "sent 'http.response.strat', which neither", "ASGI-CORE-039"),
     (HTTP, [sends("http.request")], "which neither this protocol", "ASGI-CORE-039"),
     (HTTP, [ACCEPT], "which neither this protocol", "ASGI-CORE-039"),
@@ -182,10 +182,10 @@ SENT: list[Case] = [
         ({"more_body": None}, "'more_body' must be bool", "ASGI-HTTP-069"),
         ({"more_body": "no"}, "'more_body' must be bool", "ASGI-HTTP-069"),
     ),
-    (HTTP, [BODY], "where the spec has 'http.response.start' or", "ASGI-HTTP-069"),
-    (HTTP, [START, START], "where the spec has 'http.response.body' or", "ASGI-HTTP-049"),
+    (HTTP, [BODY], "where the spec allows 'http.response.start' or", "ASGI-HTTP-069"),
+    (HTTP, [START, START], "where the spec allows 'http.response.body' or", "ASGI-HTTP-049"),
     (HTTP, [START, MORE, START], "(streaming)", "ASGI-HTTP-049"),
-    (HTTP, [START, BODY, BODY], "where the spec has no message (done)", "ASGI-HTTP-069"),
+    (HTTP, [START, BODY, BODY], "where the spec allows no message (done)", "ASGI-HTTP-069"),
     (OFFERING, [START, MORE, FILE], "sent 'http.response.pathsend' where", "ASGI-EXT-012"),
     (OFFERING, [START, FILE, FILE], "sent 'http.response.pathsend' where", "ASGI-EXT-012"),
     (OFFERING, [START, zero_copy(file=1, more_body=True), FILE], "(streaming)", "ASGI-EXT-012"),
@@ -193,7 +193,7 @@ SENT: list[Case] = [
     (OFFERING, [PUSH], "(nothing sent)", "ASGI-EXT-002"),
     (OFFERING, [START, BODY, PUSH], "(done)", "ASGI-EXT-002"),
     (OFFERING, [START, BODY, HINT], "(done)", "ASGI-EXT-019"),
-    (OFFERING, [TRAILED, BODY, HINT], "where the spec has 'http.response.trailers' (trailers due)", "ASGI-EXT-019"),
+    (OFFERING, [TRAILED, BODY, HINT], "where the spec allows 'http.response.trailers' (trailers due)", "ASGI-EXT-019"),
     (OFFERING, [START, TRAILERS], "(started)", "ASGI-EXT-025"),
     (OFFERING, [START, BODY, TRAILERS], "(done)", "ASGI-EXT-025"),
     (OFFERING, [START, DEBUG], "(started)", "ASGI-EXT-029"),
@@ -255,7 +255,7 @@ SENT: list[Case] = [
         ({}, "without 'info'", "ASGI-EXT-029"),
         ({"info": "text"}, "'info' must be a dict", "ASGI-EXT-029"),
     ),
-    (WEBSOCKET, [CONNECT, REPLY], "where the spec has 'websocket.accept' or 'websocket.close' or", "ASGI-WS-018"),
+    (WEBSOCKET, [CONNECT, REPLY], "where the spec allows 'websocket.accept' or 'websocket.close' or", "ASGI-WS-018"),
     (WEBSOCKET, [CONNECT, ACCEPT, ACCEPT], "sent 'websocket.accept' where", "ASGI-WS-016"),
     (WEBSOCKET, [CONNECT, CLOSE, ACCEPT], "sent 'websocket.accept' where", "ASGI-WS-016"),
     (WEBSOCKET, [CONNECT, ACCEPT, CLOSE, REPLY], "sent 'websocket.send' where", "ASGI-WS-018"),
@@ -271,7 +271,7 @@ SENT: list[Case] = [
         "websocket.accept",
         ({"subprotocol": b"chat"}, "'subprotocol' must be str or None", "ASGI-WS-014"),
         ({"headers": [(b"A", b"b")]}, "in lower case", "ASGI-WS-014"),
-        ({"headers": [(b"sec-websocket-protocol", b"")]}, "'subprotocol' is for", "ASGI-WS-015"),
+        ({"headers": [(b"sec-websocket-protocol", b"")]}, "which 'subprotocol' is for", "ASGI-WS-015"),
     ),
     *cases(
         WEBSOCKET,
@@ -311,9 +311,9 @@ SENT: list[Case] = [
             ([("a", "b")], "'headers' must be an iterable", clauses[0]),
             ([(b"a", 5)], "'headers' must be an iterable", clauses[0]),
             ({b"ab": b"cd"}, "'headers' must be an iterable", clauses[0]),
-            ([(b":status", b"200")], "without pseudo headers", clauses[1]),
-            (LINES, "without CR, LF and NUL", "RFC9110-003"),
-            ([(b"a\n", b"")], "without CR, LF and NUL", "RFC9110-003"),
+            ([(b":status", b"200")], "no pseudo-headers", clauses[1]),
+            (LINES, "no CR, LF or NUL", "RFC9110-003"),
+            ([(b"a\n", b"")], "no CR, LF or NUL", "RFC9110-003"),
         )
     ],
     *cases(
@@ -340,9 +340,9 @@ SENT: list[Case] = [
         "ASGI-LS-021",
     ),
     (LIFESPAN, [sends("lifespan.startup.failed")], "before 'lifespan.startup'", "ASGI-LS-018"),
-    (LIFESPAN, [STARTUP, COMPLETE, COMPLETE], "where the spec has no message (serving)", "ASGI-LS-018"),
-    (LIFESPAN, [STARTUP, STOPPED], "where the spec has 'lifespan.startup.complete' or", "ASGI-LS-026"),
-    (LIFESPAN, [STARTUP, COMPLETE, STOPPED], "where the spec has no message (serving)", "ASGI-LS-026"),
+    (LIFESPAN, [STARTUP, COMPLETE, COMPLETE], "where the spec allows no message (serving)", "ASGI-LS-018"),
+    (LIFESPAN, [STARTUP, STOPPED], "where the spec allows 'lifespan.startup.complete' or", "ASGI-LS-026"),
+    (LIFESPAN, [STARTUP, COMPLETE, STOPPED], "where the spec allows no message (serving)", "ASGI-LS-026"),
     (LIFESPAN, [STARTUP, sends("lifespan.startup.failed", message=b"")], "'message' must be str", "ASGI-LS-021"),
     (LIFESPAN, [STARTUP, COMPLETE, SHUTDOWN, STOPPED, STOPPED], "(done)", "ASGI-LS-026"),
 ]
@@ -366,7 +366,7 @@ async def test_a_message_is_refused_where_it_is_said(
             passed += 1
         with pytest.raises(error, match=re.escape(text)) as caught:
             await (send(last.message) if last.by_app else receive())
-        assert str(caught.value).startswith("the ASGI app sent " if last.by_app else "the server gave ")
+        assert str(caught.value).startswith("the ASGI app sent " if last.by_app else "the server sent ")
         assert str(caught.value).endswith(f"; {clause})")
         raise caught.value
 

@@ -69,8 +69,8 @@ BOTH: list[tuple[str, Any, str]] = [
     ("extensions", {b"a": {}}, "CORE-038"),
 ]
 SCOPES: list[tuple[Any, str, str]] = [
-    (None, "no dict", "ASGI-CORE-015"),
-    ([("type", "http")], "no dict", "ASGI-CORE-015"),
+    (None, "not a dict", "ASGI-CORE-015"),
+    ([("type", "http")], "not a dict", "ASGI-CORE-015"),
     ({"asgi": {}}, "a str 'type'", "ASGI-CORE-015"),
     ({"type": b"http"}, "a str 'type'", "ASGI-CORE-015"),
     ({**HTTP, 5: 6}, "str keys", "ASGI-CORE-015"),
@@ -81,15 +81,15 @@ SCOPES: list[tuple[Any, str, str]] = [
     *[(without(WEBSOCKET, key), f"without '{key}'", "ASGI-") for key in ("asgi", "path", "headers")],
     (without(LIFESPAN, "asgi"), "without 'asgi'", "ASGI-LS-004"),
     *[
-        ({**scope, key: value}, f"'{key}' must be", f"ASGI-{clause}")
+        ({**scope, key: value}, f"'{key}' must ", f"ASGI-{clause}")
         for scope in (HTTP, WEBSOCKET)
         for key, value, clause in BOTH
     ],
-    (http_scope(headers=LINES), "without CR, LF and NUL", "RFC9110-003"),
-    (websocket_scope(headers=[(b"a\0", b"b")]), "without CR, LF and NUL", "RFC9110-003"),
+    (http_scope(headers=LINES), "no CR, LF or NUL", "RFC9110-003"),
+    (websocket_scope(headers=[(b"a\0", b"b")]), "no CR, LF or NUL", "RFC9110-003"),
     (lifespan_scope(asgi=None), "'asgi' must be a dict", "ASGI-LS-004"),
-    (lifespan_scope(asgi={}), "'asgi' must be with a str 'version'", "ASGI-LS-004"),
-    (lifespan_scope(asgi={"version": "3.0", "spec_version": 2}), "with no 'spec_version' but a str", "ASGI-LS-004"),
+    (lifespan_scope(asgi={}), "'asgi' must have a str 'version'", "ASGI-LS-004"),
+    (lifespan_scope(asgi={"version": "3.0", "spec_version": 2}), "have a str 'spec_version' or none", "ASGI-LS-004"),
     (http_scope(query_string=None), "'query_string' must be bytes", "ASGI-HTTP-017"),
     (http_scope(method="get"), "'method' must be in upper case", "ASGI-HTTP-010"),
     (http_scope(method=""), "'method' must be", "ASGI-HTTP-010"),
@@ -105,7 +105,7 @@ SCOPES: list[tuple[Any, str, str]] = [
     *[
         (
             http_scope(extensions={"tls": {**TLS, key: value}}),
-            f"tls extension whose '{key}' must be",
+            f"tls extension whose '{key}' must ",
             clause,
         )
         for key, value, clause in [
@@ -125,7 +125,7 @@ SCOPES: list[tuple[Any, str, str]] = [
 @pytest.mark.parametrize(("scope", "text", "clause"), SCOPES)
 async def test_a_scope_is_looked_at_before_the_app_is_called(scope: Any, text: str, clause: str) -> None:
     """What is wrong with a scope is raised to the server that made it, with the clause, and the app is not called."""
-    with pytest.raises(ServerProtocolError, match=rf"the server gave .*{re.escape(text)}.*; {clause}") as caught:
+    with pytest.raises(ServerProtocolError, match=rf"the server passed .*{re.escape(text)}.*; {clause}") as caught:
         await converse(scope, sends("never"))
     assert "never" not in str(caught.value)
 
@@ -187,7 +187,7 @@ async def test_state_is_in_both_scopes_or_in_none(states: list[bool], scope: dic
             if ("state" in scope) in states:
                 await request(validated, scope)
             else:
-                with pytest.raises(ServerProtocolError, match=r"only one of lifespan and connection .*ASGI-LS-013"):
+                with pytest.raises(ServerProtocolError, match=r"only one of the two scopes.*ASGI-LS-013"):
                     await request(validated, scope)
         finally:
             served.set()

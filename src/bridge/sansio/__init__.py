@@ -1,4 +1,4 @@
-"""What the specs say. Rule 1: all of it lives here. Rule 2: nothing here waits.
+"""What the specs say. Rule 1: all of it is here. Rule 2: nothing here waits.
 
-No thread, loop, socket or clock: a function that needs one belongs to a room next door.
+There is no thread, loop, socket or clock here. A function that needs one belongs in another package of `bridge`.
 """

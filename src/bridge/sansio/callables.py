@@ -1,4 +1,4 @@
-"""Which of the two interfaces a callable has, as far as can be told without calling it."""
+"""Find out whether a callable is a WSGI or an ASGI app, as far as possible without calling it."""
 
 import functools
 import inspect
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def check_wsgi_app(app: object) -> None:
-    """Raise TypeError unless `app` may be a WSGI app; what cannot be told (`*args`, C) may be."""
+    """Raise TypeError if `app` cannot be a WSGI app. Without a signature that tells (`*args`, C), it may be one."""
     signature = _maybe_signature(_callable_or_raise(app, "WSGIToASGI", "WSGI"))
     _check_no_factory(app, signature, "WSGIToASGI wraps WSGI apps", 2)
     if _is_async(app) or (signature and not _takes(signature, 2) and _takes(signature, 3)):
@@ -18,7 +18,7 @@ def check_wsgi_app(app: object) -> None:
 
 
 def check_asgi_app(app: object) -> None:
-    """Raise TypeError unless `app` may be an ASGI 3 app; what cannot be told (`*args`, C) may be."""
+    """Raise TypeError if `app` cannot be an ASGI 3 app. Without a signature that tells (`*args`, C), it may be one."""
     signature = _maybe_signature(_callable_or_raise(app, "ASGIToWSGI", "ASGI"))
     _check_no_factory(app, signature, "ASGIToWSGI wraps ASGI apps", 3)
     if signature and not _takes(signature, 3):
@@ -37,10 +37,10 @@ def _callable_or_raise(app: object, adapter: str, kind: str) -> Callable[..., An
 
 
 def _check_no_factory(app: Any, signature: tuple[inspect.Signature, int] | None, wraps: str, count: int) -> None:
-    """Raise TypeError for what does not answer requests, but makes the app that does: a class, or a function."""
+    """Raise TypeError for a class or a function that does not answer requests but creates the app that does."""
     if signature is None:
         return
-    # A class that takes 1 argument, and no other number, is as ASGI 2 had its apps.
+    # A class that takes exactly one argument is left for the caller to report, because ASGI 2 apps are such classes.
     if issubclass(type(app), type) and not _may_respond(app) and any(_takes(signature, each) for each in (0, 2, 3)):
         raise TypeError(f"{wraps}, and {app!r:.200} is a class: pass an instance of it")
     if _takes(signature, 0) and not _takes(signature, count):
@@ -48,7 +48,7 @@ def _check_no_factory(app: Any, signature: tuple[inspect.Signature, int] | None,
 
 
 def _may_respond(app: type) -> bool:
-    """Return whether the instances of a class may be responses, so that to construct one is to call an app."""
+    """Return whether the class may be an app itself, because its instances are responses."""
     constructs = _class_attribute(type(app), "__call__") is vars(type)["__call__"]
     if not constructs or _class_attribute(app, "__new__") is not vars(object)["__new__"]:
         return True  # its call may return anything
@@ -56,10 +56,9 @@ def _may_respond(app: type) -> bool:
 
 
 def _function_behind(app: Any) -> tuple[Callable[..., Any], int] | None:
-    """Return the function that a call of `app` ends in, and how many arguments it is bound to.
+    """Return the function that a call of `app` runs, and how many of its arguments are already bound.
 
-    PEP 3333: an app is any callable, and a server must not care which. So its class is looked at,
-    and never its own attributes.
+    PEP 3333 allows any callable, so this looks only at the class of `app`, and never reads an attribute of `app`.
     """
     if type(app) in (FunctionType, MethodType, functools.partial):
         return app, 0
@@ -70,7 +69,7 @@ def _function_behind(app: Any) -> tuple[Callable[..., Any], int] | None:
 
 
 def _class_attribute(cls: type, name: str) -> object:
-    """Return what the class has for `name`, unbound: a staticmethod stays one."""
+    """Return the attribute `name` of the class or its bases as it is stored there, without binding it."""
     return next((vars(each)[name] for each in cls.__mro__ if name in vars(each)), None)
 
 

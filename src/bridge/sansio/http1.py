@@ -1,6 +1,6 @@
-"""A response as the bytes of HTTP/1.1 (RFC 9112), for a connection that the adapter answers by itself.
+"""Write a response as HTTP/1.1 (RFC 9112), for a connection that the adapter has taken from its server.
 
-The connection ends with the response. No request is parsed here, and status and headers come checked.
+The connection ends with the response. The caller has parsed the request, and has checked the status and the headers.
 """
 
 from collections.abc import Iterable
@@ -9,16 +9,16 @@ from bridge.types import Headers
 
 
 class ResponseWriter:
-    """The framing of one response: early hints, its head, the blocks of its body, its end.
+    """Frames one response: early hints, the head, the blocks of the body, the end.
 
-    Each method returns the bytes to write; none of them waits or sends. `ends_by_close` says, once there is a head,
-    that only the connection's end shows the end of the body, so that a response that was cut needs a reset.
+    Each method returns the bytes to write, and none waits or sends. After `head`, `ends_by_close` tells whether only
+    closing the connection ends the body. If so, a body that is cut short must end by a reset.
     """
 
     def __init__(self, method: str, http_version: str, chunks: bool = True) -> None:
-        """`http_version` is the client's, as ASGI has it; without `chunks` a body of unknown length ends by the close.
+        """`http_version` is that of the ASGI scope. Without `chunks`, closing ends a body of unknown length.
 
-        `chunks` must be False behind a proxy that speaks the uwsgi protocol: it would pass the chunk sizes on as body.
+        `chunks` must be False behind a proxy that speaks the uwsgi protocol, because it passes chunk sizes on as body.
         """
         self.ends_by_close = False
         self._method = method
@@ -27,7 +27,7 @@ class ResponseWriter:
         self._chunked = False
 
     def early_hints(self, links: Headers) -> bytes:
-        """Return a 103 response (RFC 8297); nothing for a client of HTTP/1.0, which knows no 1xx (RFC 9110 15.2)."""
+        """Return a 103 response (RFC 8297); nothing for HTTP/1.0, whose clients do not know 1xx (RFC 9110 15.2)."""
         return _head("103 Early Hints", links) if self._knows_http11 else b""
 
     def head(self, status: str, headers: Headers, date: str) -> bytes:

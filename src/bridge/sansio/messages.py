@@ -1,7 +1,7 @@
-"""The legal order of the messages an ASGI app sends, as tables.
+"""The legal order of the messages that an ASGI app sends, as tables.
 
-A table maps a state to the events that are legal in it and the state each leads to. An event is a
-message's type, with a `+` behind it if the message says that more of its kind will follow.
+A table maps each state to the events that are legal in it, and each event to the state that it leads to. An event is
+a message's type, followed by `+` if the message says that more of its kind will come.
 """
 
 from collections.abc import Mapping
@@ -23,9 +23,9 @@ _EARLY_HINT = "http.response.early_hint"
 _DENIAL_START = "websocket.http.response.start"
 _DENIAL_BODY = "websocket.http.response.body"
 
-# ASGI HTTP spec, "Response Start" and "Response Body"; docs/extensions, "Path Send" ("must not be
-# mixed with http.response.body"), "Early Hints" (before the final response, though the text has it
-# after the start: both), "HTTP Trailers" (only if the start promised them, which adds a `+` to it).
+# ASGI HTTP spec, "Response Start" and "Response Body"; docs/extensions, "Path Send" ("must not be mixed with
+# http.response.body"), "Early Hints" (legal before the start, as the spec intends, and after it, as it says), and "HTTP
+# Trailers" (only if the start announced them, which adds a `+` to it).
 RESPONSE: Final[Order] = {
     "nothing sent": {
         _START: "started",
@@ -61,8 +61,8 @@ RESPONSE: Final[Order] = {
     DONE: {},
 }
 
-# ASGI WebSocket spec, "Accept", "Send", "Close"; docs/extensions, "WebSocket Denial Response": a close
-# or an HTTP response in place of accept refuses the connection.
+# ASGI WebSocket spec, "Accept", "Send", "Close"; docs/extensions, "WebSocket Denial Response". An app refuses the
+# connection by a close or an HTTP response instead of an accept.
 WEBSOCKET: Final[Order] = {
     "connecting": {
         "websocket.accept": "open",
@@ -80,7 +80,7 @@ WEBSOCKET: Final[Order] = {
     DONE: {},
 }
 
-# ASGI lifespan spec. The server moves "serving" to "stopping" by its lifespan.shutdown message.
+# ASGI lifespan spec. The server's lifespan.shutdown message changes "serving" to "stopping".
 LIFESPAN: Final[Order] = {
     "starting": {
         "lifespan.startup.complete": "serving",
@@ -100,14 +100,14 @@ _MORE_KEYS: Final[Mapping[str, str]] = {
     _BODY: "more_body",
     _TRAILERS: "more_trailers",
     _DENIAL_BODY: "more_body",
-    # For `bridge.validate`, which looks at the server too, and at what the adapters do not offer:
+    # Only for `bridge.validate`, which also checks servers, and extensions that the adapters do not offer:
     "http.request": "more_body",
     "http.response.zerocopysend": "more_body",
 }
 
 
 def event_from_message(message: Message) -> str:
-    """Return the message's type, with a `+` if more will follow. Raises AppProtocolError."""
+    """Return the type of an app's message, with a `+` if more of its kind will come. Raises AppProtocolError."""
     try:
         message_type = message["type"]
         more_key = _MORE_KEYS.get(message_type)
@@ -126,17 +126,18 @@ def type_from_message(message: Message) -> str:
         message_type = None
     if not isinstance(message_type, str):
         raise ServerProtocolError(
-            f"an ASGI message is a dict with a str 'type', the server gave {type(message).__name__} (ASGI spec, Events)"
+            f"an ASGI message is a dict with a str 'type', got {type(message).__name__} from the server "
+            "(ASGI spec, Events)"
         )
     return message_type
 
 
 def next_state(order: Order, state: str, event: str) -> str:
-    """Return the state that `event` leads to; raises AppProtocolError where it is not legal."""
+    """Return the state that `event` leads to. Raises AppProtocolError if `event` is not legal in `state`."""
     try:
         return order[state][event]
     except (KeyError, TypeError):
         legal = " or ".join(dict.fromkeys(repr(legal.rstrip("+")) for legal in order[state])) or "no message"
         raise AppProtocolError(
-            f"ASGI app sent {str(event).rstrip('+')!r:.200} where the spec has {legal} ({state})"
+            f"the ASGI app sent {str(event).rstrip('+')!r:.200} where the spec allows {legal} ({state})"
         ) from None

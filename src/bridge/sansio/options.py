@@ -1,14 +1,14 @@
-"""The adapters' options, checked when they are given: TypeError for a wrong type, ValueError for a wrong value.
+"""Checks of the adapters' options. They raise TypeError for a wrong type and ValueError for a wrong value.
 
-`name` is the option's, for the error.
+`name` is the name of the option, for the error's text.
 """
 
 import importlib.util
 import sys
 
-# The most seconds that a lock waits on every system; Windows has the least of them (threading.TIMEOUT_MAX).
+# How many seconds a lock can wait on every system. Windows has the lowest limit (threading.TIMEOUT_MAX).
 _MOST_SECONDS = 4_000_000
-# What `anyio.run` passes on. Its asyncio backend ignores what it does not know.
+# The options that `anyio.run` passes on. They are checked here, because its asyncio backend ignores unknown ones.
 _BACKEND_OPTIONS = {
     "asyncio": ("debug", "loop_factory", "use_uvloop"),
     "trio": ("clock", "instruments", "restrict_keyboard_interrupt_to_checkpoints", "strict_exception_groups"),
@@ -37,21 +37,21 @@ def check_count(name: str, value: object, least: int) -> None:
 
 
 def check_seconds(name: str, value: object, or_none: str = "", *, zero: bool = False) -> None:
-    """Raise unless `value` is a number of seconds that one can wait; `or_none` says what None would mean.
+    """Raise unless `value` is a number of seconds that a lock can wait.
 
-    With `zero`, 0 is one as well.
+    With `zero`, 0 is allowed. With `or_none`, None is allowed; `or_none` tells what None means, for the error's text.
     """
     if value is None and or_none:
         return
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number of seconds{or_none}, got {value!r:.200}")
-    if not (0 < value <= _MOST_SECONDS or (zero and value == 0)):  # as no comparison holds for nan
+    if not (0 < value <= _MOST_SECONDS or (zero and value == 0)):  # written so that nan fails
         least = "at least 0" if zero else "more than 0"
         raise ValueError(f"{name} must be {least} and at most {_MOST_SECONDS} seconds{or_none}, got {value!r:.200}")
 
 
 def check_backend(backend: object, options: object) -> None:
-    """Raise unless `anyio.run` takes both, and what they need is installed."""
+    """Raise unless `anyio.run` accepts both, and the packages that they need are installed."""
     if backend == "uvloop":
         raise ValueError(
             "backend must be 'asyncio' or 'trio', got 'uvloop': give backend_options={\"use_uvloop\": True} to "
@@ -69,6 +69,6 @@ def check_backend(backend: object, options: object) -> None:
     check_flag('backend_options["use_uvloop"]', options.get("use_uvloop", False))
     needed = str(backend)
     if options.get("use_uvloop"):
-        needed = "winloop" if sys.platform == "win32" else "uvloop"  # as anyio has it
+        needed = "winloop" if sys.platform == "win32" else "uvloop"  # as anyio chooses
     if importlib.util.find_spec(needed) is None:
         raise ValueError(f"backend={backend!r} with backend_options={options!r:.200} needs the package {needed}")

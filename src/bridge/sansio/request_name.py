@@ -6,7 +6,7 @@ from bridge.types import Scope
 
 
 def request_name(scope: Scope) -> str:
-    """Return the method and the path of a request; not its query, which may hold secrets.
+    """Return the method and the path of a request, without the query, which may hold secrets.
 
     The path is percent-encoded, so that no client can write lines of its own into the log.
     """

@@ -1,4 +1,4 @@
-"""What a value in an ASGI scope or message must be: rules, and the predicates that they are made of."""
+"""Rules for the values in ASGI scopes and messages, and the predicates that the rules are made of."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -7,7 +7,10 @@ from typing import Any, Final, NamedTuple
 
 
 class Rule(NamedTuple):
-    """What a value must be, in words and as a predicate, and the clause that says so."""
+    """What a value must be, and the clause that says so.
+
+    `text` goes on after "must" in an error, and `allows` returns something true for a legal value.
+    """
 
     text: str
     allows: Callable[[Any], object]
@@ -18,20 +21,22 @@ NAMES: Final = {bytes: "bytes", str: "str", int: "int", bool: "bool", dict: "a d
 
 
 def _is_a(value: object, types: Iterable[type]) -> bool:
-    """Return whether `value` is of one of `types`; a bool is no int here."""
+    """Return whether `value` is an instance of one of `types`. A bool does not count as an int."""
     return any(isinstance(value, each) and not (each is int and isinstance(value, bool)) for each in types)
 
 
 def of_type(clause: str, *types: type) -> Sequence[Rule]:
-    return [Rule(" or ".join(NAMES[each] for each in types), lambda value: _is_a(value, types), clause)]
+    """Return the rule that a value is an instance of one of `types`."""
+    return [Rule(f"be {' or '.join(NAMES[each] for each in types)}", lambda value: _is_a(value, types), clause)]
 
 
 def _items(value: object) -> list[Any] | None:
-    """Return what is in an iterable; None for what is none, or is a string."""
+    """Return the items of an iterable, or None if `value` is not iterable or is a string."""
     return [*value] if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else None
 
 
 def is_pair(value: object, first: type, *second: type) -> bool:
+    """Return whether `value` holds two items, a `first` and one of the types `second`."""
     items = _items(value)
     return items is not None and len(items) == 2 and isinstance(items[0], first) and _is_a(items[1], second)
 
@@ -46,7 +51,7 @@ def _are(value: object, allows: Callable[[Any], object]) -> bool:
 
 
 def is_plain(value: object) -> bool:
-    """ASGI spec, Events: messages could be sent over a network, so they hold only what can be."""
+    """Return whether a message may hold `value`, which must be serialisable (ASGI spec, Events)."""
     if isinstance(value, dict):
         return all(isinstance(key, str) and is_plain(each) for key, each in value.items())
     if isinstance(value, (list, tuple)):
@@ -57,25 +62,28 @@ def is_plain(value: object) -> bool:
 
 
 def iterable_of(item: type, clause: str) -> Rule:
-    text = f"an iterable of {NAMES[item]}"
+    """Return the rule that a value is an iterable of instances of `item`, and not a string."""
+    text = f"be an iterable of {NAMES[item]}"
     return Rule(text, lambda value: _are(value, lambda each: isinstance(each, item)), clause)
 
 
 def _ends_line(header: Iterable[bytes]) -> bool:
-    """Return whether what follows in it could pass for another header, or another response."""
+    """Return whether the header holds a byte that may end its line, so that the rest could pass for another header."""
     return any(byte in part for part in header for byte in b"\r\n\0")
 
 
 def header_rules(clause: str, lower: str, pseudo: str) -> Sequence[Rule]:
+    """Return the rules for headers; `lower` and `pseudo` are the clauses for lower case and for pseudo-headers."""
     return [
-        Rule("an iterable of [bytes, bytes]", lambda value: _are(value, _is_header), clause),
-        Rule("without pseudo headers", lambda value: not any(name.startswith(b":") for name, _ in value), pseudo),
-        Rule("without CR, LF and NUL", lambda value: not any(map(_ends_line, value)), "RFC9110-003"),
-        Rule("in lower case", lambda value: all(name == name.lower() for name, _ in value), lower),
+        Rule("be an iterable of [bytes, bytes]", lambda value: _are(value, _is_header), clause),
+        Rule("have no pseudo-headers", lambda value: not any(name.startswith(b":") for name, _ in value), pseudo),
+        Rule("have no CR, LF or NUL", lambda value: not any(map(_ends_line, value)), "RFC9110-003"),
+        Rule("have names in lower case", lambda value: all(name == name.lower() for name, _ in value), lower),
     ]
 
 
 def has_descriptor(file: Any) -> bool:
+    """Return whether `file` is a file descriptor, or a file object with one."""
     try:
         return isinstance(file, int) or isinstance(file.fileno(), int)
     except (AttributeError, OSError):

@@ -1,6 +1,7 @@
-"""What ASGI scopes and messages are made of, as tables: their keys, and what each may hold, clause by clause.
+"""The shapes of ASGI scopes and messages, as tables: which keys they have, and what each may hold.
 
-What order messages come in is `messages`. A clause is called as in conformance/src/wsgi_asgi_conformance/clauses.
+`bridge.sansio.messages` has the order of messages. Clauses are named as in
+conformance/src/wsgi_asgi_conformance/clauses.
 """
 
 import os
@@ -14,42 +15,43 @@ Keys: TypeAlias = Mapping[str, Sequence[Rule]]
 
 
 class Shape(NamedTuple):
-    """What a scope or a message is made of, and where that stands."""
+    """The keys of a scope or a message, and the section of the spec that describes it."""
 
     section: str
-    clause: str  # for its place among the others
+    clause: str  # of the message's place in the order
     keys: Mapping[str, Sequence[Rule]] = {}
     required: tuple[str, ...] = ()
     whole: Sequence[Rule] = ()
 
 
-# What servers should do and need not; and lower case in a response, which Django leaves to them, and they do.
+# Clauses that a server should obey but need not, and lower case in a response: Django leaves that to servers, which
+# do it.
 TOLERATED: Final = frozenset({"ASGI-HTTP-020", "ASGI-HTTP-024", "ASGI-HTTP-051"})
 
 # --- Scopes -------------------------------------------------------------------------------------
 
 
 def _address(clause: str, *ports: type) -> Sequence[Rule]:
-    text = f"None or [str, {' or '.join(NAMES[each] for each in ports)}]"
+    text = f"be None or [str, {' or '.join(NAMES[each] for each in ports)}]"
     return [Rule(text, lambda value: value is None or is_pair(value, str, *ports), clause)]
 
 
 def _asgi(clause: str) -> Sequence[Rule]:
     return [
         *of_type(clause, dict),
-        Rule("with a str 'version'", lambda value: isinstance(value.get("version"), str), clause),
-        Rule("with no 'spec_version' but a str", lambda value: isinstance(value.get("spec_version", ""), str), clause),
+        Rule("have a str 'version'", lambda value: isinstance(value.get("version"), str), clause),
+        Rule("have a str 'spec_version' or none", lambda value: isinstance(value.get("spec_version", ""), str), clause),
     ]
 
 
 _CONNECTION: dict[str, Sequence[Rule]] = {
     "asgi": _asgi("ASGI-CORE-015"),
-    "http_version": [Rule("'1.0', '1.1', '2' or '3'", ("1.0", "1.1", "2", "3").__contains__, "ASGI-HTTP-009")],
-    "scheme": [*of_type("ASGI-HTTP-011", str), Rule("not empty", bool, "ASGI-HTTP-011")],
+    "http_version": [Rule("be '1.0', '1.1', '2' or '3'", ("1.0", "1.1", "2", "3").__contains__, "ASGI-HTTP-009")],
+    "scheme": [*of_type("ASGI-HTTP-011", str), Rule("not be empty", bool, "ASGI-HTTP-011")],
     "path": of_type("ASGI-HTTP-013", str),
     "raw_path": [
         *of_type("ASGI-HTTP-015", bytes, NoneType),
-        Rule("without the query", lambda value: b"?" not in (value or b""), "ASGI-HTTP-015"),
+        Rule("not hold the query", lambda value: b"?" not in (value or b""), "ASGI-HTTP-015"),
     ],
     "query_string": of_type("ASGI-HTTP-017", bytes),
     "root_path": of_type("ASGI-HTTP-018", str),
@@ -60,12 +62,12 @@ _CONNECTION: dict[str, Sequence[Rule]] = {
     "extensions": [
         *of_type("ASGI-CORE-038", dict),
         Rule(
-            "of dicts, by str", lambda value: all(is_pair(item, str, dict) for item in value.items()), "ASGI-CORE-038"
+            "map str to dicts", lambda value: all(is_pair(item, str, dict) for item in value.items()), "ASGI-CORE-038"
         ),
     ],
 }
 _PATH_HAS_ROOT = Rule(
-    "with a 'path' that begins with its 'root_path'",
+    "have a 'path' that begins with its 'root_path'",
     lambda scope: scope["path"].startswith(scope.get("root_path", "")),
     "ASGI-HTTP-020",
 )
@@ -74,7 +76,8 @@ SCOPES: Final[Mapping[str, Shape]] = {
     "http": Shape(
         "ASGI HTTP spec, HTTP Connection Scope",
         "ASGI-HTTP-008",
-        _CONNECTION | {"method": [*of_type("ASGI-HTTP-010", str), Rule("in upper case", str.isupper, "ASGI-HTTP-010")]},
+        _CONNECTION
+        | {"method": [*of_type("ASGI-HTTP-010", str), Rule("be in upper case", str.isupper, "ASGI-HTTP-010")]},
         ("asgi", "http_version", "method", "path", "query_string", "headers"),
         [_PATH_HAS_ROOT],
     ),
@@ -89,7 +92,7 @@ SCOPES: Final[Mapping[str, Shape]] = {
     "lifespan": Shape(
         "ASGI lifespan spec, Scope",
         "ASGI-LS-004",
-        {"asgi": _asgi("ASGI-LS-004"), "state": [Rule("an empty dict", lambda value: value == {}, "ASGI-LS-010")]},
+        {"asgi": _asgi("ASGI-LS-004"), "state": [Rule("be an empty dict", lambda value: value == {}, "ASGI-LS-010")]},
         ("asgi",),
     ),
 }
@@ -103,7 +106,7 @@ TLS: Final = Shape(
         "client_cert_name": of_type("ASGI-TLS-007", str, NoneType),
         "client_cert_error": [
             *of_type("ASGI-TLS-008", str, NoneType),
-            Rule("not ''", lambda v: v != "", "ASGI-TLS-008"),
+            Rule("not be ''", lambda v: v != "", "ASGI-TLS-008"),
         ],
         "tls_version": of_type("ASGI-TLS-009", int, NoneType),
         "cipher_suite": of_type("ASGI-TLS-010", int, NoneType),
@@ -114,7 +117,10 @@ TLS: Final = Shape(
 # --- Messages -----------------------------------------------------------------------------------
 
 _RESPONSE_START: Keys = {
-    "status": [*of_type("ASGI-HTTP-049", int), Rule("from 100 to 999", range(100, 1000).__contains__, "ASGI-HTTP-063")],
+    "status": [
+        *of_type("ASGI-HTTP-049", int),
+        Rule("be from 100 to 999", range(100, 1000).__contains__, "ASGI-HTTP-063"),
+    ],
     "headers": header_rules("ASGI-HTTP-049", "ASGI-HTTP-051", "ASGI-HTTP-053"),
 }
 _RESPONSE_BODY: Keys = {"body": of_type("ASGI-HTTP-069", bytes), "more_body": of_type("ASGI-HTTP-069", bool)}
@@ -130,13 +136,13 @@ def _payload(section: str, place: str, clause: str) -> Shape:
         f"ASGI WebSocket spec, {section}",
         place,
         {"bytes": of_type(clause, bytes, NoneType), "text": of_type(clause, str, NoneType)},
-        whole=[Rule("with exactly one of 'bytes' and 'text'", _has_one_payload, clause)],
+        whole=[Rule("have exactly one of 'bytes' and 'text'", _has_one_payload, clause)],
     )
 
 
 def _close_code(clause: str, *local: int) -> Sequence[Rule]:
-    """RFC 6455 7.4: `local` codes are what an endpoint says to itself, and never to its peer."""
-    text = "from 1000 to 4999" + "".join(f", not {code}" for code in local)
+    """Return the rules for a close code; an endpoint never sends the `local` ones to its peer (RFC 6455 7.4)."""
+    text = "be from 1000 to 4999" + "".join(f", not {code}" for code in local)
     return [*of_type(clause, int), Rule(text, lambda code: 1000 <= code <= 4999 and code not in local, clause)]
 
 
@@ -163,7 +169,7 @@ MESSAGES: Final[Mapping[str, Shape]] = {
             "headers": [
                 *header_rules("ASGI-WS-014", "ASGI-WS-014", "ASGI-WS-015"),
                 Rule(
-                    "without sec-websocket-protocol, which 'subprotocol' is for",
+                    "have no sec-websocket-protocol, which 'subprotocol' is for",
                     lambda headers: all(name != b"sec-websocket-protocol" for name, _ in headers),
                     "ASGI-WS-015",
                 ),
@@ -191,19 +197,19 @@ MESSAGES: Final[Mapping[str, Shape]] = {
     "lifespan.shutdown.failed": Shape("ASGI lifespan spec, Shutdown Failed", "ASGI-LS-026", _FAILED),
 }
 
-# Each has to be offered in the scope's extensions, by its own name or the one that it begins with.
+# The scope's extensions must offer each of these, by its full name or by the name that it begins with.
 EXTENSION_MESSAGES: Final[Mapping[str, Shape]] = {
     "http.response.pathsend": Shape(
         "docs/extensions, Path Send",
         "ASGI-EXT-012",
-        {"path": [*of_type("ASGI-EXT-013", str), Rule("absolute", os.path.isabs, "ASGI-EXT-013")]},
+        {"path": [*of_type("ASGI-EXT-013", str), Rule("be absolute", os.path.isabs, "ASGI-EXT-013")]},
         ("path",),
     ),
     "http.response.zerocopysend": Shape(
         "docs/extensions, Zero Copy Send",
         "ASGI-EXT-010",
         {
-            "file": [Rule("a file with a descriptor", has_descriptor, "ASGI-EXT-005")],
+            "file": [Rule("be a file with a descriptor", has_descriptor, "ASGI-EXT-005")],
             "offset": of_type("ASGI-EXT-005", int),
             "count": of_type("ASGI-EXT-005", int),
             "more_body": of_type("ASGI-EXT-005", bool),

@@ -1,4 +1,4 @@
-"""The ASGI tls extension <-> Apache's SSL_* variables, which PEP 3333 names for WSGI."""
+"""Translate between the ASGI tls extension and Apache's SSL_* variables, which PEP 3333 suggests for WSGI."""
 
 import functools
 import ssl
@@ -13,14 +13,14 @@ _PROTOCOL_NAMES = {number: name for name, number in _PROTOCOLS.items()}
 
 @functools.cache
 def _cipher_suites() -> dict[str, int]:
-    """Return the IANA number of every cipher suite this OpenSSL knows, by OpenSSL's name."""
+    """Return the IANA numbers of the cipher suites that this OpenSSL knows, by OpenSSL's names."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_ciphers("ALL:COMPLEMENTOFALL")
     return {cipher["name"]: cipher["id"] & 0xFFFF for cipher in context.get_ciphers()}
 
 
 def ssl_variables_from_tls(tls: Mapping[str, Any]) -> dict[str, str]:
-    """Return the SSL_* variables that a scope's tls extension has a value for. Raises TypeError for odd values."""
+    """Return the SSL_* variables for which the tls extension has a value. Raises TypeError if one is not a str."""
     variables = {}
     if (version := _PROTOCOL_NAMES.get(tls.get("tls_version") or 0)) is not None:
         variables["SSL_PROTOCOL"] = version
@@ -37,7 +37,7 @@ def ssl_variables_from_tls(tls: Mapping[str, Any]) -> dict[str, str]:
         variables[f"SSL_CLIENT_CERT_CHAIN_{index}"] = issuer
     name, error = tls.get("client_cert_name"), tls.get("client_cert_error")
     if name:
-        # The only one of these that may hold more than ASCII; environ is bytes-as-latin-1.
+        # Only this and the error may hold more than ASCII. The environ holds UTF-8 bytes as latin-1 (PEP 3333).
         variables["SSL_CLIENT_S_DN"] = name.encode("utf-8", "replace").decode("latin-1")
     verify = f"FAILED:{error}" if error else "SUCCESS" if certificate or name else "NONE"
     variables["SSL_CLIENT_VERIFY"] = verify.encode("utf-8", "replace").decode("latin-1")
@@ -47,10 +47,10 @@ def ssl_variables_from_tls(tls: Mapping[str, Any]) -> dict[str, str]:
 
 
 def maybe_tls_from_environ(environ: Environ) -> dict[str, Any] | None:
-    """Return the tls extension, or None where the server says nothing of its TLS.
+    """Return the tls extension, or None if the server gives no details of its TLS.
 
-    ASGI TLS spec, "When to use": on a plain connection it must be absent, whatever stray SSL_*
-    variables say. Raises TypeError for variables that are no str.
+    On a plain connection there must be no extension, whatever stray SSL_* variables exist (ASGI TLS spec, "When to
+    use"). Raises TypeError if a variable that becomes text is not a str.
     """
     if environ.get("wsgi.url_scheme") != "https" or not any(
         environ.get(name) for name in ("SSL_PROTOCOL", "SSL_CIPHER", "SSL_SERVER_CERT", "SSL_CLIENT_CERT")
@@ -62,10 +62,10 @@ def maybe_tls_from_environ(environ: Environ) -> dict[str, Any] | None:
     name = environ.get("SSL_CLIENT_S_DN") or None
     if name is not None:
         name = name.encode("latin-1", "replace").decode("utf-8", "replace")
-        if name.startswith("/"):  # OpenSSL's old one-line form; the spec wants RFC 4514
+        if name.startswith("/"):  # OpenSSL's old one-line form, but the spec requires RFC 4514
             name = None
     if not all(isinstance(text, str) for text in (*chain, environ.get("SSL_SERVER_CERT") or "")):
-        raise TypeError  # not for others: cheroot has ints among them
+        raise TypeError  # other variables may be ints, as some of cheroot's are
     verify = str(environ.get("SSL_CLIENT_VERIFY") or "")
     return {
         "server_cert": environ.get("SSL_SERVER_CERT") or None,

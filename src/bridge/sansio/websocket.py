@@ -1,4 +1,4 @@
-"""The opening handshake of a WebSocket (RFC 6455 4), and what its end may say (7.4)."""
+"""The opening handshake of a WebSocket (RFC 6455 4), its messages, and its close codes (7.4)."""
 
 import base64
 import binascii
@@ -11,18 +11,18 @@ from bridge.sansio.redacted import shown
 from bridge.sansio.response_headers import native_from_raw_headers
 from bridge.types import Environ, Headers, Message, Scope
 
-# RFC 6455 1.3: what a server adds to the key, so that no server says yes by accident.
+# RFC 6455 1.3: a server adds this to the key, so that no server accepts a WebSocket by accident.
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-# These tell what was agreed, which is not for an app's `headers` to say (ASGI WebSocket spec, Accept).
+# The adapter sends these headers, so an app's `headers` must not hold them (ASGI WebSocket spec, Accept).
 _OF_THE_HANDSHAKE = {"sec-websocket-accept", "sec-websocket-extensions", "sec-websocket-protocol"}
-# RFC 6455 7.4: what a Close frame may say; 1004 to 1006 and 1015 never stand in one.
+# RFC 6455 7.4: the codes that a Close frame may hold; 1004 to 1006 and 1015 are never sent.
 _CLOSE_CODES = {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}
 # RFC 6455 4.1: a subprotocol is a token.
 _SUBPROTOCOL = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
 class Refusal(NamedTuple):
-    """A response that refuses a handshake, with a sentence that says why."""
+    """A response that refuses a handshake; `text` says why."""
 
     status: str
     text: str
@@ -30,10 +30,10 @@ class Refusal(NamedTuple):
 
 
 def add_upgrade(environ: Environ, scope: Scope) -> None:
-    """Have a WebSocket's request look as it does over HTTP/1.1, even where it came by HTTP/2 (RFC 8441).
+    """Add to `environ` what a handshake holds over HTTP/1.1, even if it came over HTTP/2 (RFC 8441).
 
-    The key is for the adapter to add, which plays the client. Extensions (compression) are between
-    the client and the server, and a body there is none. Raises TypeError for what cannot be read.
+    The adapter, which plays the client, adds a key later. The variables of extensions and of a body are removed,
+    because the server handles compression and a handshake has no body. Raises TypeError for values of a wrong type.
     """
     for name in ("EXTENSIONS", "KEY", "PROTOCOL"):
         environ.pop(f"HTTP_SEC_WEBSOCKET_{name}", None)
@@ -53,22 +53,22 @@ def add_upgrade(environ: Environ, scope: Scope) -> None:
 
 
 def is_websocket_request(environ: Environ) -> bool:
-    """Return whether the client asks for a WebSocket; what else there is to ask comes later."""
+    """Return whether the client asks for a WebSocket. `maybe_refusal` tells whether the handshake is correct."""
     return (
-        "HTTP_UPGRADE" in environ  # so that a request without it costs next to nothing
+        "HTTP_UPGRADE" in environ  # first, because it is cheap and most requests have none
         and "websocket" in _tokens(environ, "HTTP_UPGRADE")
         and "upgrade" in _tokens(environ, "HTTP_CONNECTION")
     )
 
 
 def maybe_refusal(environ: Environ) -> Refusal | None:
-    """Return the answer to a handshake that is not as RFC 6455 4.2.1 has it; None for a good one."""
+    """Return the response to a handshake that breaks RFC 6455 4.2.1, or None if it is correct."""
     if environ.get("REQUEST_METHOD") != "GET":
         return Refusal("405 Method Not Allowed", "A WebSocket handshake is a GET request.", [("Allow", "GET")])
     if _text(environ, "HTTP_SEC_WEBSOCKET_VERSION").strip() != "13":
-        # RFC 6455 4.4. The Upgrade header that RFC 9110 15.5.22 wants here too is not ours to send (PEP 3333).
+        # RFC 6455 4.4. RFC 9110 15.5.22 also requires an Upgrade header, but PEP 3333 forbids it to an app.
         return Refusal(
-            "426 Upgrade Required", "Only version 13 of WebSocket is spoken here.", [("Sec-WebSocket-Version", "13")]
+            "426 Upgrade Required", "Only version 13 of WebSocket is supported.", [("Sec-WebSocket-Version", "13")]
         )
     try:
         key = base64.b64decode(_text(environ, "HTTP_SEC_WEBSOCKET_KEY").strip(), validate=True)
@@ -77,7 +77,7 @@ def maybe_refusal(environ: Environ) -> Refusal | None:
     if len(key) != 16:
         return Refusal("400 Bad Request", "Sec-WebSocket-Key must be 16 bytes in base64.")
     if environ.get("CONTENT_LENGTH") not in (None, "", "0", 0) or "HTTP_TRANSFER_ENCODING" in environ:
-        # Its bytes would be taken for frames.
+        # The bytes of a body would be taken for frames.
         return Refusal("400 Bad Request", "A WebSocket handshake has no body.")
     return None
 
@@ -88,7 +88,7 @@ def websocket_scope_from_http(scope: Scope) -> dict[str, Any]:
     websocket.update(
         type="websocket",
         asgi={"version": "3.0", "spec_version": "2.5"},
-        http_version="1.1",  # whatever the server says: eventlet says 1.0 of all
+        http_version="1.1",  # not the server's, because eventlet reports 1.0 for each
         scheme="wss" if scope["scheme"] == "https" else "ws",
         subprotocols=[
             token.strip()
@@ -105,12 +105,16 @@ def websocket_scope_from_http(scope: Scope) -> dict[str, Any]:
 
 
 def accept_from_key(key: str) -> str:
-    """Return the Sec-WebSocket-Accept that answers a Sec-WebSocket-Key."""
+    """Return the value of Sec-WebSocket-Accept for a Sec-WebSocket-Key (RFC 6455 4.2.2)."""
     return base64.b64encode(hashlib.sha1(key.strip().encode("latin-1") + _GUID).digest()).decode()
 
 
 def response_from_accept(message: Message, key: str, subprotocols: list[str], extensions: str | None) -> bytes:
-    """Return the 101 response of a websocket.accept, as bytes. Raises AppProtocolError."""
+    """Return the 101 response for a websocket.accept, as bytes.
+
+    `subprotocols` are those that the client offered; `extensions` is the header that accepts some, if any. Raises
+    AppProtocolError if the message chooses another subprotocol or sets one of the handshake's own headers.
+    """
     headers = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept_from_key(key))]
     subprotocol = message.get("subprotocol")
     if subprotocol is not None:
@@ -133,7 +137,7 @@ def response_from_accept(message: Message, key: str, subprotocols: list[str], ex
 
 
 def payload_from_send(message: Message) -> bytes | str:
-    """Return what a websocket.send carries: exactly one of bytes and text. Raises AppProtocolError."""
+    """Return the payload of a websocket.send. Raises AppProtocolError unless it has exactly one of bytes and text."""
     payload, text = message.get("bytes"), message.get("text")
     if isinstance(text, str) and payload is None:
         return text
@@ -147,11 +151,14 @@ def payload_from_send(message: Message) -> bytes | str:
 
 
 def code_and_reason_from_close(message: Message) -> tuple[int, str]:
-    """Return what a websocket.close says, 1000 and "" by default. Raises AppProtocolError."""
+    """Return the code and the reason of a websocket.close, by default 1000 and "". Raises AppProtocolError."""
     code = message.get("code")
     code = 1000 if code is None else code
     if not isinstance(code, int) or code not in _CLOSE_CODES:
-        raise AppProtocolError(f"a WebSocket is not closed with code {shown(code)} (RFC 6455 7.4)")
+        raise AppProtocolError(
+            f"the code of websocket.close must be from 1000 to 1003, 1007 to 1014 or 3000 to 4999, got {shown(code)} "
+            "(RFC 6455 7.4)"
+        )
     reason = message.get("reason") or ""
     if not isinstance(reason, str):
         raise AppProtocolError(f"'reason' must be a str, got {shown(reason)} (ASGI WebSocket spec, Close)")
@@ -163,6 +170,6 @@ def _tokens(environ: Environ, key: str) -> list[str]:
 
 
 def _text(environ: Environ, key: str) -> str:
-    """Return a request header; "" for what is no str, which the scope's headers leave out, too."""
+    """Return a request header, or "" if it is not a str. The scope's headers leave these out, too."""
     value = environ.get(key)
     return value if isinstance(value, str) else ""

@@ -1,28 +1,31 @@
-"""An ASGI twin of `wsgiref.validate`: a layer that tells who breaks the ASGI spec, and which clause of it.
+"""An ASGI counterpart of `wsgiref.validate`: it reports who breaks the ASGI spec, and which clause of it.
 
     from bridge.validate import validator
 
     app = validator(app)  # uvicorn module:app, ASGIToWSGI(validator(app)), validator(WSGIToASGI(app))
 
-It goes between a server and an app, in tests and in development, and looks at the scope and at every message
-of http, websocket and lifespan connections, both ways: its keys and their types, and whether its turn has
-come. What is legal passes as it is, with it unknown keys, extensions that were offered, and connections of
-other protocols; only an iterator becomes a list, as to look at it uses it up. What is not legal is an error,
-raised to the one who can be told:
+Put it between a server and an app, in tests and in development. It checks the scope and each message of http, websocket
+and lifespan connections, in both directions: which keys there are, what they hold, and whether the message may come at
+this point. It passes on legal scopes and messages unchanged, including unknown keys, extensions that the server
+offered, and connections of other protocols. The one exception: an iterator becomes a list, because checking it uses
+it up.
+
+Where something is not legal, the validator raises an error in the place that can act on it:
 
 AppProtocolError
-    Out of `send` and `receive`, for what the app sends, and for calls after its return; to the server, for an
-    app that returns too early, or anything but None.
+    Raised by `send` and `receive`: the app sent what it must not, or called them after it had returned. Raised to the
+    server: the app returned too early, or returned something other than None.
 ServerProtocolError
-    To the server, for its scope; out of `receive`, for its messages.
+    Raised to the server for its scope, and by `receive` for its messages.
 
-What the app catches of these is raised again when it returns. Each ends with the document, the section and
-the clause (conformance/src/wsgi_asgi_conformance/clauses). What a server should do and need not is an ASGIWarning,
-and so are response headers that are not in lower case, as all of Django's are not. A server that takes any error in the
-lifespan for a lack of support hides what it would tell: set uvicorn's to "on".
+If the app catches one of these errors, the validator raises it again when the app returns. Each error ends with the
+document, section and clause that were broken; docs/conformance.md lists the clauses. An ASGIWarning reports what a
+server should do but need not, and response headers that are not in lower case, because Django's are not.
+A server that takes any error in the lifespan as lack of support hides the validator's errors there: run
+uvicorn with `--lifespan on`.
 
-`validator(app)` may serve any number of connections and loops, asyncio or trio, at once. `send` and `receive`
-belong to the loop that the app was called on. They wait for nothing of their own.
+`validator(app)` may serve any number of connections on any number of loops, asyncio or trio, at once. Call `send` and
+`receive` on the loop on which the app was called. They never wait except for the server.
 """
 
 from bridge.validate.connection import validator

@@ -1,4 +1,4 @@
-"""The layer between a server and an app: it looks at each scope, message and return before passing it on."""
+"""The layer between a server and an app, which checks each scope, message and return before passing it on."""
 
 import inspect
 from collections.abc import Iterator
@@ -13,23 +13,26 @@ from bridge.types import ASGIApp, Message, Receive, Scope, Send
 from bridge.validate.order import AFTER, PROTOCOLS
 from bridge.validate.side import Side
 
-_UNHEARD_OF: Final = Shape("ASGI spec, Extensions", "ASGI-CORE-039")  # an extension of somebody's own
+_UNHEARD_OF: Final = Shape("ASGI spec, Extensions", "ASGI-CORE-039")  # of an extension that no spec describes
 
 
 def validator(app: ASGIApp) -> ASGIApp:
-    """Return an ASGI app that does what `app` does, and raises where `app` or its server breaks the spec."""
+    """Return an ASGI app that does what `app` does, and raises where `app` or its server breaks the ASGI spec.
+
+    It raises AppProtocolError and ServerProtocolError, and issues ASGIWarning, as the docstring of the module says.
+    """
     return _Validator(app)
 
 
 class _Validator:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._lifespans: list[_Connection] = []  # that run, on one loop each
+        self._lifespans: list[_Connection] = []  # the running ones; each loop has its own
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not _has_type(scope):
             raise ServerProtocolError(
-                f"the server gave no dict with str keys and a str 'type' for a scope, got {shown(scope)} "
+                f"the server passed a scope that is not a dict with str keys and a str 'type', got {shown(scope)} "
                 "(ASGI spec, Applications; ASGI-CORE-015)"
             )
         if scope["type"] not in PROTOCOLS:
@@ -48,7 +51,7 @@ class _Validator:
 
 
 class _Connection:
-    """One call of the app: what has been said in it, and by that may be said next."""
+    """One call of the app: what both sides have said in it, which decides what they may say next."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
@@ -58,31 +61,31 @@ class _Connection:
         self.server = Side("server", ServerProtocolError, self._protocol.from_server)
         self.app = Side("ASGI app", AppProtocolError, self._protocol.from_app)
         self._seen: set[str] = set()  # the types of messages
-        self._gone = False  # the client has left, and the app has been told
+        self._gone = False  # the app has been told that the client has left
         self._returned = False
         self._offered: list[str] = []
         self._fault: BridgeError | None = None
 
     def check_scope(self, lifespans: "list[_Connection]") -> None:
-        """Raise unless the scope is what the spec has, and what the lifespans that are serving had."""
+        """Raise unless the scope has the spec's shape, and has `state` as one of the serving lifespans had."""
         scope_type = self.scope["type"]
-        self.server.check(self.scope, SCOPES[scope_type], f"gave a scope of {scope_type!r}")
+        self.server.check(self.scope, SCOPES[scope_type], f"passed a scope of type {scope_type!r}")
         extensions = self.scope.get("extensions", {})
         if "tls" in extensions:
-            self.server.check(extensions["tls"], TLS, "gave a tls extension")
-        # Now, as the app may change the scope. An extension's name may leave out the protocol.
+            self.server.check(extensions["tls"], TLS, "passed a tls extension")
+        # Noted now, because the app may change the scope. The name of an extension may leave out the protocol.
         self._offered = [*extensions, *(f"{scope_type}.{name}" for name in extensions)]
         differs = [("state" in each.scope) != ("state" in self.scope) for each in lifespans]
         if scope_type != "lifespan" and differs and all(differs):
-            text = "gave the state to only one of lifespan and connection"
+            text = "put 'state' into only one of the two scopes, the lifespan's and the connection's"
             raise self.server.fault(text, "ASGI lifespan spec, Lifespan State", "ASGI-LS-013")
 
     async def run(self, app: ASGIApp) -> None:
-        """Call the app, and look at how it returns."""
+        """Call the app, and check how it returns."""
         try:
             awaitable: object = app(self.scope, self.receive, self.send)
             if not inspect.isawaitable(awaitable):
-                text = f"must be a coroutine function, and its call gave {shown(awaitable)}"
+                text = f"must be a coroutine function, but its call returned {shown(awaitable)}"
                 raise self.app.fault(text, "ASGI spec, Applications", "ASGI-CORE-013")
             result = await awaitable
         finally:
@@ -96,53 +99,55 @@ class _Connection:
             raise self.app.fault(f"returned too early ({self.app.state})", self._protocol.section, clause)
 
     async def receive(self) -> Message:
-        """What the app gets for the server's `receive`."""
+        """The `receive` that the app gets."""
         self._check_not_returned("receive")
-        responded = self.app.state == DONE  # before the call: one that waits may still get of the request
-        message = self._judge(self.server, "gave", await self._receive(), responded)
+        responded = (
+            self.app.state == DONE
+        )  # before the call, because one that waits now may still get a part of the request
+        message = self._judge(self.server, await self._receive(), responded)
         self._gone |= message["type"] in ("http.disconnect", "websocket.disconnect")
         if message["type"] == "lifespan.shutdown":
             self.app.state = "stopping"
         return message
 
     async def send(self, message: Message, /) -> None:
-        """What the app gets for the server's `send`."""
+        """The `send` that the app gets."""
         self._check_not_returned("send")
-        message = self._judge(self.app, "sent", message)
+        message = self._judge(self.app, message)
         try:
             await self._send(message)
-        except OSError:  # ASGI HTTP spec, Disconnected Client: the server's right
+        except OSError:  # a server may raise it for a client that has left (ASGI HTTP spec, Disconnected Client)
             self._gone = True
             raise
 
     def _check_not_returned(self, name: str) -> None:
         if self._returned:
-            raise self.app.fault(f"called {name} after its return", "ASGI spec, Applications", "ASGI-CORE-005")
+            raise self.app.fault(f"called {name} after it had returned", "ASGI spec, Applications", "ASGI-CORE-005")
 
-    def _judge(self, side: Side, verb: str, message: Message, responded: bool = False) -> Message:
-        """Return the message if it is legal; else keep what there is to say of it, and raise that."""
+    def _judge(self, side: Side, message: Message, responded: bool = False) -> Message:
+        """Return the message if it is legal. If not, raise the fault, and note it in case the app catches it."""
         try:
-            return self._checked(side, verb, message, responded)
+            return self._checked(side, message, responded)
         except (AppProtocolError, ServerProtocolError) as fault:
             self._fault = self._fault or fault
             raise
 
-    def _checked(self, side: Side, verb: str, message: Message, responded: bool) -> Message:
+    def _checked(self, side: Side, message: Message, responded: bool) -> Message:
         if not _has_type(message):
-            text = f"{verb} {shown(message)}, and not a dict with str keys and a str 'type'"
+            text = f"sent {shown(message)} instead of a dict with str keys and a str 'type'"
             raise side.fault(text, "ASGI spec, Events", "ASGI-CORE-011")
         message = _settled(message)
         message_type = message["type"]
-        what = f"{verb} {message_type!r}"
+        what = f"sent {message_type!r}"
         core = MESSAGES.get(message_type) if message_type in side.types else None
         if core is None and not self._is_offered(message_type):
-            text = f"{what}, which neither this protocol nor an extension in the scope has it say"
+            text = f"{what}, which neither this protocol nor an extension in the scope lets it send"
             raise side.fault(text, "ASGI spec, Extensions", "ASGI-CORE-039")
         shape = core or EXTENSION_MESSAGES.get(message_type, _UNHEARD_OF)
         side.check(message, shape, what)
         for key in message.keys() - shape.keys.keys():
             if not is_plain(message[key]):
-                text = f"{what} whose {key!r} could not be sent over a network, {shown(message[key])}"
+                text = f"{what} whose {key!r} could not be sent over a network, got {shown(message[key])}"
                 raise side.fault(text, "ASGI spec, Events", "ASGI-CORE-012")
         if message_type not in side.types:
             return message
@@ -153,7 +158,9 @@ class _Connection:
         if AFTER.get(message_type, message_type) not in self._seen | {message_type}:
             raise side.fault(f"{what} before {AFTER[message_type]!r}", shape.section, shape.clause)
         if responded and message_type == "http.request":
-            raise side.fault(f"{what} after the response", "ASGI HTTP spec, Disconnect", "ASGI-HTTP-079")
+            raise side.fault(
+                f"{what} after the response, not 'http.disconnect'", "ASGI HTTP spec, Disconnect", "ASGI-HTTP-079"
+            )
         # "Messages received after the connection has been closed are generally not considered errors."
         if side is self.server or not self._gone:
             side.step(event, shape, what)
@@ -169,7 +176,7 @@ def _has_type(given: object) -> bool:
 
 
 def _settled(given: Message) -> Message:
-    """Return a scope or message that can be looked at and still be used: with lists in place of iterators."""
+    """Return the scope or message with lists in place of iterators, so that checking it does not use it up."""
     lists: dict[str, Any] = {}
     for key in ("headers", "client", "server", "subprotocols", "links"):
         value = given.get(key)

@@ -1,4 +1,4 @@
-"""The legal order of messages, both ways, as tables: what `bridge.sansio.messages` has for apps, and the rest."""
+"""The legal order of messages in both directions, as tables. Those for apps extend `bridge.sansio.messages`."""
 
 from collections.abc import Mapping
 from typing import Final, NamedTuple
@@ -7,7 +7,10 @@ from bridge.sansio.messages import DONE, LIFESPAN, RESPONSE, WEBSOCKET, Order
 
 
 def _with_all_extensions(order: Order) -> Order:
-    """Add what the adapters do not offer: push and zero copy send where a body may come, one debug before all."""
+    """Add the extensions that the adapters do not offer.
+
+    Push and zero copy send may come wherever a body may, and one debug message before everything else.
+    """
     extended = {state: dict(events) for state, events in order.items()}
     for state, events in order.items():
         for event in ("http.response.body", "http.response.body+"):
@@ -21,7 +24,7 @@ def _with_all_extensions(order: Order) -> Order:
 
 
 class Protocol(NamedTuple):
-    """Who says what in which order, which begins at its first state; and when the app must not return yet."""
+    """The order of each side's messages, from the first state on, and where the app must not return yet."""
 
     from_server: Order
     from_app: Order
@@ -60,8 +63,8 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
         "ASGI lifespan spec",
     ),
 }
-# What is an answer to the other side, and so comes after it. Not so accept and close: in the spec's words
-# they may come before the app has received its websocket.connect, and Starlette closes so.
+# Messages that answer one of the other side, which must have come before. websocket.accept and websocket.close are not
+# among them, because the spec lets an app send them before it receives websocket.connect, as Starlette's close does.
 AFTER: Final = {
     "websocket.receive": "websocket.accept",
     "lifespan.startup.complete": "lifespan.startup",
