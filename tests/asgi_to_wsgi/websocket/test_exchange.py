@@ -320,13 +320,20 @@ def test_a_message_may_be_as_long_as_the_limit(adapt: Adapt) -> None:
         client.close()
 
 
-def test_a_silent_client_is_pinged_and_then_given_up(adapt: Adapt) -> None:
-    """It gets a ping, then 1011, and then the connection ends, if it answers neither."""
+def test_a_silent_client_that_answers_pings_stays(adapt: Adapt) -> None:
+    """The client gets a ping after each interval without a frame of its own, and its answer is enough."""
+    options = WebSocketOptions(ping_interval=0.05, pong_timeout=30)
+    with connected(adapt, echo, websocket_options=options) as client:
+        for _ in range(3):
+            assert client.receive() == Frame(PING, b"")
+            client.send(PONG)
+
+
+def test_a_client_that_does_not_answer_a_ping_is_given_up(adapt: Adapt) -> None:
+    """The WebSocket is closed with 1011, and the app is told."""
     options = WebSocketOptions(ping_interval=0.05, pong_timeout=0.05)
     app = Script("receive", accept(), "receive")
     with connected(adapt, app, websocket_options=options) as client:
-        assert client.receive() == Frame(PING, b"")
-        client.send(PONG)
         assert client.receive() == Frame(PING, b"")
         assert client.receive() == Frame(CLOSE, close_payload(1011, "keepalive ping timeout"))
         app.wait()
