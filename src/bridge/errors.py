@@ -14,7 +14,7 @@ A message says what was expected, what came, and where the rule stands.
 
 import errno
 
-# What Starlette, Litestar, Falcon and Quart raise in the stead of a `send` that failed, without `from`.
+# The errors that Starlette, Litestar, Falcon and Quart raise, without `from`, in place of that of a failed `send`.
 _OF_FRAMEWORKS = frozenset(
     {"ClientDisconnect", "ClientDisconnectedError", "WebSocketDisconnect", "WebSocketDisconnected"}
 )
@@ -53,8 +53,8 @@ class ClientDisconnected(BridgeError, ConnectionError):
 def is_of_disconnect(error: BaseException | None, seen: frozenset[int] = frozenset()) -> bool:
     """Return whether `error` is a ClientDisconnected, or was raised because of one.
 
-    That is what was raised `from` it, what frameworks say in its stead, and a group of nothing else.
-    An error that only came behind it, out of an app's `finally`, is the app's own.
+    That includes errors raised `from` it, the errors of frameworks that stand for it, and groups of nothing else. An
+    error that an app raises while it handles the disconnect, for example in a `finally`, is the app's own.
     """
     if error is None or id(error) in seen:  # an exception may refer to a group that holds it
         return False

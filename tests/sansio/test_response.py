@@ -91,7 +91,7 @@ def test_start_response_of_a_body_that_no_proxy_sends_has_its_content_length() -
 def test_start_response_is_due_before_a_body() -> None:
     """A body, or an end, without start_response is the app's error (PEP 3333, The Application/Framework Side)."""
     answer = ResponseFromWSGI("GET")
-    with pytest.raises(AppProtocolError, match="without calling start_response"):
+    with pytest.raises(AppProtocolError, match="before it called start_response"):
         answer.begin()
     assert not answer.begun
 
@@ -128,7 +128,7 @@ def test_start_response_that_failed_has_been_called(status: str, headers: Header
         answer.start_response(status, headers)
     with pytest.raises(AppProtocolError, match="again without exc_info"):
         answer.start_response(OK, [])
-    with pytest.raises(AppProtocolError, match="without calling start_response"):
+    with pytest.raises(AppProtocolError, match="before it called start_response"):
         answer.begin()
     assert not answer.ready
     answer.start_response("500 Oops", [], exc_info())

@@ -133,8 +133,8 @@ def test_accept_is_a_101_response() -> None:
 @pytest.mark.parametrize(
     ("message", "text"),
     [
-        ({"subprotocol": "c"}, "a subprotocol, str of length 1, that is none of the 2 that the client offered"),
-        ({"subprotocol": 5}, "the app chose a subprotocol, 5, that is none"),
+        ({"subprotocol": "c"}, "a subprotocol, str of length 1, which is not one of the 2 that the client offered"),
+        ({"subprotocol": 5}, "the app chose a subprotocol, 5, which is not one"),
         ({"headers": [(b"sec-websocket-protocol", b"a")]}, "must not hold 'sec-websocket-protocol'"),
         ({"headers": [(b"Sec-WebSocket-Accept", b"a")]}, "must not hold 'Sec-WebSocket-Accept'"),
         ({"headers": [(b"x", b"a\r\nb: c")]}, "header 'x' holds CR, LF"),

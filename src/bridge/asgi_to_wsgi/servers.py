@@ -82,9 +82,9 @@ def maybe_number_of_threads(environ: Environ, start_response: Any) -> int | None
 
 
 def may_answer_by_itself(environ: Environ, start_response: Any) -> bool:
-    """Return whether what is written to the connection reaches the client as it is.
+    """Return whether bytes that are written to the connection reach the client unchanged.
 
-    Behind FastCGI and SCGI a response has another form. A proxy that speaks uwsgi passes it on.
+    FastCGI and SCGI frame a response in their own way. A proxy that speaks uwsgi passes it on.
     """
     return not {"fastcgi-socket", "scgi-socket"} & set(_uwsgi_options(environ)) and (
         _gunicorns_protocol(start_response) in ("", "http", "uwsgi")
@@ -92,7 +92,7 @@ def may_answer_by_itself(environ: Environ, start_response: Any) -> bool:
 
 
 def may_send_chunks(environ: Environ, start_response: Any) -> bool:
-    """Return whether HTTP's framing reaches the client; the uwsgi protocol has a proxy take it for the body."""
+    """Return whether chunk sizes reach the client; a proxy that speaks uwsgi would take them for the body."""
     options = set(_uwsgi_options(environ))
     if options:
         return "http-socket" in options and not options & {"socket", "uwsgi-socket", "http"}

@@ -47,7 +47,7 @@ class _Tasks:
         return [*self.waiting.copy(), *list(self.running)]
 
     def fail_all(self, what: str) -> None:
-        """Fail all jobs, because the loop does not run them to their end: it `what`."""
+        """Fail all jobs, because the loop will not finish them; `what` goes on after "the event loop" and says why."""
         jobs = list(self.running)
         with contextlib.suppress(IndexError):
             while True:

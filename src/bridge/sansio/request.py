@@ -154,8 +154,8 @@ def scope_from_environ(environ: Environ) -> dict[str, Any]:
             raise TypeError
         scope: dict[str, Any] = {
             "type": "http",
-            # 2.4 has `send` raise for a client that left, and so it does. But frameworks that are told so
-            # (Starlette) look out for nothing else, and keep a stream that is idle; uvicorn says 2.3 too.
+            # Not 2.4, although `send` raises once the client has left, as 2.4 requires. With 2.4, Starlette would not
+            # wait for http.disconnect, and so leave an idle stream open. uvicorn declares 2.3, too.
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": http_version_from_server_protocol(environ.get("SERVER_PROTOCOL")),
             "method": method.upper(),

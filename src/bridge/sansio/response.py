@@ -56,7 +56,9 @@ class ResponseFromWSGI:
         self._called = True
         code, raw = code_from_status(status), raw_headers_from_native(headers, self.trailing)
         lengths = [value.decode("latin-1") for name, value in raw if name == b"content-length"]
-        self.length = BodyLength(self._method, code, lengths, self._scope)  # declared, and passed on; once `ready`
+        self.length = BodyLength(
+            self._method, code, lengths, self._scope
+        )  # declared, and passed on so far; exists once `ready`
         self._start = {"type": "http.response.start", "status": code, "headers": raw}
         if code == 204 and lengths:
             self._drop_length()
@@ -69,7 +71,7 @@ class ResponseFromWSGI:
         start = self._start
         if start is None:
             raise AppProtocolError(
-                "the app gave a body, or ended, without calling start_response (PEP 3333, "
+                "the app sent a body, or ended, before it called start_response (PEP 3333, "
                 "The Application/Framework Side)"
             )
         if empty and not self.length.reached and any(name in _RAW_BODY_FROM_PROXY for name, _ in start["headers"]):
@@ -99,7 +101,7 @@ def _check_exc_info(exc_info: object) -> None:
         if isinstance(error, BaseException | None) and isinstance(traceback, TracebackType | None):
             return
     raise AppProtocolError(
-        f"exc_info must be a tuple as of sys.exc_info(), got {type(exc_info).__name__} "
+        f"exc_info must be a tuple like sys.exc_info(), got {type(exc_info).__name__} "
         "(PEP 3333, The start_response() Callable)"
     )
 
@@ -123,7 +125,7 @@ def check_chunk(chunk: object) -> None:
 class ResponseFromASGI:
     """Translate an ASGI app's http.response messages into a WSGI status, headers and body."""
 
-    length: BodyLength  # declared, and passed on; after `start()`
+    length: BodyLength  # declared, and passed on so far; exists after `start()`
     # True while nothing may be passed on: a proxy is to send the body, and the app has sent none so far.
     held = False
 

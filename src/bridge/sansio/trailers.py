@@ -12,7 +12,7 @@ from bridge.sansio.response_headers import native_from_raw_headers, raw_headers_
 from bridge.types import Environ, Headers, RawHeaders
 
 EXTENSION: Final = "http.response.trailers"
-# pyvoy's key, which connect-python asks for, and gunicorn's over HTTP/2.
+# The keys of pyvoy, which connect-python uses, and of gunicorn over HTTP/2.
 SEND_TRAILERS: Final = "wsgi.ext.http.send_trailers"
 GUNICORNS_SEND_TRAILERS: Final = "gunicorn.http2.send_trailers"
 

@@ -1,4 +1,4 @@
-"""What to raise for a scope or an environ that cannot be read."""
+"""The errors for a scope or an environ that cannot be read."""
 
 from bridge.errors import ServerProtocolError
 from bridge.sansio.shapes import SCOPES, TLS
@@ -14,7 +14,7 @@ def scope_error(scope: Scope) -> ServerProtocolError:
     for keys, values in ((shape.keys, scope), (TLS.keys, tls if isinstance(tls, dict) else {})):
         for key, (rule, *_) in keys.items():
             if key in values and not rule.allows(values[key]):
-                faults.append(f"{key!r} must be {rule.text}, got {type(values[key]).__name__}")
+                faults.append(f"{key!r} must {rule.text}, got {type(values[key]).__name__}")
     return ServerProtocolError(f"the server's scope cannot be read: {'; '.join(faults)} ({shape.section})")
 
 

@@ -120,8 +120,8 @@ def response_from_accept(message: Message, key: str, subprotocols: list[str], ex
     if subprotocol is not None:
         if subprotocol not in subprotocols:
             raise AppProtocolError(
-                f"the app chose a subprotocol, {shown(subprotocol)}, that is none of the {len(subprotocols)} that the "
-                "client offered (RFC 6455 4.2.2)"
+                f"the app chose a subprotocol, {shown(subprotocol)}, which is not one of the {len(subprotocols)} "
+                "that the client offered (RFC 6455 4.2.2)"
             )
         headers.append(("Sec-WebSocket-Protocol", subprotocol))
     if extensions is not None:

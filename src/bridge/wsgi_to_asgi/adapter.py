@@ -41,8 +41,8 @@ class WSGIToASGI:
         refused with 503, and all of them with 0. Each uses a thread of its own, in addition to the
         `workers`. They need `wsgi-asgi-bridge[websocket]`.
 
-    Server and app meet as PEP 3333 and the ASGI HTTP, WebSocket and lifespan specs say. The server
-    calls the adapter on its event loop, asyncio or trio; one adapter can serve several loops and any
+    The adapter follows PEP 3333 and the ASGI HTTP, WebSocket and lifespan specs. The server
+    calls it on its event loop, asyncio or trio; one adapter can serve several loops and any
     number of requests at once. The app runs in worker threads. `environ["asgi.scope"]` is the scope,
     as a mapping whose repr shows no values, and `environ["bridge.disconnected"]` is an Event-like
     object that is set once the client has left.

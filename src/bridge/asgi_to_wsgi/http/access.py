@@ -39,7 +39,7 @@ class Answered:
     whole: bool
 
 
-# What hears of each, too: `bridge.gunicorn` adds gunicorn's access log.
+# Functions that are called with each of them, too. `bridge.gunicorn` adds one for gunicorn's access log.
 listeners: list[Callable[[Answered], object]] = []
 
 
@@ -90,7 +90,7 @@ def _target(environ: Mapping[str, Any]) -> str:
 
 
 def _escaped(text: object) -> str:
-    """Return what a client has sent so that it stays in its place in the line: `"`, `\\` and control characters."""
+    """Escape `"`, `\\` and control characters, so that a client cannot forge fields or lines of the log."""
     return "".join(
         f"\\x{ord(letter):02x}" if ord(letter) < 32 or 127 <= ord(letter) < 256 or letter in '"\\' else letter
         for letter in str(text)

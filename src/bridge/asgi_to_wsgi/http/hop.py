@@ -10,19 +10,19 @@ LIMIT = 256 * 1024
 
 
 class Leave:
-    """The loop's word that a response will take a while, so that the WSGI thread is to leave it, if it may."""
+    """Tells the WSGI thread that a response will take a while, so that the thread leaves it if it may."""
 
 
 LEAVE = Leave()
 
 
 class Trailers:
-    """The trailers of a response, which the loop puts behind its body."""
+    """The trailers of a response, which the loop sends after its body."""
 
     def __init__(self, headers: Headers) -> None:
         self.headers = headers
 
 
 # What the loop puts into the outbox: a block of the body, or a file that replaces it; early hints; an exception of the
-# app; trailers; None for the end.
+# app; LEAVE; trailers; None for the end.
 Item: TypeAlias = bytes | File | Headers | BaseException | Leave | Trailers | None

@@ -1,4 +1,4 @@
-"""One open WebSocket, between the bytes of a transport and whole messages. It knows nothing of apps."""
+"""One open WebSocket, which turns the bytes of a transport into whole messages, and back. It knows nothing of apps."""
 
 import asyncio
 import logging

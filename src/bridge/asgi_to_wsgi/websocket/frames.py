@@ -14,7 +14,7 @@ _FRAME_SIZE = 16 * 1024
 
 
 class Frames:
-    """One side of wsproto's connection, which parses what has arrived in turns. It waits for nothing."""
+    """wsproto's connection, which parses what has arrived a part at a time. It waits for nothing."""
 
     def __init__(self, extensions: list[Extension]) -> None:
         self._connection = Connection(ConnectionType.SERVER, extensions)
@@ -35,7 +35,7 @@ class Frames:
         self._unparsed = b""
 
     def parse(self) -> Iterator[Any]:
-        """Yield wsproto's events until everything is parsed, or None if the rest should wait until others have run.
+        """Yield wsproto's events until everything is parsed. Yield None before that if other tasks should run first.
 
         A frame without payload still takes about 20 us, and one read can hold a second's worth of them.
         """

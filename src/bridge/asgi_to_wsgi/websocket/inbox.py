@@ -18,7 +18,7 @@ class Inbox:
 
     def __init__(self, max_message_size: int, event: Callable[[], Event]) -> None:
         """`max_message_size` is in bytes; `event` makes an event on the loop."""
-        self.arrival = Change(event)  # a whole message has arrived, or none will any more
+        self.arrival = Change(event)  # of whether there is a message, or the WebSocket has ended
         self.messages: deque[bytes | str] = deque()
         self.full = False  # no more should be parsed until the app has received something
         self._max_message_size = max_message_size

@@ -1,4 +1,4 @@
-"""Run an asyncio protocol on a socket. For trio, which has no protocols, with a transport over an anyio stream."""
+"""Run an asyncio protocol on a socket; on trio, by a transport over an anyio stream."""
 
 import asyncio
 import socket
@@ -125,9 +125,9 @@ class StreamTransport(Transport):
 async def run_on_socket(
     sock: socket.socket, protocol: asyncio.Protocol, loop: Loop, converse: Callable[[], Awaitable[None]]
 ) -> None:
-    """Await `converse`, while bytes move between `sock` and `protocol`, whose transport is then connected.
+    """Connect `protocol` with `sock`, and await `converse` while bytes move between the two.
 
-    Raises OSError if the client has left before. The transport may be open afterwards: the caller aborts it.
+    Raises OSError if the client has already left. The caller aborts the transport afterwards, which may still be open.
     """
     if loop.asyncio_loop is not None:
         await loop.asyncio_loop.connect_accepted_socket(lambda: protocol, sock)

@@ -32,7 +32,8 @@ from bridge.wsgi_to_asgi.runner import WorkerThreads
 
 _logger = logging.getLogger("bridge")
 
-# How long a request without a body may take to say so, in seconds, if the app is to find the body read. Some never do.
+# With `buffer_body` or `lend_loop`: how long to wait for the first message of a request that announces no body, in
+# seconds. Some servers never send it.
 _PATIENCE = 1.0
 
 
