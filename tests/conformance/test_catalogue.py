@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from wsgi_asgi_conformance.catalogue import Clause, read_catalogue, read_marks
+from wsgi_asgi_conformance.catalogue import SERVERS, Clause, read_catalogue, read_marks, read_reasons
 
 CLAUSES = read_catalogue()
 MARKS = list(read_marks())
@@ -45,12 +45,23 @@ def test_each_clause_is_tested_in_each_direction_that_it_binds() -> None:
         pytest.fail(f"{len(missing)} clauses have no test\n{by_document(missing)}", pytrace=False)
 
 
+@pytest.mark.parametrize("subject", SERVERS.values())
+def test_each_clause_that_binds_a_server_is_tested_or_says_why_not(subject: str) -> None:
+    """It has a test on servers of its kind, or one reason."""
+    tested = {mark.id for mark in MARKS if mark.direction == subject}
+    reasons = read_reasons(subject)
+    binding = {clause.id for clause in CLAUSES.values() if subject in clause.subjects}
+    assert binding - tested - reasons.keys() == set()
+    assert reasons.keys() <= binding - tested
+    assert all(reasons.values())
+
+
 def test_each_mark_names_a_clause_that_binds_its_direction() -> None:
     """A mark that names no clause of the catalogue, or one that does not bind the direction, is a slip."""
     wrong = {
         mark.id: mark.place
         for mark in MARKS
-        if mark.id not in CLAUSES or mark.direction not in CLAUSES[mark.id].directions
+        if mark.id not in CLAUSES or mark.direction not in CLAUSES[mark.id].subjects
     }
     assert not wrong, by_document(wrong)
 

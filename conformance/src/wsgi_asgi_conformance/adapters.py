@@ -2,17 +2,19 @@
 
 import importlib
 import inspect
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from wsgi_asgi_conformance.catalogue import DIRECTIONS, FOLDER
+from wsgi_asgi_conformance.catalogue import FOLDER, SUBJECTS
 
 
-def adapter_name(config: pytest.Config, direction: str) -> str:
-    """Return what stands for the adapter of a direction: `module:Class`, or "none"."""
-    return str(config.getoption(direction) or "none")
+def adapter_name(config: pytest.Config, subject: str) -> str:
+    """Return what stands for the adapter of a direction, or for a server: `module:Class`, a command, or "none"."""
+    return str(config.getoption(subject) or "none")
 
 
 def is_thorough(config: pytest.Config) -> bool:
@@ -26,16 +28,29 @@ def deadline_for(config: pytest.Config) -> float:
     return deadline
 
 
-def maybe_direction(path: Path) -> str | None:
-    """Return the direction that a test file is about; None for a file that is not the suite's."""
+def maybe_subject(path: Path) -> str | None:
+    """Return the direction or the kind of server that a test is about; None for a file that is not the suite's."""
     if not path.is_relative_to(FOLDER):
         return None
-    return next((name for name in DIRECTIONS.values() if name in path.relative_to(FOLDER).parts), None)
+    return next((name for name in SUBJECTS if name in path.relative_to(FOLDER).parts), None)
 
 
-def option_for(direction: str) -> str:
-    """Return the option that names the adapter of a direction."""
-    return f"--{direction.replace('_', '-')}"
+def option_for(subject: str) -> str:
+    """Return the option that names the adapter of a direction, or a server."""
+    return f"--{subject.removesuffix('s').replace('_', '-')}"
+
+
+def check_command(config: pytest.Config, subject: str) -> None:
+    """Raise UsageError if a server's command does not say where the app and the port go."""
+    command = adapter_name(config, subject)
+    try:
+        parts = shlex.split(command)
+        names = ("app", "port", "module", "attribute", "python", "folder")
+        made = [part for part in parts if part.format(**dict.fromkeys(names, "x"))]
+    except (ValueError, KeyError, IndexError) as error:
+        raise pytest.UsageError(f"{option_for(subject)} {command}: {error!r}") from error
+    if not any("{port}" in part for part in made) or not any(re.search(r"{(app|module)}", part) for part in made):
+        raise pytest.UsageError(f"{option_for(subject)} {command}: expected a command with {{app}} and {{port}} in it")
 
 
 def load_adapter(config: pytest.Config, direction: str) -> Any:

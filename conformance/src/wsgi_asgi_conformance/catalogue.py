@@ -11,9 +11,15 @@ from typing import Any, NamedTuple
 FOLDER = Path(__file__).parent
 # In the role of a clause, the letter is the adapter's direction; the rest, what the adapter is there.
 DIRECTIONS = {"A": "wsgi_to_asgi", "B": "asgi_to_wsgi"}
+# A server itself has a role that an adapter has for one of its sides.
+SERVERS = {"B-srv": "asgi_servers", "A-gw": "wsgi_servers"}
+# Whom a clause may bind, each with a folder of tests.
+SUBJECTS = (*DIRECTIONS.values(), *SERVERS.values())
 TITLES = {
     "wsgi_to_asgi": "A WSGI app behind an ASGI server",
     "asgi_to_wsgi": "An ASGI app behind a WSGI server",
+    "asgi_servers": "ASGI server",
+    "wsgi_servers": "WSGI server",
 }
 ROLES = ("A-app", "A-gw", "B-app", "B-srv")
 ALLOWED = {
@@ -45,6 +51,11 @@ class Clause:
     def directions(self) -> list[str]:
         """The directions that the clause binds."""
         return sorted({DIRECTIONS[role[0]] for role in self.roles})
+
+    @property
+    def subjects(self) -> list[str]:
+        """The directions and the kinds of server that the clause binds."""
+        return [*self.directions, *sorted(SERVERS[role] for role in self.roles if role in SERVERS)]
 
 
 class Mark(NamedTuple):
@@ -99,12 +110,23 @@ def _clause_from_table(key: str, document: str, table: dict[str, Any]) -> Clause
     return clause
 
 
+def read_reasons(subject: str, folder: Path = FOLDER) -> dict[str, str]:
+    """Return why no test checks a clause on a server, by clause. Raises ValueError for a clause with two reasons."""
+    reasons: dict[str, str] = {}
+    for reason, ids in tomllib.loads((folder / subject / "untested.toml").read_text(encoding="utf-8")).items():
+        for key in ids:
+            if key in reasons:
+                raise ValueError(f"{subject}: {key} has two reasons")
+            reasons[key] = reason
+    return reasons
+
+
 def read_marks(folder: Path = FOLDER) -> Iterator[Mark]:
     """Yield the marks of all test files, whether or not they are collected in this run.
 
     Any `clause(...)` counts, on a function, a class or a `pytest.param`. Its ids are literals.
     """
-    for direction in DIRECTIONS.values():
+    for direction in SUBJECTS:
         for path in sorted((folder / direction).rglob("test_*.py")):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Call) and _is_clause(node.func):

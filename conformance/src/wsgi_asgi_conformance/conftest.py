@@ -1,10 +1,17 @@
 """Fixtures of both directions."""
 
+import contextlib
 import importlib.util
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, TypeAlias
 
 import pytest
 
+from wsgi_asgi_conformance.adapters import adapter_name, deadline_for, maybe_subject
 from wsgi_asgi_conformance.loops import Loops
+from wsgi_asgi_conformance.plugin import FAILED
+from wsgi_asgi_conformance.serving import RunningServer, running
 
 _PEERS = {"httpx": "test_httpx.py", "flask": "wsgi_to_asgi/test_httpx.py"}
 # Tests of what clients and frameworks make of an adapter, where these are not installed.
@@ -15,3 +22,57 @@ collect_ignore_glob = [f"*{file}" for name, file in _PEERS.items() if importlib.
 def loops() -> Loops:
     """The loops that the fakes of ASGI servers run on, which outlive the tests: what hangs may still use them."""
     return Loops()
+
+
+# Runs a server that is the test's own, called with what differs from the shared one, such as the app's lifespan.
+Start: TypeAlias = Callable[..., AbstractContextManager[RunningServer]]
+
+
+class _Shared:
+    """The server that tests share, as long as none of them has failed on it."""
+
+    def __init__(self) -> None:
+        self.server: RunningServer | None = None
+        self.subject = ""
+        self._stack = contextlib.ExitStack()
+
+    def get(self, subject: str, start: Start) -> RunningServer:
+        if self.server is None or self.subject != subject or self.server.process.poll() is not None:
+            self.close()
+            self.server = self._stack.enter_context(start())
+            self.subject = subject
+        return self.server
+
+    def close(self) -> None:
+        self.server = None
+        self._stack.close()
+
+
+@pytest.fixture(scope="session")
+def shared_server() -> Iterator[_Shared]:
+    """What holds the server of a folder of tests."""
+    shared = _Shared()
+    yield shared
+    shared.close()
+
+
+@pytest.fixture
+def start(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Start:
+    """What runs a server for this test alone."""
+    subject = str(maybe_subject(request.path))
+
+    def start(attribute: str = "app", **how: Any) -> AbstractContextManager[RunningServer]:
+        app = f"{__package__}.{subject}.app:{attribute}"
+        return running(adapter_name(pytestconfig, subject), app, deadline_for(pytestconfig), **how)
+
+    return start
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest, shared_server: _Shared, start: Start) -> Iterator[RunningServer]:
+    """A running server; another one after a test that failed, which may have left it stuck."""
+    server = shared_server.get(str(maybe_subject(request.path)), start)
+    yield server
+    server.hang_up()
+    if request.node.stash.get(FAILED, False):
+        shared_server.close()

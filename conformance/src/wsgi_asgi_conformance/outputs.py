@@ -112,7 +112,7 @@ def as_json(run: Run) -> dict[str, Any]:
             }
             for direction in run.directions
             for clause in run.clauses
-            if direction in clause.directions
+            if direction in clause.subjects
         ],
         "mended_deviations": [deviation.clause for deviation in run.mended()],
         "tests": [test.as_json() for test in run.outcomes.values()],

@@ -12,23 +12,26 @@ import pytest
 
 from wsgi_asgi_conformance.adapters import (
     adapter_name,
+    check_command,
     deadline_for,
     is_thorough,
     load_adapter,
-    maybe_direction,
+    maybe_subject,
     option_for,
 )
-from wsgi_asgi_conformance.catalogue import DIRECTIONS, read_catalogue
+from wsgi_asgi_conformance.catalogue import DIRECTIONS, SERVERS, SUBJECTS, read_catalogue
 from wsgi_asgi_conformance.deviations import Deviation, read_deviations
 from wsgi_asgi_conformance.exchange import Hang
 from wsgi_asgi_conformance.outputs import Run, write_outputs
 from wsgi_asgi_conformance.selection import Selection
+from wsgi_asgi_conformance.serving import RunningServer
 from wsgi_asgi_conformance.summary import summary_lines
 from wsgi_asgi_conformance.verdicts import Outcome
 
 RUN = pytest.StashKey[Run]()
 SELECTION = pytest.StashKey[Selection]()
 DEVIATIONS = pytest.StashKey[Sequence[Deviation]]()
+FAILED = pytest.StashKey[bool]()  # whether a test has failed
 SESSION = pytest.StashKey[pytest.Session]()
 # A test as a whole has this many deadlines, since it may wait for several things.
 _DEADLINES_PER_TEST = 12
@@ -39,6 +42,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("conformance", "conformance of WSGI and ASGI adapters")
     group.addoption("--wsgi-to-asgi", metavar="MODULE:CLASS", help="adapter that makes a WSGI app an ASGI app, or none")
     group.addoption("--asgi-to-wsgi", metavar="MODULE:CLASS", help="adapter that makes an ASGI app a WSGI app, or none")
+    for subject in SERVERS.values():
+        group.addoption(option_for(subject), dest=subject, metavar="COMMAND", help="server, with {app} and {port}")
     group.addoption("--backends", default="asyncio", help="loops to run --wsgi-to-asgi on: asyncio, trio or both")
     group.addoption("--deadline", type=float, default=5.0, help="seconds after which a wait counts as a hang (5)")
     group.addoption("--clauses", metavar="NAMES", help="only these, separated by commas: P3333-028, ASGI-WS, a section")
@@ -60,6 +65,9 @@ def pytest_configure(config: pytest.Config) -> None:
     for direction in DIRECTIONS.values():
         if adapter_name(config, direction) != "none":
             load_adapter(config, direction)
+    for subject in SERVERS.values():
+        if adapter_name(config, subject) != "none":
+            check_command(config, subject)
     clauses = read_catalogue()
     try:
         config.stash[SELECTION] = Selection(clauses, config.getoption("clauses"), config.getoption("advised"))
@@ -67,7 +75,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[DEVIATIONS] = read_deviations(Path(path), clauses) if path else []
     except (OSError, ValueError) as error:
         raise pytest.UsageError(str(error)) from error
-    names = {direction: adapter_name(config, direction) for direction in DIRECTIONS.values()}
+    names = {direction: adapter_name(config, direction) for direction in SUBJECTS}
     config.stash[RUN] = Run(names, config.stash[SELECTION].clauses, config.stash[DEVIATIONS])
 
 
@@ -82,7 +90,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = []
     directions: set[str] = set()
     for item in items:
-        direction = maybe_direction(item.path)
+        direction = maybe_subject(item.path)
         if direction is None:
             continue
         directions.add(direction)
@@ -91,11 +99,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             left_out.append(item)
             continue
         item.user_properties += [("direction", direction), *(("clause", name) for name in clauses)]
-        if not is_thorough(config):
+        if not is_thorough(config) or direction in SERVERS.values():
             item.add_marker(pytest.mark.filterwarnings("default"))
-    if directions and all(adapter_name(config, direction) == "none" for direction in DIRECTIONS.values()):
+    if directions and all(adapter_name(config, subject) == "none" for subject in SUBJECTS):
         options = " or ".join(f"{option_for(direction)} MODULE:CLASS" for direction in DIRECTIONS.values())
-        raise pytest.UsageError(f"expected an adapter to judge, got none; add {options}")
+        raise pytest.UsageError(f"expected an adapter or a server to judge, got none; add {options}")
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
@@ -110,7 +118,7 @@ def clauses_of(item: pytest.Item) -> list[str]:
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """End a test whose own thread waits in the adapter, if nothing else does; needs a system with timers."""
     if (
-        maybe_direction(item.path) is None
+        maybe_subject(item.path) is None
         or item.config.pluginmanager.has_plugin("timeout")
         or not hasattr(signal, "setitimer")
     ):
@@ -135,7 +143,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Note what became of a phase of a test, in words that also come across from a worker of pytest-xdist."""
     report = yield
-    direction = maybe_direction(item.path)
+    direction = maybe_subject(item.path)
     if direction is None or (report.passed and report.when != "call"):
         return report
     clauses = tuple(clauses_of(item))
@@ -150,6 +158,9 @@ def pytest_runtest_makereport(
             outcome = "deviates"
             report.outcome = "skipped"
             report.wasxfail = reasons[0]
+    if isinstance(server := getattr(item, "funcargs", {}).get("server"), RunningServer) and report.failed:
+        report.sections.append(("Output of the server", server.output()[-4000:]))
+    item.stash[FAILED] = item.stash.get(FAILED, False) or outcome in ("broken", "hung", "deviates")
     report.conformance = Outcome(item.nodeid, direction, clauses, outcome, seen).as_json()  # type: ignore[attr-defined]
     return report
 

@@ -33,7 +33,7 @@ def _table(run: Run, direction: str) -> Iterator[str]:
     verdicts = run.verdicts()
     documents: dict[str, list[Clause]] = {}
     for clause in run.clauses:
-        if direction in clause.directions:
+        if direction in clause.subjects:
             documents.setdefault(clause.document, []).append(clause)
     rows = [(short(document), counts(clauses, direction, verdicts)) for document, clauses in documents.items()]
     rows.append(("all", counts(run.clauses, direction, verdicts)))

@@ -57,8 +57,8 @@ def _width(test: Outcome) -> int:
 
 
 def counts(clauses: Iterable[Clause], direction: str, verdicts: Verdicts) -> dict[str, int]:
-    """Return how many of the clauses that bind a direction were kept, broken, and so on."""
+    """Return how many of the clauses that bind a direction, or a kind of server, were kept, broken, and so on."""
     found = Counter(
-        verdicts.get((direction, clause.id), "untested") for clause in clauses if direction in clause.directions
+        verdicts.get((direction, clause.id), "untested") for clause in clauses if direction in clause.subjects
     )
     return {mark: found[mark] for mark in MARKS}

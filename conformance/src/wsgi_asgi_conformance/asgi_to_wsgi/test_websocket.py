@@ -181,7 +181,7 @@ def test_accept_comes_once_and_not_after_close(connect: Connect, first: dict[str
         assert client.receive().opcode == CLOSE
 
 
-@clause("ASGI-WS-027")
+@clause("ASGI-WS-026", "ASGI-WS-027")
 def test_a_handshake_may_be_denied_by_a_response(connect: Connect) -> None:
     """Where the scope offers that, the app's response is what the server gets, and nothing may follow it."""
     app = Script(

@@ -1,0 +1,1 @@
+"""Tests of ASGI servers: each has its apps beside it, which run inside the server."""

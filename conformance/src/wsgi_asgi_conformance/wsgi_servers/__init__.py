@@ -1,0 +1,1 @@
+"""Tests of WSGI servers: each has its apps beside it, which run inside the server."""

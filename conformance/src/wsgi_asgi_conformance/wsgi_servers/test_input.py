@@ -1,0 +1,246 @@
+"""wsgi.input and wsgi.errors of a WSGI server."""
+
+import contextlib
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from wsgi_asgi_conformance import clause
+from wsgi_asgi_conformance.notes import Notes
+from wsgi_asgi_conformance.serving import RunningServer
+from wsgi_asgi_conformance.types import Environ, StartResponse
+from wsgi_asgi_conformance.wsgi_servers.test_environ import TEXT, seen
+
+LINES = b"one\ntwo\r\n\nfour"
+
+
+def calls(environ: Environ, start_response: StartResponse, notes: Notes) -> Iterable[bytes]:
+    """Call methods of the input as the query says, and note what comes."""
+    stream = environ["wsgi.input"]
+    for call in environ["QUERY_STRING"].split("&"):
+        name, _, argument = call.partition("=")
+        arguments = [] if not argument else [None if argument == "None" else int(argument)]
+        try:
+            value = list(stream) if name == "iter" else getattr(stream, name)(*arguments)
+            notes("result", value)
+            notes("type", type(value).__name__)
+        except Exception as error:
+            notes("result", f"raised {type(error).__name__}: {error}")
+    start_response("200 OK", TEXT)
+    return [b"one"]
+
+
+def results(server: RunningServer, query: str, body: bytes = LINES) -> list[Any]:
+    """Return what calls of wsgi.input's methods gave."""
+    exchange = server.exchange(calls).request("POST", f"/?{query}", body=body)
+    assert exchange.response().status == 200
+    return exchange.values("result")
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        pytest.param("read=3", [b"one"], marks=clause("P3333-071", "ASGI-HTTP-100")),
+        pytest.param("read", [LINES], marks=clause("P3333-072")),
+        pytest.param(
+            "readline&readline&readline&readline&readline",
+            [b"one\n", b"two\r\n", b"\n", b"four", b""],
+            marks=clause("P3333-073"),
+        ),
+        pytest.param(
+            "readline=2&readline=2&readline=0&readline", [b"on", b"e\n", b"", b"two\r\n"], marks=clause("P3333-074")
+        ),
+        pytest.param("readlines", [[b"one\n", b"two\r\n", b"\n", b"four"]], marks=clause("P3333-075")),
+        pytest.param("iter", [[b"one\n", b"two\r\n", b"\n", b"four"]], marks=clause("P3333-077")),
+        pytest.param("read=0&read=-1", [b"", LINES], marks=clause("P3333-078")),
+        pytest.param("readline=-1&read=4&readline", [b"one\n", b"two\r", b"\n"], marks=clause("P3333-079")),
+        pytest.param("read=9&read=99", [LINES[:9], LINES[9:]], marks=clause("P3333-080")),
+        pytest.param("read=99&read=1&readline", [LINES, b"", b""], marks=clause("P3333-081")),
+        pytest.param("read&read&readline&readlines", [LINES, b"", b"", []], marks=clause("P3333-082")),
+    ],
+)
+def test_the_input_is_read_as_a_file_is(server: RunningServer, query: str, expected: list[Any]) -> None:
+    """Each method of the input gives what the same method of a file would."""
+    assert results(server, query) == expected
+
+
+@clause("P3333-076")
+def test_a_hint_is_no_count_of_lines(server: RunningServer) -> None:
+    """readlines(hint) gives whole lines from the start, at least as long as the hint."""
+    (lines,) = results(server, "readlines=4")
+    assert lines
+    assert lines == [b"one\n", b"two\r\n", b"\n", b"four"][: len(lines)]
+
+
+@clause("P3333-148")
+def test_the_input_gives_bytes(server: RunningServer) -> None:
+    """No other type, neither in lists."""
+    exchange = server.exchange(calls).request("POST", "/?read=1&readline&readlines", body=LINES)
+    exchange.response()
+    assert exchange.values("type") == ["bytes", "bytes", "list"]
+    assert {type(line) for line in exchange.values("result")[2]} == {bytes}
+
+
+@clause("P3333-081", "P3333-082")
+def test_a_request_without_a_body_has_an_empty_input(server: RunningServer) -> None:
+    """A read does not wait for what will not come."""
+    exchange = server.exchange(calls).request("GET", "/?read&readline&read=5", close=False)
+    assert exchange.response().status == 200
+    assert exchange.values("result") == [b"", b"", b""]
+
+
+@clause("P3333-081")
+def test_the_input_ends_with_the_body(server: RunningServer) -> None:
+    """It does not go on with the next request on the connection."""
+    exchange = server.exchange(calls).request("POST", "/?read", body=b"one", close=False)
+    exchange.request("POST", "/?read", body=b"two")
+    with contextlib.suppress(AssertionError):
+        exchange.response()
+        exchange.response()
+    assert exchange.values("result")[0] == b"one"
+
+
+@clause("P3333-024", "P3333-063")
+def test_a_large_body_comes_whole(server: RunningServer) -> None:
+    """A megabyte of any octets."""
+    body = bytes(range(256)) * 4096
+    exchange = server.exchange(echo).request("POST", body=body)
+    assert exchange.response().body == body
+
+
+def echo(environ: Environ, start_response: StartResponse, notes: Notes) -> Iterable[bytes]:
+    notes("reading")
+    body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or -1))
+    start_response("200 OK", TEXT)
+    return [body]
+
+
+@clause("P3333-162", "RFC9112-003")
+def test_a_chunked_body_is_decoded(server: RunningServer) -> None:
+    """The app sees what was in the chunks, or the request is refused."""
+    body = b"3\r\none\r\n5;x=y\r\n, two\r\n0\r\n\r\n"
+    exchange = server.exchange(echo).request("POST", headers=[("Transfer-Encoding", "chunked")], body=body)
+    response = exchange.response()
+    if response.status in (400, 411, 501):
+        pytest.skip("chunked bodies are refused")
+    assert response.body == b"one, two"
+
+
+@clause("RFC9112-003")
+def test_a_length_beside_chunks_is_not_trusted(server: RunningServer) -> None:
+    """The request is refused, or its body is what was in the chunks."""
+    headers: list[tuple[str, str | bytes]] = [("Transfer-Encoding", "chunked"), ("Content-Length", "4")]
+    exchange = server.exchange(echo).request("POST", headers=headers, body=b"5\r\nwhole\r\n0\r\n\r\n")
+    try:
+        response = exchange.response()
+    except AssertionError:
+        return
+    assert response.status >= 400 or response.body == b"whole"
+
+
+def unread(environ: Environ, start_response: StartResponse, notes: Notes) -> Iterable[bytes]:
+    notes("read", environ["wsgi.input"].read(2) if environ["QUERY_STRING"] else b"")
+    start_response("200 OK", [*TEXT, ("Content-Length", "3")])
+    return [b"one"]
+
+
+@clause("P3333-083")
+@pytest.mark.parametrize("target", ["/", "/?some"])
+def test_an_app_need_not_read_its_input(server: RunningServer, target: str) -> None:
+    """The response comes, and what was not read is not taken for the next request."""
+    exchange = server.exchange(unread).request("POST", target, body=b"GET / HTTP/1.1\r\n\r\n" * 10, close=False)
+    assert exchange.response().body == b"one"
+    exchange.request("POST", target, body=b"abc")
+    with contextlib.suppress(AssertionError):
+        assert exchange.response().status == 200
+    assert len(exchange.values("called")) <= 2
+
+
+@clause("P3333-157")
+def test_a_client_that_waits_for_100_gets_that(server: RunningServer) -> None:
+    """A body that its client holds back comes once the app reads, or the server answers without."""
+    exchange = server.exchange(echo).request("POST", headers=[("Expect", "100-continue"), ("Content-Length", "3")])
+    assert exchange.client.head()[1] == 100
+    exchange.client.send(b"one")
+    assert exchange.response().body == b"one"
+
+
+@clause("P3333-158")
+def test_an_app_that_does_not_read_is_not_held_up(server: RunningServer) -> None:
+    """The answer comes, though the client waits for 100 (Continue)."""
+    exchange = server.exchange(unread).request("POST", headers=[("Expect", "100-continue"), ("Content-Length", "3")])
+    assert exchange.response().status == 200
+
+
+def reads_slowly(environ: Environ, start_response: StartResponse, notes: Notes) -> Iterable[bytes]:
+    notes("reading")
+    try:
+        notes("result", environ["wsgi.input"].read(6))
+    except Exception as error:
+        notes("error", isinstance(error, OSError))
+        raise
+    start_response("200 OK", TEXT)
+    return [b"one"]
+
+
+@clause("CONV-014")
+def test_a_body_that_breaks_off_is_an_error(server: RunningServer) -> None:
+    """A read raises an OSError when the client has left; a short body could be taken for a whole one."""
+    exchange = server.exchange(reads_slowly).request("POST", headers=[("Content-Length", "6")], body=b"one")
+    time.sleep(0.1)
+    exchange.client.reset()
+    end = time.monotonic() + server.deadline
+    while not (exchange.values("result") or exchange.values("error")) and time.monotonic() < end:
+        if not exchange.values("called") and time.monotonic() > end - server.deadline + 1:
+            pytest.skip("the app is called with whole bodies only")
+        time.sleep(0.01)
+    assert exchange.values("result") == []
+    assert exchange.value("error") is True
+
+
+@clause("ASGI-HTTP-088")
+def test_a_slow_app_holds_up_nobody_for_good(server: RunningServer) -> None:
+    """Others are answered, at the latest when it has ended."""
+    slow = server.exchange(holds).request()
+    slow.value("began")
+    others = [server.exchange(seen).request() for _ in range(4)]
+    time.sleep(0.2)
+    slow.notes.open("go on")
+    assert slow.response().body == b"one"
+    assert [other.response().status for other in others] == [200] * 4
+
+
+def holds(environ: Environ, start_response: StartResponse, notes: Notes) -> Iterable[bytes]:
+    notes("began")
+    notes.wait("go on")
+    start_response("200 OK", TEXT)
+    return [b"one"]
+
+
+def logs(environ: Environ, start_response: StartResponse, notes: Notes) -> Iterable[bytes]:
+    errors = environ["wsgi.errors"]
+    errors.write("one is broken\n")
+    errors.writelines(["two is ", "broken\n"])
+    errors.flush()
+    if environ["QUERY_STRING"]:
+        errors.write("caf\xe9 \u20ac\n")
+        errors.flush()
+    start_response("200 OK", TEXT)
+    return [b"one"]
+
+
+@clause("P3333-088", "P3333-089", "P3333-090", "P3333-091", "ASGI-HTTP-101")
+def test_errors_go_to_the_log(server: RunningServer) -> None:
+    """What is written to wsgi.errors comes out somewhere."""
+    exchange = server.exchange(logs).request()
+    assert exchange.response().status == 200
+    exchange.until(lambda: "one is broken" in server.output(), "the first line in the log")
+    exchange.until(lambda: "two is broken" in server.output(), "the second line in the log")
+
+
+@clause("P3333-065")
+def test_errors_take_any_text(server: RunningServer) -> None:
+    """Letters that the log cannot show do not raise."""
+    assert server.exchange(logs).request(target="/?more").response().status == 200
