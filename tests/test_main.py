@@ -101,6 +101,35 @@ def test_a_reader_that_leaves_is_no_error(folder: Path) -> None:
     assert b"Exception" not in errors
 
 
+DJANGO = """
+from django.conf import settings
+from django.core.wsgi import get_wsgi_application
+from django.http import JsonResponse
+from django.urls import path
+from quart import Quart
+
+urlpatterns = [path("orders/", lambda request: JsonResponse({"orders": [1, 2]}))]
+settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__, SECRET_KEY="of a test")
+django_app = get_wsgi_application()
+quart_app = Quart("shop", static_folder=None)
+
+
+@quart_app.get("/orders/")
+async def orders():
+    return {"orders": ["1", 2]}
+"""
+
+
+def test_django_and_quart_are_compared(tmp_path: Path) -> None:
+    """Each is called by its own interface."""
+    (tmp_path / "shop.py").write_text(DJANGO)
+    done = bridge(tmp_path, "diff", "shop:django_app", "shop:quart_app", "--path", "/orders/")
+    assert "$.orders[]: number → string, once, first GET /orders/" in done.stdout, done.stderr
+    assert done.returncode == 1
+    same = bridge(tmp_path, "diff", "shop:quart_app", "shop:quart_app", "--path", "/orders/")
+    assert (same.returncode, same.stdout) == (0, "alike: 1 request\n"), same.stderr
+
+
 HANGING = """
 import asyncio
 import threading

@@ -170,6 +170,19 @@ def test_kinds_are_grouped_and_have_hints(diff: Diff) -> None:
     assert "hint: pydantic writes Decimal as a string" in outcome.out
 
 
+def test_many_kinds_fit_on_a_screen_and_on_a_page(diff: Diff) -> None:
+    """The rest is counted, and in the JSON."""
+    old, new = ({f"key {n}": n + other for n in range(150)} for other in (0, 1000))
+    outcome = diff(answering(old), answering(new), "--path", "/")
+    lines = outcome.out.splitlines()
+    assert len(lines) < 50
+    assert "… and 130 more kinds: --json has all of them" in lines
+    rows = [line for line in outcome.markdown.splitlines() if line.startswith("| ``")]
+    assert len(rows) == 100
+    assert "- 50 more kinds: --json has all of them" in outcome.markdown
+    assert len(json.loads(outcome.json)["differences"]) == 150
+
+
 @pytest.mark.parametrize(
     ("old", "new", "ignored"),
     [

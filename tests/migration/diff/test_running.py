@@ -1,8 +1,11 @@
 import http.server
+import re
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +14,9 @@ from flask import Flask
 from bridge.migration.diff.exchange import remote_host
 from tests.migration.diff.conftest import Diff
 from tests.migration.diff.test_differences import answering
+
+# Of a key that no other server has, for localhost, until 2126.
+CERTIFICATE = Path(__file__).parent / "localhost.pem"
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -70,8 +76,6 @@ def answering_at(path: str) -> Flask:
 
 def test_only_safe_methods_are_sent(server: tuple[str, list[str]], diff: Diff, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unless --unsafe is given; beyond this machine the host has to be named, too."""
-    from pathlib import Path
-
     url, asked = server
     Path("paths").write_text("GET /a\nPOST /a\n")
     assert diff(url, url, "--requests", "paths").code == 0
@@ -110,6 +114,48 @@ def test_a_host_that_is_silent_or_absent_ends_in_a_sentence(diff: Diff) -> None:
     outcome = diff(url, url, "--path", "/a")
     assert outcome.code == 2
     assert "cannot be reached: Connection refused" in outcome.err
+
+
+@pytest.fixture
+def https(server: tuple[str, list[str]]) -> Iterator[str]:
+    """The server of `server`, with TLS and a certificate that signs itself."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    handler = type("Remembering", (Handler,), {"asked": server[1]})
+    with http.server.HTTPServer(("127.0.0.1", 0), handler) as running:
+        running.socket = context.wrap_socket(running.socket, server_side=True)
+        running.handle_error = lambda *values: None  # type: ignore[method-assign]  # a client that does not trust it
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield f"https://localhost:{running.server_port}"
+        running.shutdown()
+        thread.join()
+
+
+def test_an_https_host_is_asked_if_its_certificate_is_trusted(
+    https: str, server: tuple[str, list[str]], diff: Diff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the sentence says so; where it redirects to itself, the scheme and the host do not count."""
+    outcome = diff(https, https, "--path", "/a")
+    assert outcome.code == 2
+    assert f"GET /a: the certificate of {https} is not trusted: self" in outcome.err
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    url, asked = server
+    assert diff(https, url, "--path", "/moved").code == 0
+    assert {line.split()[0] for line in asked} == {"GET"}
+    assert len(asked) == 3
+
+
+def test_a_server_that_hangs_up_ends_in_a_sentence(diff: Diff) -> None:
+    """It was reached, and has said nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=lambda: listening.accept()[0].close())
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        outcome = diff(url, url, "--path", "/a", "--timeout", "20")
+        thread.join()
+    assert outcome.code == 2
+    assert re.search("closed the connection without an answer|cannot be reached: Connection reset", outcome.err)
 
 
 def test_a_hung_app_ends_in_a_sentence(diff: Diff) -> None:

@@ -50,7 +50,7 @@ class CheckReport:
             yield coloured(f"{finding.kind}: {finding.title}", "red")
             yield f"    {finding.detail}"
         if len(self.findings) > _SHOWN:
-            yield f"… and {len(self.findings) - _SHOWN} more: --json and --markdown have all of them"
+            yield f"… and {len(self.findings) - _SHOWN} more: --json and --markdown have them"
         if self.findings:
             yield ""
         yield from self.notes()

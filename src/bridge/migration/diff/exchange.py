@@ -95,6 +95,13 @@ class URLPlayer:
                 return self._answer(connection, request, deadline)
             except TimeoutError:
                 raise CannotRun(f"{self.name} did not answer within {self._timeout:g} s") from None
+            except ssl.SSLCertVerificationError as error:
+                raise CannotRun(
+                    f"the certificate of {self.name} is not trusted: {error.verify_message} "
+                    "(the environment's SSL_CERT_FILE names others to trust)"
+                ) from None
+            except http.client.RemoteDisconnected:
+                raise CannotRun(f"{self.name} closed the connection without an answer") from None
             except OSError as error:
                 reason = error.strerror or type(error).__name__
                 raise CannotRun(f"{self.name} cannot be reached: {reason}") from None

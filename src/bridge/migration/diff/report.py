@@ -8,6 +8,8 @@ from bridge.migration.diff.judge import Compared, Difference
 from bridge.migration.output import coloured, markdown_table
 
 _SHOWN = 20
+# A page with more rows than this is not shown by GitHub in a comment or a job's summary; --json has all of them.
+_ROWS = 100
 _HINTS = {
     ("status", "302 → 307"): "FastAPI and Starlette redirect with 307, which repeats the method",
     ("status", "308 → 307"): "Flask redirects for a slash with 308, Starlette with 307",
@@ -123,7 +125,7 @@ class Report:
             if kind.hint():
                 yield f"    hint: {kind.hint()}"
         if len(kinds) > _SHOWN:
-            yield f"… and {len(kinds) - _SHOWN} more kinds: --json and --markdown have all of them"
+            yield f"… and {len(kinds) - _SHOWN:,} more kinds: --json has all of them"
         if kinds:
             yield ""
         yield from self._summary()
@@ -135,11 +137,13 @@ class Report:
         yield ""
         if self._kinds:
             rows = [["where", "what", "count", "first", "old", "new", "hint"]]
-            for kind in self.kinds():
+            for kind in self.kinds()[:_ROWS]:
                 values = [kind.where, kind.what, f"{kind.count:,}", kind.first, kind.old, kind.new]
                 rows.append([*map(_code, values), kind.hint()])
             yield from markdown_table(rows)
             yield ""
+        if len(self._kinds) > _ROWS:
+            yield f"- {len(self._kinds) - _ROWS:,} more kinds: --json has all of them"
         for line in self._summary():
             yield f"- {line}"
 
