@@ -51,8 +51,8 @@ def test_routes_are_listed_for_people(folder: Path) -> None:
         "/b/<id>                  GET     new or old   /b/{id:int}\n"
         "\n"
         "2 of 5 answered by the new app\n"
-        "1 by the new app or the old one, as the value of a parameter has it\n"
-        "warning: 1 hidden by a rule of the new app that is no port of the old one\n"
+        "1 answered by the new app or the old one, depending on the value of a parameter\n"
+        "warning: 1 hidden by a rule of the new app that has another shape\n"
     )
 
 
@@ -166,7 +166,7 @@ def test_it_can_be_called_within_a_process(capsys: pytest.CaptureFixture[str]) -
     assert main(["routes", *apps[:1], "nowhere:app"]) == 2
     assert (
         capsys.readouterr().err
-        == "bridge routes: there is no module 'nowhere' here, nor among the installed packages\n"
+        == "bridge routes: there is no module 'nowhere', in this folder or among the installed packages\n"
     )
 
 

@@ -69,10 +69,10 @@ def test_an_app_within_an_object_is_found() -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("shop", r"'shop' names no app: write module:app"),
+        ("shop", r"'shop' does not name an app: write module:app"),
         ("shop.py:app", r"\('shop.py' is a file\)"),
         ("src/shop:app", r"\('src/shop' is a file\)"),
-        (":app", "names no app"),
+        (":app", "does not name an app"),
         ("nowhere:app", "there is no module 'nowhere'"),
         ("shop_of_a_test.inner:app", "there is no module 'shop_of_a_test.inner'"),
         (
@@ -84,14 +84,14 @@ def test_an_app_within_an_object_is_found() -> None:
         ("shop_of_a_test:ap", "the module 'shop_of_a_test' has no 'ap'; it has 'app'$"),
         ("raising_of_a_test.x:app", "raised ZeroDivisionError"),
         ("sys:pathh", "is it 'path'"),
-        ("shop_of_a_test:create_app", r"write shop_of_a_test:create_app\(\) if it makes the app"),
+        ("shop_of_a_test:create_app", r"write shop_of_a_test:create_app\(\) if it creates the app"),
         ("shop_of_a_test:create_with", "expected a WSGI or an ASGI app, got function"),
         ("shop_of_a_test:create_with()", "the factory raised TypeError: .*'name'$"),
         ("shop_of_a_test:create_number()", "got int"),
-        ("shop_of_a_test:create_later()", "give a plain function"),
+        ("shop_of_a_test:create_later()", "expected a plain function"),
         ("shop_of_a_test:broken()", r"the factory raised ValueError: no database \(.*shop_of_a_test.py, line 26\)"),
-        ("shop_of_a_test:app()", r"no factory but an object of flask.app.Flask: leave the \(\) out"),
-        ("shop_of_a_test:number()", "no factory but an object of int"),
+        ("shop_of_a_test:app()", r"expected a factory, got an object of flask.app.Flask: leave out the \(\)"),
+        ("shop_of_a_test:number()", "expected a factory, got an object of int"),
         ("shop_of_a_test:number", "got int"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Moving house, route by route: a new app and an old one as one, and what they share.
+"""Move from one framework to another, route by route: a new app and an old one answer as one site.
 
 from bridge.migration import ASGIFallback
 

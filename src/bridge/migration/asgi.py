@@ -22,22 +22,24 @@ class ASGIFallback(Fallback[ASGIApp]):
         Each an ASGI or a WSGI app. A WSGI app runs in a `WSGIToASGI`; pass `WSGIToASGI(old, workers=10)` to choose
         its options. An app that may be either (`*args`) counts as ASGI.
     claims
-        A plain function that takes a scope and returns whether the new app answers; None leaves that request to the
-        routers. Without it the routers decide all. It runs on the event loop, so it must not block. Needed where the
-        routes of `new` cannot be seen.
+        A plain function that takes a scope and returns whether the new app answers. If it returns None, the routers
+        decide; without `claims`, they decide every request. It runs on the event loop, so it must not block. Required
+        if the fallback cannot see the routes of `new`.
     header
-        The name of a response header that tells who answered, "new" or "old". None by default.
+        The name of a response header that says which app has answered, "new" or "old". None (the default) adds none.
 
-    The new app answers what it has a route for, by path and method. What it knows by its path only (405, or a
-    redirect for a slash) the old app answers, if that knows the path; all else is the old app's, its 404 page too. A
-    CORS preflight counts as the request that it asks about. Exactly one app is called, and nothing is read before.
-    Routers of Starlette, FastAPI, Flask, Quart and Django are asked; an old app of another kind counts as knowing
-    every path. Answers are remembered by type, method, host and path, so routes must stand before the first request.
+    The new app answers a request if it has a route for its path and method. If it has the path only (it would answer
+    405, or redirect because of a slash), the old app answers, provided that it has the path, and otherwise the new
+    one. The old app answers all other requests, so the site keeps its 404 page. A CORS preflight counts as the request
+    that it announces. Exactly one app is called, and nothing of the request is read before. The fallback asks the
+    routers of Starlette, FastAPI, Flask, Quart and Django; an old app of another kind counts as having every path.
+    Decisions are remembered by type, method, host and path, so define all routes before the first request.
 
-    Both apps see the request as it is, with its `root_path`. The lifespan of `new` starts first and ends last; each
-    app has a `state` of its own.
+    Both apps see the request unchanged, with its `root_path`. The lifespan of `new` starts first and ends last, and
+    each app has its own `state`.
 
-    Raises TypeError if `new` hides its routes and there are no `claims`, or if an app is none.
+    Raises TypeError if `new` hides its routes and there are no `claims`, or if one of the two is not an app, and
+    ValueError for a `header` that is not the name of a header.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,8 +49,8 @@ class ASGIFallback(Fallback[ASGIApp]):
             await serve_lifespans(self._apps[::-1], self._states_key, scope, receive, send)
             return
         if scope_type not in ("http", "websocket"):
-            # "If an application does not understand the scope, it should raise": ASGI spec.
-            raise ValueError(f"no app for a scope of type {scope_type!r:.200}")
+            # ASGI spec, Applications: an app that does not know the scope's type must raise.
+            raise ValueError(f"expected a scope of type http, websocket or lifespan, got {scope_type!r:.200}")
         scope = with_header_pairs(scope)
         is_new = self._choice.is_new_for_scope(scope)
         state = scope.get("state")
@@ -65,12 +67,12 @@ class ASGIFallback(Fallback[ASGIApp]):
 
     @functools.cached_property
     def _states_key(self) -> str:
-        """Where the server's state holds those of both apps, from the lifespan to the requests."""
+        """The key in the server's state under which the lifespan leaves the states of both apps for the requests."""
         return f"bridge.migration.{id(self)}"
 
 
 def _naming(send: Send, header: str, who: Literal["new", "old"]) -> Send:
-    """Return a `send` that adds the header to each head of a response."""
+    """Return a `send` that adds the header to the start of a response and to the acceptance of a WebSocket."""
     added = (header.lower().encode(), who.encode())
 
     async def naming(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""The environ of a request that an ASGI app answers, for what a WSGI app knows about it."""
+"""The WSGI environ of a request that an ASGI app answers, so that a WSGI app can read its session."""
 
 import io
 import sys
@@ -14,19 +14,19 @@ def environ_for(scope: Scope) -> Environ:
             user = flask_login.current_user
 
     scope
-        The scope of an http or websocket connection, as the server or a framework has it (`request.scope`). Under
-        `ASGIToWSGI` the environ is that of the WSGI server, else one is made.
+        The scope of an http or websocket connection, from the server or from a framework (`request.scope`). Under
+        `ASGIToWSGI` the result is a copy of the WSGI server's environ; under an ASGI server it is made from the scope.
 
-    Each call returns a new dict. `wsgi.input` is empty, and there is no CONTENT_LENGTH. Inside of a Starlette `Mount`
-    the mount's prefix belongs to PATH_INFO, as the other app is not mounted there. Reading a session may block: call
-    this from a `def` dependency, or in a thread. Raises ClientProtocolError where the request's headers contradict
-    each other.
+    Each call returns a new dict. `wsgi.input` is empty, and there is no CONTENT_LENGTH. Inside a Starlette `Mount`,
+    the prefix of the mount is part of PATH_INFO, because the other app is not mounted there. Reading a session may
+    block, so call this in a `def` dependency or in a thread. Raises ClientProtocolError if the headers of the request
+    contradict each other.
     """
     recorded: Environ | None = scope.get("wsgi_environ")
     if recorded is not None:
         environ = recorded.copy()
     else:
-        # Starlette's Mount adds its prefix to root_path, and keeps the one from outside as app_root_path.
+        # Starlette's Mount adds its prefix to root_path, and keeps the outer value in app_root_path.
         root_path = scope.get("app_root_path", scope.get("root_path") or "")
         environ = environ_from_scope({**scope, "root_path": root_path})
         environ["wsgi.version"] = (1, 0)

@@ -1,4 +1,4 @@
-"""What both fallbacks find out about their arguments."""
+"""Which interface an app has."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from bridge.sansio.callables import check_asgi_app, check_wsgi_app
 
 
 def is_asgi_app(app: Any, unsure: bool) -> bool:
-    """Return whether `app` is an ASGI app, or else a WSGI app; `unsure` if it may be either. Raises TypeError."""
+    """Return True for an ASGI app, False for a WSGI app, and `unsure` if it may be either. Raises TypeError."""
     may_be_asgi, may_be_wsgi = _passes(check_asgi_app, app), _passes(check_wsgi_app, app)
     if not (may_be_asgi or may_be_wsgi):
         raise TypeError(

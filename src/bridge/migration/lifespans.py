@@ -15,11 +15,11 @@ _logger = logging.getLogger("bridge")
 
 
 async def serve_lifespans(apps: Sequence[ASGIApp], states_key: str, scope: Scope, receive: Receive, send: Send) -> None:
-    """Start the apps one after the other, and shut them down in reverse.
+    """Start the apps one after the other, and shut them down in reverse order.
 
-    An app that raises before it answers startup is served without a lifespan. If the startup of one fails, those
-    before it are shut down and the server gets the failure. Where the server offers `state`, each app has one of its
-    own, which begins as a copy of the server's; they are left there under `states_key`.
+    An app that raises before it answers the startup is served without a lifespan. If the startup of an app fails,
+    those before it are shut down, and the server is told of the failure. If the server offers `state`, each app gets
+    its own, which begins as a copy of the server's. The server's then holds all of them under `states_key`.
     """
     message = await receive()
     if message["type"] != "lifespan.startup":
@@ -63,7 +63,7 @@ async def _shut_down(lifespans: list["_Lifespan"]) -> list[str]:
 
 
 class _Lifespan:
-    """One app's run of the protocol, in a task of its own."""
+    """The lifespan of one app, in its own task."""
 
     def __init__(self, app: ASGIApp, scope: Scope) -> None:
         self.state: dict[str, Any] = dict(scope.get("state") or {})
@@ -71,16 +71,16 @@ class _Lifespan:
         self._app = app
         self._scope = {**scope, "state": self.state} if "state" in scope else dict(scope)
         self._received = 0
-        self._started = anyio.Event()  # the app has answered startup, or ended
+        self._started = anyio.Event()  # the app has answered the startup, or ended
         self._stopping = anyio.Event()
-        self._stopped = anyio.Event()  # it has answered shutdown, or ended
+        self._stopped = anyio.Event()  # the app has answered the shutdown, or ended
         self._order = "starting"
 
     async def run(self) -> None:
         """Run the app in lifespan scope, to its end."""
         try:
             await self._app(self._scope, self._receive, self._send)
-        except (Exception, SystemExit) as error:  # an exit would end the process before the other app has shut down
+        except (Exception, SystemExit) as error:  # SystemExit would end the process before the other app has shut down
             if not self._started.is_set() and isinstance(error, Exception):
                 _logger.info("the ASGI app does not support lifespan: %r", error)
             elif self.failure is None:
@@ -92,11 +92,11 @@ class _Lifespan:
             self._stopped.set()
 
     def own_state(self, shared: dict[str, Any]) -> dict[str, Any]:
-        """Return what the app has put into its state."""
+        """Return what the app has added to its state or replaced there."""
         return {key: value for key, value in self.state.items() if key not in shared or shared[key] is not value}
 
     async def startup(self) -> str | None:
-        """Wait until the app has answered startup, or ended; return the failure that it tells of."""
+        """Wait until the app has answered the startup, or ended; return the message if it failed."""
         await self._started.wait()
         return self.failure if self._order == "failed" else None
 
@@ -113,7 +113,7 @@ class _Lifespan:
             return {"type": "lifespan.startup"}
         await self._stopping.wait()
         if self._received > 2:
-            await anyio.sleep_forever()  # there is nothing more to come
+            await anyio.sleep_forever()  # the protocol has no further message
         return {"type": "lifespan.shutdown"}
 
     async def _send(self, message: Message) -> None:

@@ -1,4 +1,4 @@
-"""Apps by their names, as servers take them: `module:app`, or `module:factory()`."""
+"""Imports an app by the name that servers take: `module:app`, or `module:factory()`."""
 
 import contextlib
 import difflib
@@ -16,21 +16,18 @@ _NAME = re.compile(r"(?P<module>[\w.]+):(?P<attribute>[\w.]+?)(?P<call>\(\))?")
 
 
 class CannotRun(Exception):
-    """Raised when a command cannot do what it was told; the text is a sentence for whoever typed it.
-
-    The command line prints it, and exits with 2.
-    """
+    """Raised if a command cannot do what it was asked to. The command line prints the text, and exits with 2."""
 
 
 def load_app(name: str) -> Any:
-    """Import the app that `name` names; the current folder is looked at first.
+    """Import and return the app of this name. Modules in the current folder come first. Raises CannotRun.
 
-    What the import prints goes to stderr, so that stdout has nothing but the command's own output. Raises CannotRun.
+    What the import prints goes to stderr, so that only the command writes to stdout.
     """
     match = _NAME.fullmatch(name)
     if match is None or match["module"].endswith(".py"):
         hint = f" ({name.partition(':')[0]!r} is a file)" if re.search(r"\.py\b|/", name) else ""
-        raise CannotRun(f"{name!r} names no app{hint}: write module:app, or module:factory() if a function makes it")
+        raise CannotRun(f"{name!r} does not name an app{hint}: write module:app, or module:factory()")
     if "" not in sys.path:
         sys.path.insert(0, "")
     with contextlib.redirect_stdout(sys.stderr):
@@ -46,7 +43,9 @@ def _module(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-            raise CannotRun(f"there is no module {error.name!r} here, nor among the installed packages") from None
+            raise CannotRun(
+                f"there is no module {error.name!r}, in this folder or among the installed packages"
+            ) from None
         raise _raised(f"the import of {name!r}", error) from error
     except (Exception, SystemExit) as error:
         raise _raised(f"the import of {name!r}", error) from error
@@ -68,7 +67,7 @@ def _attribute(module: ModuleType, path: str, name: str) -> Any:
 
 def _call(factory: Any, name: str) -> Any:
     if not callable(factory) or _looks_like_an_app(factory):
-        raise CannotRun(f"{name}: this is no factory but an object of {_kind_of(factory)}: leave the () out")
+        raise CannotRun(f"{name}: expected a factory, got an object of {_kind_of(factory)}: leave out the ()")
     try:
         return factory()
     except (Exception, SystemExit) as error:
@@ -78,20 +77,20 @@ def _call(factory: Any, name: str) -> Any:
 def _check(app: Any, name: str, called: bool) -> None:
     if inspect.iscoroutine(app):
         app.close()
-        raise CannotRun(f"{name}: the factory is a coroutine function: give a plain function that returns the app")
+        raise CannotRun(f"{name}: expected a plain function that returns the app, got a coroutine function")
     try:
         is_asgi_app(app, unsure=False)
     except TypeError:
         if not called and inspect.isroutine(app) and not inspect.signature(app).parameters:
             raise CannotRun(
-                f"{name}: this is a function without parameters: write {name}() if it makes the app"
+                f"{name}: expected an app, got a function without parameters: write {name}() if it creates the app"
             ) from None
         raise CannotRun(f"{name}: expected a WSGI or an ASGI app, got {_kind_of(app)}") from None
 
 
 def _looks_like_an_app(value: Any) -> bool:
     if inspect.isclass(value) or inspect.isroutine(value) or type(value).__module__ == "werkzeug.local":
-        return False  # Werkzeug's proxies (flask.request) pass for callables
+        return False  # Werkzeug's proxies, such as flask.request, are callable
     try:
         is_asgi_app(value, unsure=False)
     except TypeError:
@@ -104,7 +103,7 @@ def _kind_of(value: Any) -> str:
 
 
 def _raised(what: str, error: BaseException) -> CannotRun:
-    """Return an error that says what was raised, and on which line of whose code."""
+    """Return an error that says what was raised, in which file and on which line."""
     tracebacks = traceback.extract_tb(error.__traceback__)
     frames = [frame for frame in tracebacks if frame.filename != __file__ and not frame.filename.startswith("<frozen")]
     where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""

@@ -1,4 +1,4 @@
-"""What commands print: aligned for people, Markdown for pages."""
+"""How commands print: in aligned columns, in colour, in Markdown, and a progress line."""
 
 import os
 import sys
@@ -11,34 +11,34 @@ _COLOURS = {"green": "32", "yellow": "33", "red": "31"}
 
 
 def coloured(text: str, colour: str) -> str:
-    """Return `text` in a colour where stdout is a terminal and NO_COLOR (no-color.org) is not set."""
+    """Return `text` in a colour if stdout is a terminal and NO_COLOR (no-color.org) is not set."""
     if os.environ.get("NO_COLOR") or not sys.stdout.isatty():
         return text
     return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the rows as lines whose columns stand below one another; the last one is as long as it is."""
+    """Return the rows as lines with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the rows as lines of a Markdown table; the first one is its head."""
+    """Return the rows as lines of a Markdown table, whose header is the first row."""
     escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     lines = [f"| {' | '.join(row)} |" for row in escaped]
     return [lines[0], f"|{'---|' * len(rows[0])}", *lines[1:]]
 
 
 class ProgressLine:
-    """A line on a terminal, for runs that are long; it has numbers only."""
+    """A line on stderr that says how far a long run is, if that is a terminal; it shows numbers only."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
         self._width = 0
 
     def __call__(self, which: str, done: int, total: int) -> None:
-        """Tell how far the run is."""
+        """Show how far the run is."""
         if not which or not sys.stderr.isatty() or time.monotonic() - self._started < _LONG:
             return
         line = f"{which}: {done:,} of {total:,}"
@@ -46,7 +46,7 @@ class ProgressLine:
         self._width = max(self._width, len(line))
 
     def clear(self) -> None:
-        """Take the line away."""
+        """Remove the line."""
         if self._width:
             print(f"\r{' ' * self._width}\r", end="", file=sys.stderr, flush=True)
             self._width = 0

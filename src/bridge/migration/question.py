@@ -1,4 +1,4 @@
-"""What a router is asked, and what it says."""
+"""What a fallback asks a router, and what the router answers."""
 
 import enum
 import functools
@@ -12,55 +12,55 @@ from bridge.types import Environ, Scope
 
 
 class Answer(enum.IntEnum):
-    """How much of a request a router knows."""
+    """How much of a request a router has a route for."""
 
-    NOTHING = 0  # it would say 404
-    PATH = 1  # it would say 405, or redirect for a slash
+    NOTHING = 0  # it would answer 404
+    PATH = 1  # it would answer 405, or redirect because of a slash
     REQUEST = 2  # it has a route for the path and the method
 
 
 class Found(NamedTuple):
-    """A router's answer, and the rule that it comes from, as its framework writes it."""
+    """A router's answer, and the rule that led to it, in the framework's notation."""
 
     answer: Answer
     rule: str = ""
-    # Whether the answer depends on the request's type, method, host and path alone, so that it may be kept.
+    # Whether the answer depends only on the request's type, method, host and path, so that it may be remembered.
     lasting: bool = True
-    # Whether the framework has made the rule, for its docs pages or static files.
+    # Whether the framework has added the rule itself, for docs pages or static files.
     generated: bool = False
 
 
 class Rule(NamedTuple):
-    """One rule of a router, for those who want to see them all."""
+    """One rule of a router."""
 
-    rule: str  # as its framework writes it
+    rule: str  # in the framework's notation
     methods: tuple[str, ...]  # empty: any
-    paths: tuple[str, ...]  # samples that the rule matches, none if no value was found for a parameter
+    paths: tuple[str, ...]  # sample paths that the rule matches; empty if no value was found for a parameter
     websocket: bool = False
-    host: str = ""  # a sample of it, where the rule has one
+    host: str = ""  # a sample host, if the rule has a host
     is_async: bool = False  # whether a WSGI app's view is `async def`
 
 
 class Router(Protocol):
-    """What is asked of a framework."""
+    """The router of an app."""
 
     def find(self, question: "Question") -> Found:
-        """Return what the app would make of the request; nothing runs but the app's own matching of routes."""
+        """Return whether the app has a route for the request. Only the framework's own matching of routes runs."""
         ...
 
     def rules(self) -> list[Rule]:
-        """Return all rules, in no order that means anything."""
+        """Return all rules, in no particular order."""
         ...
 
 
 class Question:
-    """A request without its body, in the form of either interface; one is made of the other when it is asked for.
+    """A request without its body, as a scope and as an environ; each is made from the other when it is needed.
 
-    A CORS preflight counts as the request that it asks about.
+    A CORS preflight counts as the request that it announces.
     """
 
     def __init__(self, *, scope: Scope | None = None, environ: Environ | None = None) -> None:
-        """One of the two, which stays as it is."""
+        """Take one of the two, which is not changed."""
         if scope is not None:
             method = maybe_preflight_method(scope)
             self.scope = {**scope, "method": method} if method else dict(scope)
@@ -74,7 +74,7 @@ class Question:
         decode_path(environ)
         try:
             scope = scope_from_environ(environ)
-        except ClientProtocolError:  # a Content-Length that is no number, which no router looks at
+        except ClientProtocolError:  # a bad Content-Length, which no router looks at
             del environ["CONTENT_LENGTH"]
             scope = scope_from_environ(environ)
         return websocket_scope_from_http(scope) if is_websocket_request(environ) else scope
@@ -83,13 +83,13 @@ class Question:
     def environ(self) -> Environ:
         try:
             return environ_from_scope(self.scope)
-        except ClientProtocolError:  # two Content-Lengths, say
+        except ClientProtocolError:  # differing Content-Lengths, for example
             headers = [(name, value) for name, value in self.scope["headers"] if name.lower() != b"content-length"]
             return environ_from_scope({**self.scope, "headers": headers})
 
 
 def maybe_preflight_method(scope: Scope) -> str | None:
-    """Return the method that a CORS preflight asks about (Fetch standard, CORS-preflight request)."""
+    """Return the method that a CORS preflight announces (Fetch standard, CORS-preflight request)."""
     if scope.get("method") != "OPTIONS":
         return None
     headers = {name.lower(): value for name, value in scope["headers"]}
@@ -100,7 +100,7 @@ def maybe_preflight_method(scope: Scope) -> str | None:
 
 
 def maybe_preflight_method_from_environ(environ: Environ) -> str | None:
-    """Return the method that a CORS preflight asks about (Fetch standard, CORS-preflight request)."""
+    """Return the method that a CORS preflight announces (Fetch standard, CORS-preflight request)."""
     if environ.get("REQUEST_METHOD") != "OPTIONS" or "HTTP_ORIGIN" not in environ:
         return None
     return str(environ.get("HTTP_ACCESS_CONTROL_REQUEST_METHOD") or "").upper() or None

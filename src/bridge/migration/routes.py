@@ -1,4 +1,4 @@
-"""Which of the old app's routes the new app answers by now: `bridge routes`."""
+"""Which of the old app's routes the new app answers: what `bridge routes` shows."""
 
 import re
 from collections.abc import Iterator
@@ -8,28 +8,27 @@ from bridge.migration.choice import Choice
 from bridge.migration.question import Found, Question, Router, Rule
 from bridge.migration.routers import maybe_router
 
-# What is asked where a rule takes any method.
+# The methods to try if a rule takes any.
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-# Methods that frameworks add to a rule by themselves.
+# Methods that frameworks add to a rule themselves.
 _ADDED = {"HEAD", "OPTIONS"}
 
 
 class Row(NamedTuple):
-    """One rule and method of the old app, and who answers it."""
+    """One rule and method of the old app, and which app answers it."""
 
     rule: str
-    method: str  # "any", "any other" and "WebSocket", too
-    who: Literal[
-        "new", "old", "both", "unknown"
-    ]  # both: by the value of a parameter; unknown: no path was found for it
-    by: str  # the new app's rule, if that is what answers
-    hidden: bool  # that rule is no port of this one
+    method: str  # or "any", "any other", "WebSocket"
+    # "both": it depends on the value of a parameter; "unknown": no sample path was found
+    who: Literal["new", "old", "both", "unknown"]
+    by: str  # the rule of the new app that answers, if one does
+    hidden: bool  # whether that rule has another shape, so that it hides this one instead of replacing it
 
 
 def compare_routes(new: Any, old: Any) -> list[Row]:
     """Return a row for each rule and method of the old app, in the order of its rules.
 
-    Each rule is tried by one or two paths that it matches. Both must be apps that `maybe_router` knows.
+    Each rule is tried with one or two paths that it matches. `maybe_router` must know both apps.
     """
     choice = Choice(new, old, None)
     of_new, of_old = maybe_router(new), maybe_router(old)
@@ -101,12 +100,12 @@ def _scope(host: str, method: str, path: str) -> dict[str, Any]:
     return {**scope, "subprotocols": []} if websocket else {**scope, "method": method}
 
 
-# `{id:int}` of Starlette, `<int:id>` of Flask and Django; a group of a regular expression, with one level within.
+# `{id:int}` in Starlette, `<int:id>` in Flask and Django, and groups of regular expressions, nested once.
 _REST = re.compile(r"\{\w*:path\}|<path:\w*>")
 _PARAMETER = re.compile(r"\{[^{}]*\}|<[^<>]*>|\((?:[^()]|\([^()]*\))*\)")
 
 
 def shape(rule: str) -> str:
-    """Return what a rule is like, whichever framework wrote it: two rules of one shape count as ports of each other."""
+    """Return a rule without the names and types of its parameters. A rule of the same shape counts as its port."""
     plain = re.sub(r"\(\?P<\w+>", "(", rule).replace("^", "").removesuffix("$")
     return _PARAMETER.sub("{}", _REST.sub("\0", plain)).rstrip("/")

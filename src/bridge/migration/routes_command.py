@@ -36,7 +36,7 @@ def add_routes(commands: Any) -> None:
 
 
 def run_routes(arguments: argparse.Namespace) -> int:
-    """Print who answers what; return 0. Raises CannotRun."""
+    """Print which app answers each rule; return 0. Raises CannotRun."""
     rows = compare_routes(_load(arguments.new), _load(arguments.old))
     if arguments.json:
         print(json.dumps(_as_json(rows), indent=2))
@@ -56,8 +56,8 @@ def _load(name: str) -> Any:
     app = load_app(name)
     if maybe_router(app) is None:
         raise CannotRun(
-            f"the routes of {name} cannot be seen: name the Starlette, FastAPI, Flask, Quart or Django app itself, "
-            "without middleware around it"
+            f"the routes of {name} cannot be seen: name the Starlette, FastAPI, Flask, Quart or Django app itself, not "
+            "middleware around it"
         )
     return app
 
@@ -80,11 +80,11 @@ def _summary(rows: list[Row]) -> list[str]:
     hidden = sum(row.hidden for row in rows)
     lines = [f"{counts['new']} of {len(rows)} answered by the new app"]
     if counts["both"]:
-        lines.append(f"{counts['both']} by the new app or the old one, as the value of a parameter has it")
+        lines.append(f"{counts['both']} answered by the new app or the old one, depending on the value of a parameter")
     if hidden:
-        lines.append(f"warning: {hidden} hidden by a rule of the new app that is no port of the old one")
+        lines.append(f"warning: {hidden} hidden by a rule of the new app that has another shape")
     if counts["unknown"]:
-        lines.append(f"warning: {counts['unknown']} not tried, as no value was found for a parameter")
+        lines.append(f"warning: {counts['unknown']} not tried, because no value was found for a parameter")
     return lines
 
 

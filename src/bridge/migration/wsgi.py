@@ -20,19 +20,20 @@ class WSGIFallback(Fallback[WSGIApp], Lifetime):
         Each an ASGI or a WSGI app. An ASGI app runs in an `ASGIToWSGI`; pass `ASGIToWSGI(new, lifespan="on")` to
         choose its options. An app that may be either (`*args`) counts as WSGI.
     claims
-        A plain function that takes a scope and returns whether the new app answers; None leaves that request to the
-        routers. Without it the routers decide all. It runs in the request's thread. Needed where the routes of `new`
-        cannot be seen.
+        A plain function that takes a scope, as for `ASGIFallback`, and returns whether the new app answers. If it
+        returns None, the routers decide; without `claims`, they decide every request. It runs in the request's thread.
+        Required if the fallback cannot see the routes of `new`.
     header
-        The name of a response header that tells who answered, "new" or "old". None by default.
+        The name of a response header that says which app has answered, "new" or "old". None (the default) adds none.
 
-    Who answers is decided as by `ASGIFallback`. A WSGI app runs in the server's thread, as without the fallback. Both
-    apps see the request as it is, with its SCRIPT_NAME.
+    `ASGIFallback` describes which app answers. A WSGI app runs in the server's thread, as without the fallback. Both
+    apps see the request unchanged, with its SCRIPT_NAME.
 
-    `start()`, `close()` and `close_websockets()` are those of `ASGIToWSGI`, for the ASGI apps; the fallback is a
-    context manager, too. Any thread may call it and its methods.
+    `start()`, `close()` and `close_websockets()` do for both apps what those of `ASGIToWSGI` do for one, and the
+    fallback is a context manager, too. Any thread may call it and its methods.
 
-    Raises TypeError if `new` hides its routes and there are no `claims`, or if an app is none.
+    Raises TypeError if `new` hides its routes and there are no `claims`, or if one of the two is not an app, and
+    ValueError for a `header` that is not the name of a header.
     """
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -56,19 +57,19 @@ class WSGIFallback(Fallback[WSGIApp], Lifetime):
     def close(self, *, wait: bool = True) -> None:
         """Shut the ASGI apps down, the old one first, as `ASGIToWSGI.close` does. Idempotent.
 
-        With `wait=False` the call returns at once, and the apps shut down beside each other.
+        With `wait=False` the call returns at once, and both apps shut down at the same time.
         """
         with contextlib.ExitStack() as closing:
             for adapter in self._adapters():
                 closing.callback(adapter.close, wait=wait)
 
     def close_websockets(self) -> None:
-        """Take leave of the clients of all WebSockets, as `ASGIToWSGI.close_websockets` does."""
+        """Close all WebSockets of both apps, as `ASGIToWSGI.close_websockets` does; do not wait."""
         for adapter in self._adapters():
             adapter.close_websockets()
 
     def _adapters(self) -> list["ASGIToWSGI | WSGIFallback"]:
-        """Return what has a life of its own, the new app's first."""
+        """Return what has to be started and closed, the new app's first."""
         return [app for app in reversed(self._apps) if isinstance(app, (ASGIToWSGI, WSGIFallback))]
 
     @staticmethod

@@ -199,7 +199,7 @@ def test_a_startup_that_fails_ends_in_a_sentence(diff: Diff) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "sentence"), [('{"a": NaN}', "NaN is no JSON number"), ('{"a": 1, "a": 2}', "a key twice")]
+    ("body", "sentence"), [('{"a": NaN}', "NaN is not a JSON number"), ('{"a": 1, "a": 2}', "a duplicate key")]
 )
 def test_json_that_is_none_cannot_be_compared(body: str, sentence: str, diff: Diff) -> None:
     """The rest is compared all the same."""
@@ -214,9 +214,9 @@ def test_json_that_is_none_cannot_be_compared(body: str, sentence: str, diff: Di
     [
         ([], "there are no requests to play"),
         (["--path", "a"], "must begin with a slash"),
-        (["--path", "/", "--ignore", "$.a[x"], "write a JSON path"),
+        (["--path", "/", "--ignore", "$.a[x"], "expected a header, or a JSON path"),
         (["--path", "/", "--accept", "nowhere"], "cannot be read"),
-        (["--path", "/", "--rate", "0"], "must be above 0"),
+        (["--path", "/", "--rate", "0"], "expected a number above 0"),
         (["--path", "/", "--write-accept", "no/folder"], "cannot be written"),
     ],
 )

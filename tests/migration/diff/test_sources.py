@@ -70,9 +70,9 @@ def test_a_har_is_played_without_its_host_and_credentials(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ('{"log": {"entries": [{"request": {"meth', "is not whole JSON .*cut off"),
-        ('{"log": {"entries": [NaN]}}', "NaN is no JSON number"),
-        ('{"log": {"entries": [], "entries": []}}', "a key twice"),
+        ('{"log": {"entries": [{"request": {"meth', "is not complete JSON .*cut off"),
+        ('{"log": {"entries": [NaN]}}', "NaN is not a JSON number"),
+        ('{"log": {"entries": [], "entries": []}}', "a duplicate key"),
         ("[" * 100_000, "valid JSON"),
         ("{}", "no log.entries"),
         ("[]", "no log.entries"),

@@ -1,1 +1,1 @@
-"""`bridge diff`: the same requests to two apps, and what is different in their answers."""
+"""`bridge diff`: play the same requests to two apps, and show where their answers differ."""

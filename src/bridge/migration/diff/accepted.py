@@ -1,4 +1,4 @@
-"""The differences that are expected, in a file beside the code: without it no run of CI could be green."""
+"""The file of expected differences, with which a run in CI passes."""
 
 import json
 from collections.abc import Iterable
@@ -12,13 +12,13 @@ _VERSION = 1
 
 
 class Accepted:
-    """What `--accept` names: kinds, each for some requests, or for all by `"*"`."""
+    """The kinds of differences that a file accepts, each for some requests or, with `"*"`, for all."""
 
     def __init__(self, requests: dict[tuple[str, str], Any] | None = None) -> None:
         self._requests = requests or {}
 
     def has(self, where: str, what: str, request: str) -> bool:
-        """Return whether a difference is expected."""
+        """Return whether a difference is accepted."""
         requests = self._requests.get((where, what), ())
         return requests == "*" or request in requests
 
@@ -28,7 +28,7 @@ def read_accepted(name: str) -> Accepted:
     try:
         document = loads(Path(name).read_bytes())
         if document["version"] != _VERSION:
-            raise CannotRun(f"{name} is of another version of bridge: write it anew by --write-accept")
+            raise CannotRun(f"{name} comes from another version of bridge: write it again with --write-accept")
         requests = {}
         for entry in document["accept"]:
             named = entry["requests"]
@@ -38,12 +38,12 @@ def read_accepted(name: str) -> Accepted:
     except OSError as error:
         raise CannotRun(f"{name} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise CannotRun(f"{name} is no file that --write-accept has written") from None
+        raise CannotRun(f"{name} is not a file that --write-accept has written") from None
     return Accepted(requests)
 
 
 def accepted_as_text(kinds: Iterable[Any]) -> str:
-    """Return the text of a file that accepts these kinds."""
+    """Return the text of a file that accepts these kinds of differences."""
     entries = [
         {"where": kind.where, "what": kind.what, "requests": list(kind.requests)}
         for kind in sorted(kinds, key=lambda kind: (kind.where, kind.what))

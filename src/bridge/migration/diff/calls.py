@@ -1,4 +1,4 @@
-"""One request, played to an app without a server, through the app's own interface."""
+"""Calls an app once through its own interface, without a server."""
 
 import asyncio
 import io
@@ -53,7 +53,7 @@ def call_wsgi(app: WSGIApp, request: Request, errors: TextIO | None = None) -> A
     if not head:
         return Answer(500, (), b"", fault="the app did not call start_response")
     status, headers = head[0]
-    value = b"" if request.method == "HEAD" else body.value()  # as servers do it
+    value = b"" if request.method == "HEAD" else body.value()  # servers drop the body, too
     return checked_length(request, Answer(status, headers, value, body.cut))
 
 
@@ -89,7 +89,7 @@ async def call_asgi(app: ASGIApp, request: Request, state: dict[str, Any]) -> An
             error = task.exception()
             return Answer(500, (), b"", fault="no whole response") if error is None else raised(error)
         if not body.cut:
-            # Background tasks run to their end; an error there comes after the answer, as on a server.
+            # Let background tasks end; an error there comes after the answer, as on a server.
             await asyncio.wait({task})
     finally:
         waiting.cancel()
@@ -104,5 +104,5 @@ async def call_asgi(app: ASGIApp, request: Request, state: dict[str, Any]) -> An
 
 
 def _decoded(headers: Iterable[Any]) -> tuple[tuple[str, str], ...]:
-    """Return the headers as text. Raises TypeError, to the app, if they are no bytes."""
+    """Return the headers as text. Raises TypeError, which the app gets, if they are not bytes."""
     return tuple((bytes(name).decode("latin-1"), bytes(value).decode("latin-1")) for name, value in headers)

@@ -41,7 +41,7 @@ def add_diff(commands: Any) -> None:
     """Add the command to argparse's sub-commands."""
     parser = commands.add_parser(
         "diff",
-        help="play the same requests to the old app and to the new one, and tell what differs",
+        help="play the same requests to both apps, and show where the answers differ",
         description="Play requests to OLD, to NEW and to OLD again, and tell what differs. What\n"
         "differs between the two passes of OLD is noise: it is listed, and does not\ncount.",
         epilog=_EXAMPLES,
@@ -51,36 +51,40 @@ def add_diff(commands: Any) -> None:
     parser.add_argument("old", metavar="OLD", help="the old app")
     parser.add_argument("new", metavar="NEW", help="the new app")
     parser.add_argument("--requests", metavar="FILE", help="a HAR, an access log or a list; - is standard input")
-    parser.add_argument("--path", action="append", default=[], help="GET this path, too; may be repeated")
+    parser.add_argument("--path", action="append", default=[], help="also GET this path; may be repeated")
     parser.add_argument(
         "--ignore", action="append", default=[], metavar="WHAT", help="a header, or a JSON path such as '$.items[*].id'"
     )
-    parser.add_argument("--strict", action="store_true", help="tell 10 and 10.0 apart")
+    parser.add_argument("--strict", action="store_true", help="treat 10 and 10.0 as different")
     parser.add_argument("--rate", type=positive, metavar="N", help="send at most N requests a second")
     parser.add_argument("--timeout", type=positive, default=10.0, metavar="S", help="seconds for an answer (10)")
-    parser.add_argument("--unsafe", action="store_true", help="play POST and other methods that change things, too")
+    parser.add_argument("--unsafe", action="store_true", help="also play POST and other methods that may change data")
     parser.add_argument(
-        "--may-change", action="append", default=[], metavar="HOST", help="with --unsafe: a host beyond this machine"
+        "--may-change",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="with --unsafe: a remote host that may change",
     )
     parser.add_argument(
         "--send-credentials", action="store_true", help="send the recording's cookies and Authorization headers"
     )
-    parser.add_argument("--accept", metavar="FILE", help="differences that are expected")
-    parser.add_argument("--write-accept", metavar="FILE", help="write what differs as a file for --accept")
-    parser.add_argument("--json", metavar="FILE", help="write JSON; - is standard output, in place of the text")
-    parser.add_argument("--markdown", metavar="FILE", help="write Markdown; - as with --json")
+    parser.add_argument("--accept", metavar="FILE", help="a file with the differences that are expected")
+    parser.add_argument("--write-accept", metavar="FILE", help="write the differences to a file for --accept")
+    parser.add_argument("--json", metavar="FILE", help="write JSON; - is standard output, instead of the text")
+    parser.add_argument("--markdown", metavar="FILE", help="write Markdown; - as for --json")
     parser.set_defaults(run=run_diff)
 
 
 def run_diff(arguments: argparse.Namespace) -> int:
-    """Compare, print and write what differs; return the exit code. Raises CannotRun."""
+    """Compare the apps, print and write the result, and return the exit code. Raises CannotRun."""
     accepted = read_accepted(arguments.accept) if arguments.accept else Accepted()
     options = Options(frozenset(map(ignored, arguments.ignore)), arguments.strict, arguments.rate)
     requests = read_requests(arguments.requests, arguments.path, arguments.unsafe, arguments.send_credentials)
     _check_hosts(arguments, requests)
     redactor = redactor_for(requests)
     with contextlib.ExitStack() as closing:
-        # What the apps print is not the command's output.
+        # Only the command writes to stdout, not the apps.
         closing.enter_context(contextlib.redirect_stdout(sys.stderr))
         old, new = _players(arguments, closing)
         report = Report(old.name, new.name, requests.left_out, accepted)
@@ -119,30 +123,30 @@ def _load(name: str, timeout: float) -> Player:
 
 
 def _check_hosts(arguments: argparse.Namespace, requests: Requests) -> None:
-    """Refuse to change anything on another machine that was not named for it."""
+    """Raise CannotRun if an unsafe method would go to another machine that --may-change does not name."""
     hosts = [host for name in (arguments.old, arguments.new) if (host := remote_host(name)) is not None]
     if all(request.method in SAFE for request in requests.played):
         return
     for host in hosts:
         if host not in arguments.may_change:
-            raise CannotRun(f"--unsafe may change what {host} has: add --may-change {host} if that is meant")
+            raise CannotRun(f"--unsafe may change data on {host}: if that is intended, add --may-change {host}")
 
 
 def positive(text: str) -> float:
-    """Return an option's value as a number above 0; argparse shows the error."""
+    """Return the value of an option as a number above 0; argparse shows the error."""
     number = float(text)
     if not 0 < number < 1e6:
-        raise argparse.ArgumentTypeError("must be above 0")
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
     return number
 
 
 def ignored(text: str) -> str:
-    """Return what --ignore names as `Options` has it. Raises CannotRun."""
+    """Return the value of --ignore in the notation of `Options`. Raises CannotRun."""
     if not text.startswith("$"):
         return text.lower()
     path = re.sub(r"\[\*\]", "[]", text)
     if not re.fullmatch(r"\$(\.[\w-]+|\[\]|\['[^']*'\])*", path):
-        raise CannotRun(f"--ignore {text}: write a JSON path as in $.items[*].id")
+        raise CannotRun(f"--ignore {text}: expected a header, or a JSON path such as $.items[*].id")
     return path
 
 

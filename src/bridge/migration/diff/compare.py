@@ -1,4 +1,4 @@
-"""The same requests to an old app, to a new one, and to the old one again; and what differs."""
+"""Plays the same requests to an old app, to a new one, and to the old one again."""
 
 import tempfile
 import time
@@ -57,7 +57,7 @@ def compare(
 
 
 class _Kept:
-    """An answer whose body is in a file, so that 10,000 of them fit into memory."""
+    """An answer whose body is on the tape, so that 10,000 of them fit into memory."""
 
     def __init__(self, answer: Answer, bodies: Any) -> None:
         self._start = bodies.seek(0, 2)
@@ -80,7 +80,7 @@ class Pass(NamedTuple):
 
 
 class Tape:
-    """The answers of several passes, and what differs between them. Use it in a `with` block."""
+    """Records the answers of several passes, and compares them. Use it in a `with` block, which drops the bodies."""
 
     def __init__(self, redactor: Redactor, options: Options = _DEFAULT, progress: Progress = _silent) -> None:
         self._redactor, self._options, self.progress = redactor, options, progress

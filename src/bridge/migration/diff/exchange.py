@@ -1,4 +1,4 @@
-"""One request to an app or a URL, and the answer."""
+"""Answers, who gives them, and requests to a URL."""
 
 import contextlib
 import http.client
@@ -17,35 +17,35 @@ _BLOCK = 64 * 1024
 
 
 class Answer(NamedTuple):
-    """A response; `body` is what came of it, at most 1 MiB."""
+    """A response with at most 1 MiB of its body."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
     body: bytes
-    cut: bool = False  # there is more than `body`
-    fault: str = ""  # what is wrong with it, in words without values
+    cut: bool = False  # whether the body is longer
+    fault: str = ""  # what is wrong with it, without any value of the app's
 
 
 class Player(Protocol):
-    """What answers requests, one at a time."""
+    """An app or a server that answers requests."""
 
     name: str
     host: str
 
     def play(self, request: Request) -> Answer:
-        """Return the answer. Raises CannotRun if there is none in time."""
+        """Return the answer. Raises CannotRun if there is no answer in time."""
 
     def close(self) -> None:
-        """End what was started for it."""
+        """Shut down what was started."""
 
 
 def is_url(name: str) -> bool:
-    """Return whether `name` is a URL, and not an app."""
+    """Return whether `name` is a URL; otherwise it names an app."""
     return name.startswith(("http://", "https://"))
 
 
 def remote_host(name: str) -> str | None:
-    """Return the host of a URL that leads beyond this machine, else None."""
+    """Return the host of a URL that leads to another machine; None for this machine, and for an app."""
     if not is_url(name):
         return None
     host = _split(name).hostname or ""
@@ -59,16 +59,16 @@ def _split(url: str) -> SplitResult:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
-        raise CannotRun("a URL has a port or a host that is none: write http://host:port") from None
+        raise CannotRun("a URL has an invalid host or port: write http://host:port") from None
     if "@" in parts.netloc:
-        raise CannotRun("a URL must not have a user and a password in it")
+        raise CannotRun("a URL must not contain a user and a password")
     if parts.query or parts.fragment or not parts.hostname:
-        raise CannotRun("a URL must be a scheme, a host and perhaps a path, as in http://127.0.0.1:8000/shop")
+        raise CannotRun("a URL must consist of a scheme, a host and an optional path, as in http://127.0.0.1:8000/shop")
     return parts
 
 
 class URLPlayer:
-    """A server; redirects are not followed."""
+    """A server, by its URL. Redirects are not followed."""
 
     def __init__(self, url: str, timeout: float) -> None:
         self._parts = _split(url)
@@ -78,10 +78,10 @@ class URLPlayer:
         self.name = f"{self._parts.scheme}://{self.host}{self._parts.path.rstrip('/')}"
 
     def close(self) -> None:
-        """Each request has a connection of its own, so there is nothing to end."""
+        """Do nothing: each request has its own connection."""
 
     def play(self, request: Request) -> Answer:
-        """Send it on a new connection."""
+        """Send the request on a new connection."""
         assert self._parts.hostname is not None
         host, port = self._parts.hostname, self._parts.port
         deadline = time.monotonic() + self._timeout
@@ -137,7 +137,7 @@ class URLPlayer:
 
 
 def checked_length(request: Request, answer: Answer) -> Answer:
-    """Return the answer with its fault, if Content-Length is not that of its body; servers see to that themselves."""
+    """Return the answer, with a fault if its Content-Length is wrong, because there is no server that would notice."""
     lengths = [value for name, value in answer.headers if name.lower() == "content-length"]
     if not lengths or answer.cut or request.method == "HEAD" or answer.status in (204, 304) or answer.fault:
         return answer
@@ -145,7 +145,7 @@ def checked_length(request: Request, answer: Answer) -> Answer:
 
 
 def scope_of(request: Request) -> dict[str, Any]:
-    """Return the scope that a server would make of the request."""
+    """Return the scope that a server would pass for the request."""
     path, _, query = request.target.partition("?")
     headers = [(b"host", b"localhost")]
     headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in request.headers]
@@ -169,18 +169,18 @@ def scope_of(request: Request) -> dict[str, Any]:
 
 
 class Body:
-    """The blocks of a body, up to 1 MiB of them."""
+    """Collects the blocks of a body, up to 1 MiB."""
 
     def __init__(self) -> None:
         self._blocks = io.BytesIO()
         self.cut = False
 
     def add(self, block: bytes) -> None:
-        """Add a block, as much of it as there is room for."""
+        """Add as much of a block as there is room for."""
         room = LARGEST_BODY - self._blocks.tell()
         self._blocks.write(block[:room])
         self.cut = self.cut or len(block) > room
 
     def value(self) -> bytes:
-        """Return what there is."""
+        """Return the body so far."""
         return self._blocks.getvalue()

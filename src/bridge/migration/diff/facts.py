@@ -1,4 +1,4 @@
-"""An answer as facts, each at a place of its own, so that two answers can be compared place by place."""
+"""Takes an answer apart into facts, each at its own place, so that two answers can be compared place by place."""
 
 import hashlib
 import re
@@ -13,7 +13,7 @@ from bridge.migration.diff.strict_json import loads
 
 Place = tuple[str | int, ...]
 
-# What a server or a proxy adds, or what differs between any two answers.
+# Headers that a server or a proxy adds, that differ between any two answers, or that have facts of their own.
 _IGNORED = {
     *("date", "server", "connection", "keep-alive", "transfer-encoding", "content-length", "x-request-id"),
     *("server-timing", "content-type", "set-cookie", "location", "etag"),
@@ -24,7 +24,7 @@ _DEEPEST = 200
 
 
 class Fact(NamedTuple):
-    """What is at a place: its type, and its value, which is None where the places within tell it."""
+    """What stands at a place: its type and its value. A container has no value, because its items have places."""
 
     type: str
     value: Any = None
@@ -32,18 +32,18 @@ class Fact(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """An answer, place by place; `lines` where its body is text."""
+    """An answer, place by place; `lines` if its body is text."""
 
     status: int
     places: dict[Place, Fact]
     lines: list[str] | None
-    problem: str  # why its body cannot be compared for certain
+    problem: str  # why its body cannot be compared reliably
     cut: bool
     body: bytes
 
 
 def name_of(place: Place) -> str:
-    """Return a place as it is written, the same for all items of a list: `$.items[].id`."""
+    """Return the notation of a place, which is the same for all items of a list: `$.items[].id`."""
     if place[0] != "$":
         return " ".join(map(str, place))
     text = "$"
@@ -56,7 +56,7 @@ def name_of(place: Place) -> str:
 
 
 def facts_of(request: Request, answer: Answer, host: str, strict: bool, redactor: Redactor) -> Facts:
-    """Return the facts of an answer; its secrets are hidden from now on."""
+    """Return the facts of an answer. The redactor learns its secrets."""
     places: dict[Place, Fact] = {}
     headers: dict[str, list[str]] = {}
     for name, value in answer.headers:
@@ -99,7 +99,7 @@ def _add_cookie(places: dict[Place, Fact], header: str, redactor: Redactor) -> N
 
 
 def _without_host(location: str, request: Request, host: str) -> str:
-    """Return where a redirect leads; without the scheme and the host if these are the app's own."""
+    """Return the target of a redirect, without scheme and host if they are the app's own."""
     own = f"http://{host}"
     parts = urlsplit(urljoin(own + request.target, location))
     return parts._replace(scheme="", netloc="").geturl() if parts.netloc == host else parts.geturl()
@@ -117,10 +117,10 @@ def _add_media_type(places: dict[Place, Fact], value: str) -> str:
 
 
 def _decoded(answer: Answer, encoding: str) -> tuple[bytes, bool]:
-    """Return the body without gzip and deflate, at most 1 MiB of it, and whether that is all."""
+    """Return at most 1 MiB of the decompressed body, and whether that is all of it."""
     if encoding not in ("gzip", "x-gzip", "deflate"):
         return answer.body, True
-    for bits in (47, -15):  # gzip or zlib, as it begins; some servers send raw deflate
+    for bits in (47, -15):  # gzip or zlib, detected by its start; some servers send raw deflate
         decoder = zlib.decompressobj(bits)
         try:
             body = decoder.decompress(answer.body, LARGEST_BODY)
@@ -134,16 +134,16 @@ def _with_body(facts: Facts, media_type: str, strict: bool, redactor: Redactor) 
     places, body = facts.places, facts.body
     charset = str(places.get(("charset",), Fact("", "utf-8")).value)
     if (media_type == "application/json" or media_type.endswith("+json")) and not facts.cut:
-        problem = "it is no valid JSON"
+        problem = "it is not valid JSON"
         try:
             _add_json(places, loads(body), strict, redactor)
             places["body",] = Fact("JSON")
             return facts
         except RecursionError:
-            problem = "it is JSON that is nested too deeply"
+            problem = "its JSON is nested too deeply"
         except ValueError as error:
             if not hasattr(error, "lineno") and not isinstance(error, UnicodeDecodeError):
-                problem = f"it is no valid JSON: {error}"
+                problem = f"it is not valid JSON: {error}"
         for place in [place for place in places if place[0] == "$"]:
             del places[place]
         places["body",] = Fact("invalid JSON")

@@ -1,4 +1,4 @@
-"""Apps of this process, each called through its own interface: no server, no socket."""
+"""Plays requests to apps in this process, without a server."""
 
 import asyncio
 import concurrent.futures
@@ -15,7 +15,7 @@ from bridge.migration.lifespans import serve_lifespans
 from bridge.migration.loading import CannotRun
 from bridge.types import ASGIApp, Message, WSGIApp
 
-# Once an app has been given up, this is how long its lifespan may take to end.
+# How many seconds the lifespan of an app may take to end, before its thread is left behind.
 _SHUTDOWN_TIMEOUT = 10.0
 
 
@@ -25,7 +25,7 @@ def player_of(app: Any, name: str, timeout: float) -> "WSGIPlayer | ASGIPlayer":
 
 
 class WSGIPlayer:
-    """A WSGI app: each request has a thread of its own, which is left behind if the app hangs."""
+    """A WSGI app. Each request runs in its own thread, which is left behind if the app hangs."""
 
     host = "localhost"
 
@@ -35,7 +35,7 @@ class WSGIPlayer:
         self._timeout = timeout
 
     def close(self) -> None:
-        """There is nothing to end."""
+        """Do nothing: the threads end with their requests."""
 
     def play(self, request: Request) -> Answer:
         """Call the app; an exception counts as 500."""
@@ -55,7 +55,7 @@ class WSGIPlayer:
 
 
 class ASGIPlayer:
-    """An ASGI app on a loop of its own, with its lifespan."""
+    """An ASGI app with its lifespan, on its own loop in its own thread. Raises CannotRun if it does not start."""
 
     host = "localhost"
 
@@ -77,7 +77,7 @@ class ASGIPlayer:
             raise CannotRun(f"the startup of {name} failed")
 
     def close(self) -> None:
-        """End the app's lifespan and the loop; an app that blocks the loop is left behind."""
+        """End the lifespan and the loop; if the app blocks the loop, leave its thread behind."""
         with contextlib.suppress(RuntimeError):  # the loop has ended by itself
             self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join(_SHUTDOWN_TIMEOUT)

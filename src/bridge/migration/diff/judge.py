@@ -1,4 +1,4 @@
-"""What differs between two answers, given a third one that tells what is noise."""
+"""Finds what differs between two answers; a third one shows what is noise."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -10,16 +10,16 @@ from bridge.migration.diff.requests import Request
 
 
 class Difference(NamedTuple):
-    """What differs between two answers, at one place; nothing secret is in it."""
+    """One difference, without secrets."""
 
     where: str
-    what: str  # the types, where they differ; else "value", "length" or the lines of a text
+    what: str  # the two types if they differ; otherwise "value", "length" or the lines of a text
     old: str
     new: str
 
 
 class Compared(NamedTuple):
-    """One request: its name as it may be shown, its differences, the old app's noise, and what prevents a verdict."""
+    """The result for one request: its name, its differences, the noise of the old app, and what prevents a verdict."""
 
     request: str
     differences: list[Difference]
@@ -29,7 +29,7 @@ class Compared(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """A difference before it is shown."""
+    """A difference that may still contain secrets."""
 
     where: str
     aspect: str
@@ -80,14 +80,16 @@ def _compare_bodies(result: Compared, old: Facts, new: Facts, again: Facts, reda
         if old.body == again.body:
             result.differences.append(Difference("text", f"more than {MOST_LINES:,} lines", "", ""))
         else:
-            result.problems.append(f"a text of more than {MOST_LINES:,} lines differs in the old app's own passes")
+            result.problems.append(
+                f"a text of more than {MOST_LINES:,} lines differs between two passes of the old app"
+            )
         return
     noise = Noise(old.lines, again.lines if again.lines is not None else old.lines)
     if noise.count:
         result.noise.append(f"{noise.count} line{'s' * (noise.count != 1)} of text")
     for ours, theirs in noise.differences(old.lines, new.lines):
         shown = ["absent" if line is None else redactor.line(line.strip()) for line in (ours, theirs)]
-        # The hash of a secret is another one in each run, and a kind has to be the same.
+        # The hash of a secret differs between runs, but a kind of difference must not.
         what = " → ".join("absent" if line is None else _stable(redactor, line) for line in (ours, theirs))
         result.differences.append(Difference("text line", what, *shown))
 
@@ -97,7 +99,7 @@ def _stable(redactor: Redactor, line: str) -> str:
 
 
 def _differences(old: Facts, new: Facts) -> Iterator[_Found]:
-    """Yield what differs; of what only one of them has, or has as another type, nothing within."""
+    """Yield what differs. If a container is missing or has another type on one side, skip what is inside it."""
     closed: set[Place] = set()
     for place in [*old.places, *(place for place in new.places if place not in old.places)]:
         ours, theirs = old.places.get(place), new.places.get(place)
@@ -115,7 +117,7 @@ def _differences(old: Facts, new: Facts) -> Iterator[_Found]:
                 and (ours is None or theirs is None)
                 and (parent_fact is None or parent_fact.type == "array")
             ):
-                continue  # the body, or the length of the list, tells of it
+                continue  # the body, or the length of the list, already differs
             aspect = "absent" if ours is None or theirs is None else "type"
         else:
             aspect = "length" if ours.type == "array" else "value"
@@ -123,7 +125,7 @@ def _differences(old: Facts, new: Facts) -> Iterator[_Found]:
 
 
 def _unstable_keys(own: Sequence[_Found]) -> set[tuple[str, str]]:
-    """Return the objects whose keys are other ones in each pass."""
+    """Return the objects whose keys differ between the two passes."""
     absent = [found for found in own if found.aspect == "absent" and found.where.startswith("$")]
     gone = {found.parent for found in absent if found.new is None}
     come = {found.parent for found in absent if found.old is None}

@@ -1,17 +1,17 @@
-"""Texts, line by line; what differs between two answers of the same app counts as one that may be anything."""
+"""Compares texts line by line; what differs between two answers of the same app may be anything in a third."""
 
 import difflib
 import re
 from collections.abc import Iterator, Sequence
 
-# Texts with more lines than this are compared as a whole: difflib takes time by the square of them.
+# Longer texts are compared as a whole, because difflib's time grows with the square of the lines.
 MOST_LINES = 5_000
-# A word of a line ends at a quote, a tag or a space.
+# Words, which end at a quote, a tag or a space, and what separates them.
 _PARTS = re.compile(r'[^<>"\s]+|[<>"\s]')
 
 
 class Noise:
-    """What of the old app's lines differs between its two passes."""
+    """Knows what differs between the texts of the old app's two passes."""
 
     def __init__(self, first: Sequence[str], second: Sequence[str]) -> None:
         self._patterns: dict[str, re.Pattern[str]] = {}
@@ -25,7 +25,7 @@ class Noise:
         self.count = len(self._patterns) + len(self._unstable)
 
     def differences(self, old: Sequence[str], new: Sequence[str]) -> Iterator[tuple[str | None, str | None]]:
-        """Yield the lines of `old` and `new` that differ; None where one of them has no such line."""
+        """Yield the lines of `old` and `new` that differ; None if one of them has no such line."""
         same = [self._as_old(line) for line in new]
         for _, start, end, other_start, other_end in _blocks(old, same):
             if self._unstable & set(range(start, end + 1)):
@@ -45,7 +45,7 @@ class Noise:
 
 
 def _blocks(first: Sequence[str], second: Sequence[str]) -> Iterator[tuple[str, int, int, int, int]]:
-    """Yield what differs, as difflib's opcodes have it."""
+    """Yield the blocks that differ, as opcodes of difflib."""
     skipped = 0
     for one, other in zip(first, second, strict=False):
         if one != other:
@@ -59,7 +59,7 @@ def _blocks(first: Sequence[str], second: Sequence[str]) -> Iterator[tuple[str, 
 
 
 def _pattern(line: str, other: str) -> re.Pattern[str]:
-    """Return a pattern of what both lines have in common, with anything but tags where they differ."""
+    """Return a pattern for what both lines have in common; where they differ, it matches anything but tags."""
     ours, theirs = _PARTS.findall(line), _PARTS.findall(other)
     text = ""
     if max(len(ours), len(theirs)) > 2_000:

@@ -1,4 +1,4 @@
-"""What may be shown of requests and answers: no secrets, no control characters, nothing that is endless."""
+"""Makes values fit to be shown: no secrets, no control characters, at most 200 characters."""
 
 import hashlib
 import re
@@ -10,30 +10,30 @@ _SECRET_KEY = re.compile(
     r"signature|jwt|^(sid|auth|pwd|otp|pin)$",
     re.IGNORECASE,
 )
-# A run of letters and digits that is too long for a word is likely to be a token.
+# A run of letters and digits that is too long for a word is probably a token.
 _TOKEN = re.compile(r"(?=[\w+=-]*\d)(?=[\w+=-]*[A-Za-z])[\w+=-]{24,}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _HIDDEN = re.compile(r"••• \([0-9a-f]{4}\)")
 _PARAMETER = re.compile(r"([^?&;=]*)=([^&;]*)")
 _LONGEST = 200
-# A shorter value that is known to be secret would match by chance all over a text.
+# A shorter secret would match by chance all over a text.
 _SHORTEST = 4
 
 
 def is_secret(name: str) -> bool:
-    """Return whether the value of a header, a cookie, a parameter or a JSON key of this name is never shown."""
+    """Return whether a header, cookie, parameter or JSON key of this name holds a secret."""
     return _SECRET_KEY.search(name) is not None
 
 
 class Redactor:
-    """Shows values without their secrets, which become a hash that is salted for this run."""
+    """Replaces secrets by a hash with a salt of this run."""
 
     def __init__(self) -> None:
         self._salt = secrets.token_bytes(16)
         self._known: set[str] = set()
 
     def learn(self, value: str) -> None:
-        """Hide `value` wherever it turns up from now on: what was a secret in one place is one in all others."""
+        """Hide `value` wherever it appears from now on."""
         for known in {value, unquote(value)}:
             if len(known) >= _SHORTEST:
                 self._known.add(known)
@@ -50,16 +50,16 @@ class Redactor:
                 self.learn(match[2])
 
     def digest(self, value: str | bytes) -> str:
-        """Return a short hash, which tells values of one run apart."""
+        """Return a short hash, by which values of one run can be told apart."""
         data = value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass")
         return hashlib.blake2b(data, key=self._salt).hexdigest()[:4]
 
     def hidden(self, value: str) -> str:
-        """Return what stands for a secret."""
+        """Return what is shown instead of a secret."""
         return f"••• ({self.digest(value)})"
 
     def shown(self, text: str, secret: bool = False) -> str:
-        """Return `text` as it may be shown; nothing of it if it is a secret."""
+        """Return `text` in a form that may be shown; only its hash if it is a `secret`."""
         if secret:
             return self.hidden(text)
         text = self._without_known(text)
@@ -73,15 +73,15 @@ class Redactor:
         return text
 
     def name(self, name: str) -> str:
-        """Return the name of a place as it may be shown, the same in each run."""
+        """Return the name of a place in a form that may be shown, and that is the same in each run."""
         return stable(self._without_known(name))
 
     def line(self, line: str) -> str:
-        """Return a line of a text as it may be shown; nothing of it if it has the name of a secret."""
+        """Return a line of a text in a form that may be shown; only its hash if it contains the name of a secret."""
         return self.shown(line, secret=is_secret(line))
 
     def target(self, target: str) -> str:
-        """Return a path and its query as they may be shown."""
+        """Return a path with its query in a form that may be shown."""
         path, mark, query = target.partition("?")
 
         def parameter(match: re.Match[str]) -> str:
@@ -91,5 +91,5 @@ class Redactor:
 
 
 def stable(text: str) -> str:
-    """Return a text that was shown without its hashes, which are other ones in each run."""
+    """Return a shown text without its hashes, which differ between runs."""
     return _HIDDEN.sub("•••", text)

@@ -1,4 +1,4 @@
-"""What `bridge diff` found: a line a kind, for people and for machines."""
+"""The result of `bridge diff`, one line per kind of difference."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -14,10 +14,10 @@ _HINTS = {
     ("status", "302 → 307"): "FastAPI and Starlette redirect with 307, which repeats the method",
     ("status", "308 → 307"): "Flask redirects for a slash with 308, Starlette with 307",
     ("status", "301 → 307"): "Django redirects for a slash with 301, Starlette with 307",
-    ("status", "400 → 422"): "FastAPI answers 422 to what does not validate",
-    ("status", "200 → 405"): "a GET route of FastAPI has no HEAD and no OPTIONS",
-    ("status", "302 → 401"): "an API says 401 where a page redirects to its login",
-    ("charset", "set → absent"): "Starlette's JSON has no charset, and needs none",
+    ("status", "400 → 422"): "FastAPI answers 422 to a request that does not validate",
+    ("status", "200 → 405"): "a GET route of FastAPI answers neither HEAD nor OPTIONS",
+    ("status", "302 → 401"): "an API answers 401 where a page redirects to its login",
+    ("charset", "set → absent"): "Starlette's JSON has no charset and needs none",
     ("charset", "absent → set"): "Starlette adds a charset to every text",
 }
 _HINTS_BY_TYPES = {
@@ -29,7 +29,7 @@ _HINTS_BY_TYPES = {
 
 
 class Kind:
-    """All differences of one kind, with the first of them."""
+    """All differences of one kind."""
 
     def __init__(self, request: str, first: Difference) -> None:
         self.where, self.what = first.where, first.what
@@ -38,7 +38,7 @@ class Kind:
         self.requests: dict[str, None] = {}  # in order
 
     def title(self) -> str:
-        """Return what differs, without values unless they are what the kind is."""
+        """Return what differs, without values unless they define the kind."""
         return f"{self.where}: {self.what if '→' in self.what else f'another {self.what}'}"
 
     def hint(self) -> str:
@@ -97,11 +97,11 @@ class Report:
         return list(self._all.values())
 
     def exit_code(self) -> int:
-        """Return 0 for alike, 1 for different, 2 for what could not be compared."""
+        """Return 0 if the apps are alike, 1 if they differ, 2 if an answer could not be compared."""
         return 2 if self.problems else 1 if self._kinds else 0
 
     def as_json(self) -> dict[str, Any]:
-        """Return all of it for a machine."""
+        """Return the whole result for a machine."""
         return {
             "old": self.old,
             "new": self.new,
@@ -116,7 +116,7 @@ class Report:
         }
 
     def as_text(self) -> Iterator[str]:
-        """Yield the lines for a person: at most a screen of them."""
+        """Yield the lines for a person, about a screen at most."""
         kinds = self.kinds()
         for kind in kinds[:_SHOWN]:
             yield coloured(f"{kind.title()}, {_times(kind.count)}, first {kind.first}", "red")
@@ -132,7 +132,7 @@ class Report:
         yield coloured(self._verdict(), {0: "green", 1: "red", 2: "yellow"}[self.exit_code()])
 
     def as_markdown(self) -> Iterator[str]:
-        """Yield the lines of a page."""
+        """Yield the lines of a Markdown page."""
         yield f"## {self._verdict()}"
         yield ""
         if self._kinds:
@@ -185,10 +185,10 @@ def _count(kinds: dict[tuple[str, str], Kind], request: str, difference: Differe
 
 
 def _code(text: str) -> str:
-    """Return a text as Markdown code, which renders no markup of an app's."""
+    """Return a text as Markdown code, so that markup in it is not rendered."""
     return "`` " + text.replace("`", "'") + " ``" if text else ""
 
 
 def lines_of(lines: Iterable[str]) -> str:
-    """Return lines as a text."""
+    """Return the lines as one text."""
     return "\n".join(lines) + "\n"

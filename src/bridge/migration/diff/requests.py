@@ -1,4 +1,4 @@
-"""The requests that are played: from a HAR, an access log, a list or the command line."""
+"""Reads the requests to play from a HAR, an access log, a list or the command line."""
 
 import json
 import re
@@ -12,14 +12,14 @@ from bridge.migration.diff.strict_json import loads
 from bridge.migration.loading import CannotRun
 
 SAFE = ("GET", "HEAD", "OPTIONS")
-# Parsed, a HAR takes several times its size; access logs are read line by line, and may be of any size.
+# A parsed HAR takes several times its size in memory. Access logs are read line by line and may have any size.
 _LARGEST_HAR = 64 * 1024 * 1024
 _MOST = 10_000
 
 _LOG_LINE = re.compile(r'^\S+ \S+ .*?\[[^\]]*\] "(?P<method>[A-Z]+) (?P<target>\S+)(?: HTTP/[\d.]+)?" \d{3} ')
 _LIST_LINE = re.compile(r"^(?:(?P<method>[A-Z]+)\s+)?(?P<target>/\S*)$")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-# Of the connection that was recorded, and not of the request.
+# Headers that belong to the recorded connection, not to the request.
 _DROPPED = {
     *("host", "content-length", "connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding"),
     *("upgrade", "expect", "http2-settings", "accept-encoding"),
@@ -37,15 +37,15 @@ class Request(NamedTuple):
 
 
 class Requests(NamedTuple):
-    """The requests to play, and how many of the source were left out, by reason; those with credentials too."""
+    """The requests to play, and how many were left out, by reason."""
 
     played: list[Request]
     left_out: dict[str, int]
-    credentials: list[tuple[str, str]]  # headers, so that they can be hidden
+    credentials: list[tuple[str, str]]  # headers whose values must be hidden
 
 
 def read_requests(source: str | None, paths: Iterable[str], unsafe: bool, send_credentials: bool) -> Requests:
-    """Return each request once, in the order of the file `source` ("-" is stdin), then `paths`. Raises CannotRun."""
+    """Return each request of the file `source` ("-" is stdin) once, and then those of `paths`. Raises CannotRun."""
     found = Requests([], {}, [])
     known: set[Request] = set()
     for request in _all(source, paths, found):
@@ -55,9 +55,9 @@ def read_requests(source: str | None, paths: Iterable[str], unsafe: bool, send_c
         kept = tuple(_kept(request.headers, send_credentials, found))
         request = request._replace(headers=kept)
         if request in known:
-            _leave_out(found, "the same once more")
+            _leave_out(found, "repeated")
         elif len(known) >= _MOST:
-            _leave_out(found, f"beyond {_MOST:,}")
+            _leave_out(found, f"beyond the first {_MOST:,}")
         else:
             known.add(request)
             found.played.append(request)
@@ -114,14 +114,14 @@ def _from_file(file: IO[bytes], name: str, found: Requests) -> Iterator[Request]
         if match is None:
             if not seen:
                 raise CannotRun(
-                    f"{name} is no HAR, no access log (common or combined) and no list of lines like GET /path: "
-                    "its first line is none of them"
+                    f"{name}: expected a HAR, an access log (common or combined) or a list of lines like GET /path, "
+                    "but its first line is none of them"
                 )
             _leave_out(found, "lines that cannot be read")
             continue
         seen = True
         if not match["target"].startswith("/"):
-            _leave_out(found, "targets that are no path")
+            _leave_out(found, "targets that are not paths")
             continue
         yield Request(match["method"] or "GET", _quoted(match["target"]))
 
@@ -140,12 +140,12 @@ def _from_har(data: bytes, name: str, found: Requests) -> Iterator[Request]:
             raise TypeError
     except json.JSONDecodeError as error:
         raise CannotRun(
-            f"{name} is not whole JSON (line {error.lineno}, column {error.colno}): was the HAR cut off?"
+            f"{name} is not complete JSON (line {error.lineno}, column {error.colno}): was the HAR cut off?"
         ) from None
     except (ValueError, RecursionError) as error:
         raise CannotRun(f"{name} is not valid JSON: {error}") from None
     except (KeyError, TypeError):
-        raise CannotRun(f"{name} is JSON, but no HAR: it has no log.entries") from None
+        raise CannotRun(f"{name} is JSON, but not a HAR: it has no log.entries") from None
     host = None
     for number, entry in enumerate(entries, 1):
         try:
@@ -153,9 +153,9 @@ def _from_har(data: bytes, name: str, found: Requests) -> Iterator[Request]:
             url = urlsplit(request["url"])
             host = host or url.netloc
             if url.netloc != host:
-                _leave_out(found, "other hosts than that of the first request")
+                _leave_out(found, "another host than that of the first request")
             elif url.scheme not in ("http", "https"):
-                _leave_out(found, "no HTTP")
+                _leave_out(found, "not HTTP")
             else:
                 yield _request_from_entry(request, url.path, url.query)
         except (KeyError, TypeError, ValueError, AttributeError):
@@ -181,5 +181,5 @@ def _request_from_entry(request: dict[str, Any], path: str, query: str) -> Reque
 
 
 def _quoted(target: str) -> str:
-    """Return a target without characters that no request line may have."""
+    """Return a target with characters quoted that a request line must not contain."""
     return quote(target, safe="/?#[]@!$&'()*+,;=:%~-._").replace("#", "%23")

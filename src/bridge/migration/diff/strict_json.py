@@ -1,11 +1,11 @@
-"""JSON as RFC 8259 has it: no NaN, no key twice."""
+"""JSON as in RFC 8259: without NaN, and without duplicate keys."""
 
 import json
 from typing import Any
 
 
 def loads(data: bytes | str) -> Any:
-    """Return the value. Raises JSONDecodeError; ValueError for what Python reads and others do not; RecursionError."""
+    """Return the value. Raises JSONDecodeError, RecursionError, and ValueError for what only Python would read."""
     if isinstance(data, bytes):
         data = data.decode("utf-8-sig")
     return json.loads(data, object_pairs_hook=_without_doubles, parse_constant=_refuse)
@@ -14,9 +14,9 @@ def loads(data: bytes | str) -> Any:
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        raise ValueError("an object has a key twice")
+        raise ValueError("an object has a duplicate key")
     return value
 
 
 def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON number")
+    raise ValueError(f"{constant} is not a JSON number")

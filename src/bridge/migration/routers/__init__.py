@@ -1,6 +1,6 @@
-"""Each framework's router, asked which routes it has: one module a framework, and no other place that knows it.
+"""Asks the router of each framework for its routes. Each framework has one module, and nothing else depends on it.
 
-A module is imported when an app of its framework comes, so that nothing is imported which the process does not have.
+A module is imported once an app of its framework is given, so that the framework itself is imported already.
 """
 
 import sys
@@ -12,9 +12,9 @@ from bridge.wsgi_to_asgi.adapter import WSGIToASGI
 
 
 def maybe_router(app: Any) -> Router | None:
-    """Return what can be asked about the app's routes; None for an app that is none of those known here.
+    """Return the router of an app; None for an app of a framework that has no module here.
 
-    An adapter is looked through.
+    For an adapter, return the router of the app inside.
     """
     while isinstance(app, (WSGIToASGI, ASGIToWSGI)):
         app = app.app
@@ -46,6 +46,6 @@ def maybe_router(app: Any) -> Router | None:
 
 
 def _is_one(app: object, module: str, name: str) -> bool:
-    """Return whether `app` is of the class, without importing its module."""
+    """Return whether `app` is an instance of the class, without importing its module."""
     cls = getattr(sys.modules.get(module), name, None)
     return isinstance(cls, type) and isinstance(app, cls)

@@ -1,4 +1,4 @@
-"""Django's router, which knows paths and no methods."""
+"""Django's router, which knows paths but not methods."""
 
 import contextlib
 import functools
@@ -19,9 +19,9 @@ from bridge.migration.routers.samples import VALUES, is_async, paths_of, values_
 
 
 class DjangoRouter:
-    """A handler of Django's, for WSGI or ASGI, or its `StaticFilesHandler`.
+    """One of Django's handlers: for WSGI, for ASGI, or the `StaticFilesHandler`.
 
-    The URLconf is ROOT_URLCONF: one that a middleware gives to a request (`request.urlconf`) is not known ahead.
+    The URLconf is ROOT_URLCONF. One that a middleware sets for a request (`request.urlconf`) cannot be known before.
     """
 
     def __init__(self, handler: Any) -> None:
@@ -30,7 +30,7 @@ class DjangoRouter:
     def find(self, question: Question) -> Found:
         """Return what the app would make of the request."""
         if question.scope["type"] != "http":
-            return Found(Answer.NOTHING)  # Channels is an app of its own
+            return Found(Answer.NOTHING)  # Channels is another app
         path = self._path_info(question)
         if hasattr(self._handler, "_should_handle") and self._handler._should_handle(path):
             return Found(Answer.REQUEST, f"{self._handler.base_url.path}<path:path>")
@@ -59,7 +59,7 @@ class DjangoRouter:
 
 
 def _language_of(path: str) -> contextlib.AbstractContextManager[object]:
-    """Return a block in the language that `i18n_patterns` go by, as LocaleMiddleware takes it from the path."""
+    """Return a context with the language that LocaleMiddleware would take from the path, for `i18n_patterns`."""
     if not settings.USE_I18N or not is_language_prefix_patterns_used(settings.ROOT_URLCONF)[0]:
         return contextlib.nullcontext()
     language = translation.get_language_from_path(path) or settings.LANGUAGE_CODE
@@ -69,7 +69,7 @@ def _language_of(path: str) -> contextlib.AbstractContextManager[object]:
 
 @functools.lru_cache(maxsize=8)
 def _has_common(middleware: tuple[str, ...]) -> bool:
-    """Return whether CommonMiddleware, or a kind of it, is there, which redirects to a path with a slash."""
+    """Return whether CommonMiddleware or a subclass is installed, which redirects to a path with a slash."""
     from django.middleware.common import CommonMiddleware  # type: ignore[import-untyped]  # wants settings
 
     kinds = map(import_string, middleware)
@@ -80,7 +80,7 @@ def _has_common(middleware: tuple[str, ...]) -> bool:
 
 
 def _chains(patterns: Any, before: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """Return each URL pattern behind those that include it, with its view."""
+    """Yield each URL pattern, preceded by those that include it, with its view."""
     for pattern in patterns:
         if hasattr(pattern, "url_patterns"):
             yield from _chains(pattern.url_patterns, (*before, pattern.pattern))
@@ -89,14 +89,14 @@ def _chains(patterns: Any, before: tuple[Any, ...]) -> Iterator[tuple[tuple[Any,
 
 
 def _methods_of(view: Any) -> tuple[str, ...]:
-    """Return the methods of a class-based view; none for a function, or a class that does not tell."""
+    """Return the methods of a class-based view; none for a function, and for a class that does not tell."""
     view_class = getattr(view, "view_class", None)
     names = [] if view_class is None else [name for name in view_class.http_method_names if hasattr(view_class, name)]
     return () if names == ["options"] else tuple(sorted(name.upper() for name in names))  # View has that one itself
 
 
 def _rule(patterns: tuple[Any, ...], view: Any, resolver: Any) -> Rule:
-    """Return the rule that the patterns make one behind the other, with sample paths that lead to it."""
+    """Return the rule that the patterns form together, with sample paths that lead to it."""
     template, parameters = "/", dict[str, Sequence[str]]()
     for number, pattern in enumerate(patterns):
         part, values = _part(pattern)
@@ -112,7 +112,7 @@ def _rule(patterns: tuple[Any, ...], view: Any, resolver: Any) -> Rule:
 
 
 def _part(pattern: Any) -> tuple[str, dict[str, Sequence[str]]]:
-    """Return what a pattern matches, as a format with names, and values for these."""
+    """Return a format string for what a pattern matches, and values for its names."""
     regex = pattern.regex
     part, names = normalize(regex.pattern)[0]
     if pattern.converters:

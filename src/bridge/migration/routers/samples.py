@@ -1,4 +1,4 @@
-"""Paths that a rule matches, made up."""
+"""Makes up paths that a rule matches."""
 
 import inspect
 import itertools
@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-# What parameters of URLs mostly look like: text, numbers, paths, identifiers, dates.
+# What parameters of URLs usually look like: text, numbers, paths, identifiers, dates.
 VALUES = (
     *("sample", "1", "2026", "12", "sample/path", "1.5", "a", "en", "abc", "2026-01-31", "sample.txt"),
     *("00000000-0000-4000-8000-000000000000", "0123456789abcdef0123456789abcdef", "a@example.org"),
@@ -14,7 +14,7 @@ VALUES = (
 
 
 def values_of(regex: str) -> list[str]:
-    """Return two different values that a parameter may have, if they are found; the first two of ours."""
+    """Return the first two of our values that match a parameter."""
     return [value for value in VALUES if re.fullmatch(regex, value)][:2]
 
 
@@ -25,7 +25,7 @@ def is_async(view: Any) -> bool:
 
 
 def paths_of(parameters: Mapping[str, Sequence[str]], fill: Callable[[dict[str, str]], str | None]) -> tuple[str, ...]:
-    """Return what `fill` makes of the parameters' first values, and of their second ones.
+    """Return the paths that `fill` makes from the first values of the parameters, and from their second ones.
 
     Empty if there is a parameter without a value, or `fill` returns None.
     """
