@@ -271,6 +271,15 @@ def test_response_start_needs_a_status() -> None:
         ResponseFromASGI("GET").start({"type": "http.response.start"})
 
 
+@pytest.mark.parametrize("header", [(b"bad name", b"1"), (b"content-length", b"many")])
+def test_response_start_that_is_invalid_starts_nothing(header: tuple[bytes, bytes]) -> None:
+    """There is no status without the rest, so that another start can still be sent."""
+    answer = ResponseFromASGI("GET")
+    with pytest.raises(AppProtocolError):
+        answer.start({"type": "http.response.start", "status": 200, "headers": [header]})
+    assert (answer.status, answer.headers) == ("", [])
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_response_start_may_be_an_http_status_and_knows_the_method(method: str) -> None:
     """An enum serves as an int, and HEAD has no body (RFC 9110 9.3.2)."""

@@ -144,17 +144,18 @@ class ResponseFromASGI:
         """
         if "status" not in message:
             raise AppProtocolError("http.response.start has no 'status' (ASGI HTTP spec, Response Start)")
-        self.status = status_from_code(message["status"])
-        self.headers = native_from_raw_headers(message.get("headers") or (), trailing)
+        status = status_from_code(message["status"])
+        headers = native_from_raw_headers(message.get("headers") or (), trailing)
         lengths: list[str] = []
         from_proxy = False
-        for name, value in self.headers:
+        for name, value in headers:
             lowered = name.lower()
             if lowered == "content-length":
                 lengths.append(value)
             elif lowered in _BODY_FROM_PROXY:
                 from_proxy = True
         self.length = BodyLength(self._method, int(message["status"]), lengths, self._scope)
+        self.status, self.headers = status, headers  # only now, because an invalid message starts nothing
         if lengths:
             if self.status.startswith("204"):
                 self._drop_length()
