@@ -10,6 +10,7 @@ import pytest
 from bridge import AppProtocolError, ClientDisconnected
 from bridge.types import Environ, Headers, Message, Receive, Scope, Send
 from tests.asgi_to_wsgi.http.apps import Adapt, Recorder, answers, body, start, until
+from tests.asgi_to_wsgi.http.detachable import Gate, connected, waiting
 from tests.fakes import WSGIServer, http_environ, in_thread, respond
 
 KEYS = ["wsgi.ext.http.send_trailers", "gunicorn.http2.send_trailers"]
@@ -203,3 +204,15 @@ def test_trailers_pass_through_both_adapters(adapt: Adapt) -> None:
 
     server = serve(adapt(WSGIToASGI(app)), key=KEYS[1])
     assert (server.body, [headers for _, headers in server.told]) == (b"one", [[("grpc-status", "0")]])
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_trailers_keep_a_response_in_its_thread(adapt: Adapt, key: str) -> None:
+    """Only the server can send them, so a server that does keeps its connection."""
+    gate = Gate()
+    adapter = adapt(waiting(gate, TRAILING, body(b"x"), STATUS), detach="always", detach_after=0)
+    with connected(adapter, HTTP_TE="trailers") as connection:
+        server = Server(adapter, connection.environ, key=key)
+        threading.Timer(0.1, gate.open).start()
+        in_thread(server.run)
+    assert (server.body, server.told) == (b"x", [(len(server.blocks), [("grpc-status", "0")])])

@@ -20,6 +20,7 @@ from bridge.asgi_to_wsgi.sockets import maybe_connection, steal
 from bridge.runtime import Tally
 from bridge.sansio.http1 import ResponseWriter
 from bridge.sansio.request_name import request_name
+from bridge.sansio.trailers import maybe_send_trailers
 from bridge.types import Environ, StartResponse
 
 resource: Any
@@ -96,6 +97,8 @@ class Detaching:
             return "the request body has not been read to its end"
         if not (self._behind_middleware or is_start_response_of_server(start_response)):
             return "middleware, or an unknown server, passes a start_response of its own"
+        if maybe_send_trailers(environ) is not None:
+            return "only the server can send the trailers that it offers"
         connection = maybe_connection(environ)
         if connection is None or not connection.stealable or not may_answer_by_itself(environ, start_response):
             return "the server's connection cannot be taken"
