@@ -1,6 +1,9 @@
 """In this repository, the conformance suite judges `bridge`, by all there is, unless the options say otherwise."""
 
+import os
+
 import pytest
+import tests  # noqa: F401  # first, as it may have all responses detached
 
 pytest_plugins = ["wsgi_asgi_conformance.plugin"]
 
@@ -18,3 +21,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.thorough = config.option.advised = True
         if config.getoption("backends") == "asyncio" and "--backends" not in config.invocation_params.args:
             config.option.backends = "asyncio,trio"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what does not apply to detached responses, if all are to be detached."""
+    if "TESTS_DETACHED" in os.environ:
+        from tests.detached import skip_what_differs
+
+        skip_what_differs(items)
