@@ -4,8 +4,8 @@ import threading
 
 import anyio
 
-from bridge import ASGIToWSGI, ClientDisconnected
-from bridge.types import Environ, Receive, Scope, Send
+from bridge import ClientDisconnected
+from bridge.types import Environ, Receive, Scope, Send, WSGIApp
 from tests.fakes import WSGIServer
 
 
@@ -17,7 +17,7 @@ async def hello(scope: Scope, receive: Receive, send: Send) -> None:
 class Requester:
     """A request to `adapter` in a thread of its own, and what became of it: a body, or an error."""
 
-    def __init__(self, adapter: ASGIToWSGI, environ: Environ | None = None) -> None:
+    def __init__(self, adapter: WSGIApp, environ: Environ | None = None) -> None:
         self.outcome: bytes | BaseException | None = None
         self._server = WSGIServer(adapter, environ)
         self._thread = threading.Thread(target=self._run, daemon=True)

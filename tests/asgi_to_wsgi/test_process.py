@@ -116,6 +116,41 @@ atexit.register(lambda: print(time.monotonic() - start < 2))
     assert time.monotonic() - start < 15
 
 
+@pytest.mark.parametrize("size", [5, 20_000_000], ids=["slow app", "slow client"])
+def test_the_interpreters_exit_waits_for_detached_responses(size: int) -> None:
+    """They get `shutdown_timeout`, because no server waits for them, and not the grace of other requests."""
+    output = run_script(
+        f"""
+import anyio, threading
+from bridge import ASGIToWSGI
+from bridge.asgi_to_wsgi import runner
+from tests.asgi_to_wsgi.http.detachable import Detachable
+
+runner._EXIT_GRACE = 0.0
+exiting = threading.Event()
+
+async def app(scope, receive, send):
+    while {size} == 5 and not exiting.is_set():
+        await anyio.sleep(0.01)
+    await send({{"type": "http.response.start", "status": 200}})
+    await send({{"type": "http.response.body", "body": bytes({size})}})
+
+def read():
+    exiting.wait()
+    status, body = server.read()
+    server.client.close()
+    print(status, len(body), flush=True)
+
+server = Detachable(ASGIToWSGI(app, detach="always", detach_after=0.001, lifespan="off"))
+server.run()
+assert server.has_left
+threading._register_atexit(exiting.set)  # called before the adapter's own, which was registered earlier
+threading.Thread(target=read).start()
+"""
+    )
+    assert output == f"200 {size}\n"
+
+
 def test_cgi_prints_the_whole_response() -> None:
     """CGI, a server of one request and one thread, gets the response, shuts the app down and exits."""
     output = run_script(

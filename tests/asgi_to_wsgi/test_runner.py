@@ -39,7 +39,7 @@ def test_a_fork_s_copy_does_not_stop_its_parent_s_loop() -> None:
     with ASGIToWSGI(hello, lifespan="off") as adapter:
         private_loop = adapter._private_loop.get()
         pid, private_loop._pid = private_loop._pid, -1  # as in a child
-        assert private_loop.stop(0) is None
+        assert private_loop.stop() is None
         private_loop.begin_to_stop(0)
         private_loop._pid = pid
         assert respond(adapter).body == b"hello"

@@ -33,6 +33,23 @@ def test_close_ends_event_streams_at_once(adapt: Adapt, caplog: pytest.LogCaptur
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
+def test_close_streams_ends_event_streams_only(adapt: Adapt) -> None:
+    """A stream of another kind goes on, and the next event stream is served."""
+    app = Streams()
+    adapter = adapt(app)
+    adapter.close_streams()  # before there is a loop: nothing
+    for _ in range(2):
+        streams = [Requester(adapter, http_environ("GET", path)) for path in ("/events", "/")]
+        assert app.begun.acquire(timeout=5)
+        assert app.begun.acquire(timeout=5)
+        adapter.close_streams()
+        assert streams[0].join() == b"begun"
+        app.proceed.set()
+        assert streams[1].join() == b"begun, done"
+        app.proceed.clear()
+    wait_until(lambda: app.ended == ["http.disconnect"] * 2)
+
+
 def test_an_event_stream_that_begins_too_late_ends_at_once(adapt: Adapt) -> None:
     """A stream that opens while the loop is about to end gets its headers and its end."""
     app = Streams()

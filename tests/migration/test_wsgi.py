@@ -12,8 +12,10 @@ from starlette.routing import Route
 from bridge import AdapterClosed, ASGIToWSGI, StartupFailed
 from bridge.migration import WSGIFallback
 from bridge.types import Environ, StartResponse
+from tests.asgi_to_wsgi.apps import Requester, Streams
 from tests.fakes import http_environ, respond
 from tests.migration import apps
+from tests.processes import wait_until
 
 
 def noting(name: str, events: list[str], fails: bool = False) -> Starlette:
@@ -130,6 +132,7 @@ def test_a_fallback_may_be_the_old_app_of_another() -> None:
         paths = ("/first", "/second", "/third")
         assert [respond(fallback, http_environ("GET", path)).status for path in paths] == ["200 OK"] * 3
         fallback.close_websockets()
+        fallback.close_streams()
     assert events == ["third starts", "second starts", "second ends", "third ends"]
 
 
@@ -153,3 +156,18 @@ def test_an_app_that_may_be_either_counts_as_the_servers_kind() -> None:
         return [b"old"]
 
     assert respond(WSGIFallback(apps.flask("new", {}), old)).body == b"old"
+
+
+def test_close_streams_reaches_the_adapters_of_both_apps() -> None:
+    """An event stream of either app ends, and the fallback goes on."""
+    new, old = Streams(), Streams()
+    fallback = WSGIFallback(
+        ASGIToWSGI(new), ASGIToWSGI(old), claims=lambda scope: "new" in scope["query_string"].decode()
+    )
+    with fallback:
+        streams = [Requester(fallback, http_environ("GET", "/events", QUERY_STRING=name)) for name in ("new", "old")]
+        assert new.begun.acquire(timeout=5)
+        assert old.begun.acquire(timeout=5)
+        fallback.close_streams()
+        assert [stream.join() for stream in streams] == [b"begun"] * 2
+        wait_until(lambda: new.ended == old.ended == ["http.disconnect"])

@@ -59,8 +59,10 @@ class ASGIToWSGI(Lifetime):
         further handshakes with 503. 0 refuses all of them.
     startup_timeout, shutdown_timeout
         Seconds that the app's startup and its shutdown may take. Defaults: 60 and 10. At `close()`,
-        requests in flight and background work may take `shutdown_timeout` as well, and at the
-        interpreter's exit one second. Event streams (`text/event-stream`) and WebSockets end at once.
+        requests in flight and background work may take `shutdown_timeout` as well. At the
+        interpreter's exit they may take one second, or `shutdown_timeout` if responses are detached,
+        because no server waits for those. Event streams (`text/event-stream`) and WebSockets end at
+        once.
 
     The loop and the lifespan start in each process with its first request, or at `start()`, so the
     adapter may be created before a server forks. They end at `close()` (the adapter is also a context
@@ -170,6 +172,18 @@ class ASGIToWSGI(Lifetime):
         private_loop = self._private_loop.maybe_get()
         if private_loop is not None:
             private_loop.close_websockets()
+
+    def close_streams(self) -> None:
+        """End all event streams (`text/event-stream`), detached or not; do not wait.
+
+        Their clients see a clean end, and connect again as `EventSource` does; the app receives
+        `http.disconnect`. The adapter continues to serve, event streams included. For a server that, before it
+        stops, waits for the threads that event streams occupy, and for a worker that is to hand its clients over to
+        others. Safe in a signal handler.
+        """
+        private_loop = self._private_loop.maybe_get()
+        if private_loop is not None:
+            private_loop.close_streams()
 
     def statistics(self) -> ASGIToWSGIStatistics:
         """Return what the adapter is doing in this process, for a health page or for metrics.

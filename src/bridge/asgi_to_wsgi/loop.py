@@ -155,6 +155,10 @@ class LoopThread:
         """Call what is in `at_stop`, although the loop continues. Does not wait."""
         self._call_soon(self._tell_all)
 
+    def close_streams(self) -> None:
+        """End the event streams, although the loop continues. Does not wait."""
+        self._order(self._tasks.stop_running)
+
     def join(self) -> None:
         """Wait until the loop has ended after `stop`, but no longer than that may take."""
         self._thread.join(self._grace + self._shutdown_timeout + 3 * UNWIND_TIMEOUT)

@@ -4,8 +4,10 @@ import functools
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from bridge.asgi_to_wsgi.http.detached import DetachedResponse
 from bridge.asgi_to_wsgi.loop import LoopThread
 from bridge.asgi_to_wsgi.tasks import Job
 from bridge.errors import AdapterClosed, StartupFailed
@@ -14,7 +16,7 @@ from bridge.types import ASGIApp
 
 T = TypeVar("T")
 
-# How long the interpreter's exit waits for requests and background work, in seconds.
+# How long the interpreter's exit waits for requests and background work if there are no detached responses, in seconds.
 _EXIT_GRACE = 1.0
 
 
@@ -116,11 +118,8 @@ class PrivateLoop:
             if loop_thread is not None:
                 loop_thread.begin_to_stop(patience)
 
-    def stop(self, grace: float | None = None) -> LoopThread | None:
-        """Refuse new requests, and end the loop when its jobs are done, or in `grace` seconds (`shutdown_timeout`).
-
-        Return the loop to join, or None.
-        """
+    def stop(self, stop: Callable[[LoopThread], None] = LoopThread.stop) -> LoopThread | None:
+        """Refuse new requests, and end the loop by `stop`; return it to be joined, or None."""
         if self._pid != os.getpid():
             return None  # a forked copy of the parent's loop, whose thread does not exist here
         self._closed = True
@@ -129,7 +128,7 @@ class PrivateLoop:
         with self._lock:
             current, self._current = self._current, None
         if current is not None:
-            current.stop(grace)
+            stop(current)
         return current
 
     def close(self) -> None:
@@ -148,6 +147,12 @@ class PrivateLoop:
         current = self._current
         if current is not None:
             current.tell_to_stop()
+
+    def close_streams(self) -> None:
+        """End the event streams; do not wait. Takes no lock, like `begin_to_stop`."""
+        current = self._current
+        if current is not None:
+            current.close_streams()
 
     def __del__(self) -> None:
         current = self._current
@@ -172,16 +177,26 @@ def begin_to_stop_all(patience: float) -> None:
         loop_thread.begin_to_stop(patience)
 
 
-def close_all(grace: float | None = None) -> None:
-    """End all loops of the process at the same time, and wait until they have ended; see `PrivateLoop.stop`."""
+def close_all(stop: Callable[[LoopThread], None] = LoopThread.stop) -> None:
+    """End all loops of the process at the same time by `stop`, and wait until they have ended."""
     stopped = _loops_without_adapter()
     for loop_thread in stopped:
-        loop_thread.stop(grace)
-    stopped += filter(None, [private_loop.stop(grace) for private_loop in _private_loops.items()])
+        stop(loop_thread)
+    stopped += filter(None, [private_loop.stop(stop) for private_loop in _private_loops.items()])
     for loop_thread in stopped:
         loop_thread.join()
 
 
+def _stop_at_exit(loop_thread: LoopThread) -> None:
+    """End a loop at the interpreter's exit.
+
+    By then the server has granted the requests in its threads the time that it grants. It knows nothing of detached
+    responses, so for their sake the loop gets `shutdown_timeout`.
+    """
+    detached = any(isinstance(job, DetachedResponse) and job.is_to_finish for job in loop_thread.jobs())
+    loop_thread.stop(None if detached else _EXIT_GRACE)
+
+
 @functools.cache
 def _register_close_all() -> None:
-    call_at_exit(functools.partial(close_all, _EXIT_GRACE))
+    call_at_exit(functools.partial(close_all, _stop_at_exit))

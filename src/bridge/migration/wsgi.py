@@ -29,8 +29,8 @@ class WSGIFallback(Fallback[WSGIApp], Lifetime):
     `ASGIFallback` describes which app answers. A WSGI app runs in the server's thread, as without the fallback. Both
     apps see the request unchanged, with its SCRIPT_NAME.
 
-    `start()`, `close()` and `close_websockets()` do for both apps what those of `ASGIToWSGI` do for one, and the
-    fallback is a context manager, too. Any thread may call it and its methods.
+    `start()`, `close()`, `close_websockets()` and `close_streams()` do for both apps what those of `ASGIToWSGI` do for
+    one, and the fallback is a context manager, too. Any thread may call it and its methods.
 
     Raises TypeError if `new` hides its routes and there are no `claims`, or if one of the two is not an app, and
     ValueError for a `header` that is not the name of a header.
@@ -67,6 +67,11 @@ class WSGIFallback(Fallback[WSGIApp], Lifetime):
         """Close all WebSockets of both apps, as `ASGIToWSGI.close_websockets` does; do not wait."""
         for adapter in self._adapters():
             adapter.close_websockets()
+
+    def close_streams(self) -> None:
+        """End all event streams of the ASGI apps, as `ASGIToWSGI.close_streams` does."""
+        for adapter in self._adapters():
+            adapter.close_streams()
 
     def _adapters(self) -> list["ASGIToWSGI | WSGIFallback"]:
         """Return what has to be started and closed, the new app's first."""

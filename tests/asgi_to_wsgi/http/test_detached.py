@@ -4,6 +4,7 @@ import contextlib
 import errno
 import http.client
 import logging
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from bridge.types import Message, Receive, Scope, Send
 from tests.asgi_to_wsgi.http.detachable import Adapt, Gate, block, body_of, connected, start, started, waiting
 from tests.fakes import WSGIServer, http_scope, in_thread
 from tests.processes import wait_until
+
+ALWAYS: dict[str, Any] = {"detach": "always", "detach_after": 0.001}
 
 
 def test_an_app_that_waits_leaves_its_thread(adapt: Adapt) -> None:
@@ -527,3 +530,54 @@ def test_options_of_detaching_are_checked(options: dict[str, Any], error: type[E
     """A value that makes no sense is refused when it is given, by the option's name."""
     with pytest.raises(error, match=words):
         ASGIToWSGI(waiting(Gate()), **options)
+
+
+def test_close_streams_ends_a_detached_event_stream(adapt: Adapt) -> None:
+    """Its client sees a clean end, while a detached response of another kind goes on."""
+    gate = Gate()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["query_string"]:
+            await start(send, (b"content-type", b"text/event-stream"))
+            await block(send, b"data: 1\n\n", True)
+            await receive()
+            await receive()
+        else:
+            await waiting(gate, started(), body_of(b"late"))(scope, receive, send)
+
+    adapter = adapt(app, **ALWAYS)
+    with connected(adapter) as slow, connected(adapter, QUERY_STRING="events") as events:
+        in_thread(slow.run)
+        in_thread(events.run)
+        wait_until(lambda: b"data: 1" in events.client.recv(1000, socket.MSG_PEEK), what="the stream's beginning")
+        adapter.close_streams()
+        assert events.read() == (200, b"data: 1\n\n")
+        gate.open()
+        assert slow.read() == (200, b"late")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system does not list descriptors")
+def test_the_end_gives_back_places_and_descriptors(adapt: Adapt) -> None:
+    """After `close()`, responses of each kind have freed theirs: whole, cut, streams, and those whose client left."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["query_string"] == b"events":
+            await start(send, (b"content-type", b"text/event-stream"))
+        elif scope["query_string"] == b"part":
+            await start(send)
+            await block(send, b"part", True)
+        await Gate().wait()
+
+    adapter = adapt(app, shutdown_timeout=0.05, max_detached=4, **ALWAYS)
+    adapter.start()
+    before = len(os.listdir("/proc/self/fd"))
+    with contextlib.ExitStack() as servers:
+        for query in ("events", "part", "", "left"):
+            server = servers.enter_context(connected(adapter, QUERY_STRING=query))
+            in_thread(server.run)
+            if query == "left":
+                server.client.close()
+        assert adapter.statistics().detached_total == 4
+        in_thread(adapter.close)
+    wait_until(lambda: len(os.listdir("/proc/self/fd")) < before)  # the loop's own are closed, too
+    assert not adapter._detaching.get()._taken  # type: ignore[union-attr]

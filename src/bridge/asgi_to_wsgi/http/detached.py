@@ -92,6 +92,11 @@ class DetachedResponse:
 
     # IN ANY THREAD
 
+    @property
+    def is_to_finish(self) -> bool:
+        """Whether its client is to get more of it, even if the loop is about to end: it is no event stream."""
+        return bool(self._notes) and not self.exchange.response.is_event_stream
+
     def fail(self, error: BaseException) -> None:
         """End a response whose loop ends: with 500, if nothing of it was sent, so that the client need not wait."""
         with self._lock:
