@@ -90,7 +90,7 @@ def test_gunicorn(own_hooks: bool, tmp_path: Path) -> None:
         config = config.partition("\n")[2] + GUNICORN["own hooks"]
     (tmp_path / "gunicorn.conf.py").write_text(config)
     with served(GUNICORN, "serve", tmp_path) as server:
-        wait_until(lambda: server.output().count("<started>") == 2)  # one in each worker
+        wait_until(lambda: server.output().count("<started>") == 2, timeout=30)  # one in each worker
         assert server.client.get("/api/items").json() == ["one", "two"]
         server.stop()
         assert server.output().count("<closed>") == 2
