@@ -1,4 +1,4 @@
-"""Recording fakes of both kinds of server: they call an app by hand, and keep all that it says, with its thread."""
+"""Fakes of both kinds of server. They call an app directly, and record what it sends, and in which thread."""
 
 import contextlib
 import threading
@@ -19,9 +19,8 @@ from wsgi_asgi_conformance.samples import websocket_scope as websocket_scope
 class ASGIServer:
     """One connection of an ASGI server, on the test's own loop.
 
-    The request's body comes in `blocks`; more can be fed later. `disconnect()` has the client
-    leave; from then on `send` does what servers do: nothing ("silent", the default), or raise.
-    `hold_sends` keeps `send` from returning until it is set back.
+    The request's body comes in `blocks`; `feed` adds more. After `disconnect()`, `send` does what
+    servers do: nothing ("silent", the default), or raise. While `hold_sends` is set, `send` does not return.
     """
 
     def __init__(self, app: ASGIApp, scope: Scope | None = None, blocks: Iterable[bytes] = (b"",)) -> None:
@@ -48,7 +47,7 @@ class ASGIServer:
         self.feed_message({"type": "http.request", "body": body, "more_body": more_body})
 
     def feed_message(self, message: Any) -> None:
-        """Add any message to what `receive` gives."""
+        """Add a message that `receive` will return."""
         self._incoming.append(message)
         self._tell()
 
@@ -61,11 +60,11 @@ class ASGIServer:
         self._tell()
 
     def hold_sends(self) -> None:
-        """Have `send` wait, as it does for a client that does not read."""
+        """Make `send` wait, as it does for a client that does not read."""
         self._open = anyio.Event()
 
     def release_sends(self) -> None:
-        """Have `send` return again."""
+        """Let `send` return again."""
         self._open.set()
 
     async def run(self) -> None:
@@ -77,14 +76,14 @@ class ASGIServer:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Serve the connection beside the block; wait for its end after that."""
+        """Serve the connection while the block runs, and wait for its end after the block."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.run)
             yield
 
     @contextlib.asynccontextmanager
     async def running_cancellable(self) -> AsyncIterator[Callable[[], None]]:
-        """Serve the connection beside the block, which may call what it is given to cancel that."""
+        """Serve the connection while the block runs; the block gets a function that cancels the connection."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.run)
             yield tasks.cancel_scope.cancel
@@ -113,7 +112,7 @@ class ASGIServer:
 
     @property
     def body(self) -> bytes:
-        """The body of the response, as far as it was sent."""
+        """The part of the response's body that was sent."""
         return b"".join(message.get("body", b"") for message in self.sent if message["type"] == "http.response.body")
 
     @property
@@ -128,7 +127,7 @@ class ASGIServer:
         while not (self._incoming or self.complete):
             changed = self._changed
             await changed.wait()
-        if self._disconnected or not self._incoming:  # servers say so of a response that has ended, too
+        if self._disconnected or not self._incoming:  # servers report a disconnect after the response has ended, too
             return {"type": "http.disconnect"}
         return self._incoming.pop(0)
 
@@ -149,7 +148,7 @@ class ASGIServer:
 
 
 async def eventually(condition: Callable[[], object], timeout: float = 5) -> None:
-    """Wait for what another thread does, which gives no event to wait on; fail after `timeout` seconds."""
+    """Wait until `condition` is true, for threads that set no event; fail after `timeout` seconds."""
     with anyio.fail_after(timeout):
         while not condition():
             await anyio.sleep(0.001)
@@ -227,7 +226,7 @@ class WSGIServer:
 
     @property
     def body(self) -> bytes:
-        """The body of the response, as far as it was yielded."""
+        """The part of the response's body that was yielded."""
         return b"".join(self.blocks)
 
 
@@ -239,10 +238,10 @@ def respond(app: WSGIApp, environ: Environ | None = None) -> WSGIServer:
 
 
 class ASGIWebSocket(ASGIServer):
-    """One WebSocket of an ASGI server; `websocket.connect` has come.
+    """One WebSocket of an ASGI server, which has sent `websocket.connect`.
 
-    It keeps to the order of messages, and to one `receive` at a time; `receiving` tells whether
-    there is one.
+    It checks the order of messages, and that there is one call of `receive` at a time; `receiving`
+    tells whether there is one now.
     """
 
     def __init__(self, app: ASGIApp, scope: Scope | None = None) -> None:
@@ -252,7 +251,7 @@ class ASGIWebSocket(ASGIServer):
         self.feed_message({"type": "websocket.connect"})
 
     def feed_content(self, *contents: str | bytes) -> None:
-        """Have the client send messages."""
+        """Let the client send messages."""
         for content in contents:
             key = "text" if isinstance(content, str) else "bytes"
             self.feed_message({"type": "websocket.receive", key: content})
@@ -263,7 +262,7 @@ class ASGIWebSocket(ASGIServer):
 
     @property
     def contents(self) -> list[str | bytes]:
-        """What the app has sent to the client."""
+        """The messages that the app has sent to the client."""
         sent = [message for message in self.sent if message["type"] == "websocket.send"]
         assert all(("text" in message) != ("bytes" in message) for message in sent)
         return [message.get("text", message.get("bytes")) for message in sent]

@@ -1,6 +1,6 @@
-"""Exceptions that are thrown into a thread from without, at a bytecode of one's choice.
+"""Exceptions from outside that land in a thread at a chosen bytecode.
 
-That is what an app's watchdog does by PyThreadState_SetAsyncExc, but for the choice.
+An app's watchdog throws such exceptions by PyThreadState_SetAsyncExc, but cannot choose where they land.
 """
 
 import contextlib
@@ -18,10 +18,10 @@ SOURCE = Path(bridge.__file__).parent
 
 
 class Interruption:
-    """Throws `error` once, at bytecode `step` of what runs in `files` of `bridge`.
+    """Throws `error` once, at bytecode number `step` of those that run in `files` of `bridge`.
 
-    `landed` tells whether it has, `place` in which function and at which of its bytecodes, and `ended` whether that
-    ended what ran.
+    `landed` tells whether it was thrown, `place` in which function and at which bytecode of it, and `ended` whether it
+    left the function that `run` called.
     """
 
     def __init__(self, step: int, error: BaseException, *files: str) -> None:
@@ -34,9 +34,9 @@ class Interruption:
         self._files = {str(SOURCE / file) for file in files}
 
     def run(self, function: Callable[[], object]) -> None:
-        """Call `function` in the current thread, and throw on the way; it may let the exception through."""
+        """Call `function` in the current thread, and throw the error into it; it may raise or catch the error."""
         before = sys.gettrace()
-        gc.disable()  # Python 3.11's would free what traces a frame, and crash
+        gc.disable()  # Python 3.11's collector could free an object that traces a frame, and crash
         sys.settrace(self._trace)
         try:
             function()
@@ -69,15 +69,15 @@ class Interruption:
 
 
 def warm_up(function: Callable[[], object], *files: str) -> None:
-    """Call `function` without an interruption: Python 3.13.0 traces none of the first call after an error."""
+    """Call `function` without an interruption, because Python 3.13.0 does not trace the first call after an error."""
     with contextlib.suppress(Exception):
         Interruption(sys.maxsize, RuntimeError(), *files).run(function)
 
 
 def _can_land(opcode: str) -> bool:
-    """Return whether the interpreter is ready for an exception at that point.
+    """Return whether an exception may land at that bytecode.
 
-    It has no handler for one where a `try` begins, which is no operation, and on the way into a call Python 3.11 would
-    keep the names of the arguments. Nothing lands there.
+    At the NOP where a `try` begins, its handler does not apply yet. On the way into a call, Python 3.11 would leave the
+    names of the arguments behind. Real exceptions land at neither.
     """
     return opcode != "NOP" and "CALL" not in opcode

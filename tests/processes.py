@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on at the moment."""
+    """Return a port on which nobody is listening now."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
@@ -25,7 +25,7 @@ def free_port() -> int:
 
 
 def wait_until(condition: Callable[[], object], timeout: float = 10.0, what: str = "the condition") -> None:
-    """Wait for what happens in another process, which gives no event to wait on; fail after `timeout` seconds."""
+    """Wait until `condition` is true, for processes that set no event; fail after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, f"waited {timeout:g} s for {what}"
@@ -77,7 +77,7 @@ def serving(
 ) -> Iterator[Server]:
     """Run `command` with `{port}` and `{python}` filled in, as a process group of its own, and end it afterwards.
 
-    The port is a free one, unless `port` names the one that the server will listen on.
+    The port is a free one, unless `port` names the one on which the server will listen.
 
     Yields once the port accepts connections.
     """

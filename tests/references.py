@@ -1,4 +1,4 @@
-"""What is left of an object."""
+"""Whether objects are freed."""
 
 import gc
 import sysconfig
@@ -7,9 +7,9 @@ from typing import Any
 
 
 def is_freed(reference: weakref.ref[Any]) -> bool:
-    """Return whether an object is gone without the garbage collector's help.
+    """Return whether an object was freed without the garbage collector.
 
-    Free-threaded Python keeps what another thread than its own lets go of until its own runs on: there, with that help.
+    A free-threaded Python may free an object only when the thread that created it next runs, so collect there.
     """
     if sysconfig.get_config_var("Py_GIL_DISABLED"):
         gc.collect()

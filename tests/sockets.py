@@ -1,4 +1,4 @@
-"""What clients do on a socket of their own."""
+"""What test clients do on their sockets."""
 
 import contextlib
 import socket
@@ -9,7 +9,7 @@ from wsgi_asgi_conformance.frames import Frame, client_frame, maybe_frame
 
 
 def read_until(connection: socket.socket, end: bytes) -> bytes:
-    """Read until `end` has come, and return all that came."""
+    """Read until `end` has arrived, and return everything that was read."""
     received = b""
     while end not in received:
         block = connection.recv(65_536)
@@ -19,7 +19,7 @@ def read_until(connection: socket.socket, end: bytes) -> bytes:
 
 
 def read_all(connection: socket.socket) -> bytes:
-    """Return what comes until the server closes the connection, or resets it."""
+    """Return what the server sends before it closes or resets the connection."""
     blocks = []
     with contextlib.suppress(ConnectionError):
         while block := connection.recv(1 << 20):
@@ -28,13 +28,13 @@ def read_all(connection: socket.socket) -> bytes:
 
 
 def reset(connection: socket.socket) -> None:
-    """Leave without a word, as a killed client does: the server gets RST in place of FIN."""
+    """Reset the connection, as a killed client does: the server gets RST instead of FIN."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 
 
 class FrameClient:
-    """A WebSocket client that sends the frames it is told to, right or wrong."""
+    """A WebSocket client that sends any frame, legal or not."""
 
     socket: socket.socket
     unread: bytes
@@ -52,6 +52,6 @@ class FrameClient:
         return frame
 
     def rest(self) -> bytes:
-        """Return what comes until the server hangs up."""
+        """Return what the server sends before it hangs up."""
         self.unread += read_all(self.socket)
         return self.unread

@@ -1,4 +1,4 @@
-"""What each event loop has of the system is given back when it is closed, even if the garbage collector never runs."""
+"""Each event loop closes its file descriptors when it is closed, even if the garbage collector never runs."""
 
 import asyncio
 import gc
@@ -26,9 +26,9 @@ MakeLoop = Callable[[], asyncio.AbstractEventLoop]
 
 @pytest.fixture(params=[asyncio.SelectorEventLoop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def make_loop(request: pytest.FixtureRequest) -> MakeLoop:
-    """Make each of the loops that wake up by an eventfd."""
+    """Create each kind of loop that an eventfd wakes."""
     make: MakeLoop = request.param
-    loop = make()  # uvloop's first leaves something of its own
+    loop = make()  # uvloop's first loop leaves descriptors of its own
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
     return make
@@ -58,7 +58,7 @@ async def no_lifespan(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def test_a_closed_loop_has_no_descriptor(make_loop: MakeLoop) -> None:
-    """Though the loop itself may still be referred to."""
+    """A closed loop has closed its descriptors, even if something still refers to the loop."""
 
     async def main() -> None:
         before = descriptors()
@@ -77,7 +77,7 @@ def test_a_closed_loop_has_no_descriptor(make_loop: MakeLoop) -> None:
 
 
 def test_requests_leave_no_descriptor_behind_with_their_loop(make_loop: MakeLoop) -> None:
-    """Neither does a WebSocket."""
+    """Once the loop is closed, requests and WebSockets have left no descriptor open."""
     adapter = WSGIToASGI(hello)
 
     async def main() -> None:
@@ -89,12 +89,12 @@ def test_requests_leave_no_descriptor_behind_with_their_loop(make_loop: MakeLoop
     for _ in range(3):
         with asyncio.Runner(loop_factory=make_loop) as runner:
             runner.run(main())
-    wait_until(lambda: descriptors() <= before)  # the threads may let go of their requests last
+    wait_until(lambda: descriptors() <= before)  # the threads may drop their requests last
 
 
 @pytest.mark.parametrize("use_uvloop", [False, True])
 def test_a_private_loop_leaves_no_descriptor_behind(use_uvloop: bool) -> None:
-    """Nor does its lifespan, where the app has none and raises."""
+    """A closed private loop leaves no descriptor open, even if the app has no lifespan and raises."""
     before = descriptors()
     for _ in range(3):
         with ASGIToWSGI(no_lifespan, backend_options={"use_uvloop": use_uvloop}) as adapter:

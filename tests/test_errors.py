@@ -5,25 +5,25 @@ from bridge.errors import is_of_disconnect
 
 
 class ClientDisconnect(Exception):
-    """Named as Starlette's."""
+    """Has the name of Starlette's error."""
 
 
 class WebSocketDisconnect(Exception):
-    """Named as Starlette's and Litestar's."""
+    """Has the name of Starlette's and Litestar's error."""
 
 
 class ClientDisconnectedError(Exception):
-    """Named as Quart's."""
+    """Has the name of Quart's error."""
 
 
 def behind(error: BaseException, context: BaseException) -> BaseException:
-    """Return `error`, raised while `context` was handled, or was on its way out."""
+    """Return `error` as if it was raised while `context` was being handled."""
     error.__context__ = context
     return error
 
 
 def because_of(error: BaseException, cause: BaseException) -> BaseException:
-    """Return `error`, raised from `cause`."""
+    """Return `error` as if it was raised from `cause`."""
     error.__cause__ = cause
     return error
 
@@ -48,7 +48,7 @@ LEFT = ClientDisconnected()
     ],
 )
 def test_an_error_because_of_a_disconnect(error: BaseException) -> None:
-    """It is ClientDisconnected, was raised from it, or is what a framework says in its stead."""
+    """Such an error is ClientDisconnected, was raised from it, or is a framework's name for it."""
     assert is_of_disconnect(error)
 
 
@@ -68,12 +68,12 @@ def test_an_error_because_of_a_disconnect(error: BaseException) -> None:
     ],
 )
 def test_an_error_beside_a_disconnect(error: BaseException | None) -> None:
-    """What only came behind it, out of a `finally` say, is the app's own."""
+    """An error that an app raised later, for example in a `finally`, is the app's own."""
     assert not is_of_disconnect(error)
 
 
 def test_an_error_in_a_ring() -> None:
-    """An exception may refer to a group that holds it, as those out of Starlette's middleware do."""
+    """An exception may refer to a group that holds it, as exceptions from Starlette's middleware do."""
     error = ValueError()
     error.__cause__ = BaseExceptionGroup("", [error])
     assert not is_of_disconnect(error)

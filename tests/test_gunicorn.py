@@ -1,4 +1,4 @@
-"""The hooks of `bridge.gunicorn` in real gunicorns; the apps say on stdout what becomes of them."""
+"""The hooks of `bridge.gunicorn` in real gunicorns. The apps write to stdout what happens to them."""
 
 import contextlib
 import os
@@ -70,7 +70,7 @@ def command(folder: Path, *options: str) -> list[str]:
 
 
 def output_of_a_failure(folder: Path, app: str, **env: str) -> str:
-    """Run a gunicorn that cannot boot, and return what it says."""
+    """Run a gunicorn that cannot boot, and return its output."""
     argv = [part.format(python=sys.executable, port=free_port()) for part in command(folder, app)]
     result = subprocess.run(
         argv,
@@ -108,7 +108,7 @@ def test_the_hooks_end_a_worker_in_order(tmp_path: Path, options: tuple[str, ...
         assert received.endswith(b"0\r\n\r\n") == (path == "/events"), received
         ends = [line for line in server.output().splitlines() if line.startswith("<")]
         assert ends == ["<startup>", f"<end of {path}>", "<shutdown>"]
-        assert seconds < 15  # a stream of events does not use up the grace, and another is cut before it ends
+        assert seconds < 15  # an event stream ends at once, and another stream is cut before gunicorn's timeout
 
 
 @pytest.mark.parametrize("kind", ["gthread", "sync", "gthread-preload"])
@@ -136,12 +136,12 @@ def test_the_hooks_log_detached_responses(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_worker_whose_app_fails_to_start_tells_so_once(tmp_path: Path) -> None:
-    """The log has one traceback, the app's own."""
+    """The log has one traceback, that of the app."""
     output = output_of_a_failure(tmp_path, "app:within", FAILS="yes")
     assert output.count("Traceback") == 1
     assert output.count("RuntimeError: no database") == 2  # the message, and the end of its traceback
 
 
 def test_a_worker_that_fails_to_boot_has_no_second_traceback(tmp_path: Path) -> None:
-    """What goes wrong before there is an app to close is told by gunicorn alone."""
+    """If a worker fails before there is an app to close, only gunicorn reports it."""
     assert output_of_a_failure(tmp_path, "app:broken()").count("Traceback") == 1

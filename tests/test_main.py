@@ -39,7 +39,7 @@ def bridge(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_routes_are_listed_for_people(folder: Path) -> None:
-    """Aligned, without colour where there is no terminal, and with what matters at the end."""
+    """The list is aligned, has no colours without a terminal, and ends with what matters most."""
     done = bridge(folder, "routes", "shop:new", "shop:old")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
@@ -57,7 +57,7 @@ def test_routes_are_listed_for_people(folder: Path) -> None:
 
 
 def test_routes_are_listed_for_machines(folder: Path) -> None:
-    """As JSON, and as a table of Markdown."""
+    """The list comes as JSON or as a Markdown table."""
     found = json.loads(bridge(folder, "routes", "shop:new", "shop:old", "--json").stdout)
     rules = found.pop("rules")
     assert found == {"total": 5, "new": 2, "old": 2, "both": 1, "unknown": 0, "hidden": 1}
@@ -82,7 +82,7 @@ def test_routes_are_listed_for_machines(folder: Path) -> None:
     ],
 )
 def test_what_cannot_run_ends_with_2_and_a_sentence(arguments: list[str], sentence: str, folder: Path) -> None:
-    """There is no traceback."""
+    """The command prints a sentence and no traceback."""
     done = bridge(folder, *arguments)
     assert done.returncode == 2
     assert sentence in done.stderr
@@ -91,7 +91,7 @@ def test_what_cannot_run_ends_with_2_and_a_sentence(arguments: list[str], senten
 
 
 def test_a_reader_that_leaves_is_no_error(folder: Path) -> None:
-    """As `head` does."""
+    """`head` closes the pipe early, and the command ends quietly."""
     command = [sys.executable, "-m", "bridge", "routes", "shop:new", "shop:old"]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
@@ -158,7 +158,7 @@ def test_an_app_whose_thread_hangs_does_not_keep_the_command(name: str, tmp_path
 
 
 def test_it_can_be_called_within_a_process(capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit codes are returned."""
+    """`main` returns the exit code."""
     apps = ["tests.servers.frameworks.fastapi_app:app", "tests.servers.frameworks.flask_app:app"]
     for form in ([], ["--markdown"], ["--json"]):
         assert main(["routes", *apps, *form]) == 0
@@ -172,7 +172,7 @@ def test_it_can_be_called_within_a_process(capsys: pytest.CaptureFixture[str]) -
 
 @pytest.mark.parametrize("arguments", [["--help"], ["routes", "--help"]])
 def test_help_is_there(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """With examples."""
+    """The help has examples."""
     with pytest.raises(SystemExit) as exit_:
         main(arguments)
     assert exit_.value.code == 0

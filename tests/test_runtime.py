@@ -1,4 +1,4 @@
-"""The loop as threads see it."""
+"""`bridge.runtime`: the event loop as threads see it."""
 
 import asyncio
 import contextvars
@@ -20,7 +20,7 @@ from tests.fakes import eventually, in_thread
 
 
 def test_a_call_that_a_signal_interrupts_does_not_silence_the_next() -> None:
-    """A signal's handler may raise while a thread is about to wake the loop; the next one wakes it, then."""
+    """If a signal handler raises while a thread is about to wake the loop, the next call wakes it."""
     interrupts: list[Exception] = [ZeroDivisionError()]
     woken: list[Callable[[], None]] = []
     calls: list[int] = []
@@ -39,14 +39,14 @@ def test_a_call_that_a_signal_interrupts_does_not_silence_the_next() -> None:
 
 
 def test_a_wake_up_that_is_interrupted_reaches_the_loop() -> None:
-    """Another thread may have left its call to it."""
+    """A wake-up that an exception interrupts still happens, because another thread may rely on it."""
     woken: list[Callable[[], None]] = []
     calls: list[int] = []
 
     def call_soon(function: Callable[[], None]) -> None:
         woken.append(function)
         if len(woken) == 1:
-            woken.clear()  # it is interrupted before it does anything
+            woken.clear()  # interrupted before it does anything
             loop.call_soon(calls.append, 2)  # as from another thread
             woken.append(lambda: None)
             raise ZeroDivisionError
@@ -60,7 +60,7 @@ def test_a_wake_up_that_is_interrupted_reaches_the_loop() -> None:
 
 
 def test_an_error_from_without_does_not_pass_for_the_end_of_the_loop() -> None:
-    """An app's watchdog may throw a RuntimeError into the thread that wakes the loop; that is open all the same."""
+    """A RuntimeError that a watchdog throws into the thread that wakes the loop does not mean that it is closed."""
 
     def call_soon(function: Callable[[], None]) -> None:
         raise RuntimeError("from without")
@@ -72,7 +72,7 @@ def test_an_error_from_without_does_not_pass_for_the_end_of_the_loop() -> None:
 
 
 async def test_what_runs_beside_a_block_is_over_with_it() -> None:
-    """It is cancelled behind the block, and its end is waited for."""
+    """The task is cancelled at the end of the block, which waits until the task has ended."""
     events: list[str] = []
 
     async def watch() -> None:
@@ -90,7 +90,7 @@ async def test_what_runs_beside_a_block_is_over_with_it() -> None:
 
 
 async def test_what_beside_a_block_ends_by_itself_is_no_matter() -> None:
-    """The block goes on."""
+    """If the task ends by itself, the block goes on."""
     ended: list[None] = []
 
     async def watch() -> None:
@@ -103,7 +103,7 @@ async def test_what_beside_a_block_ends_by_itself_is_no_matter() -> None:
 
 @pytest.mark.parametrize("exit_error", [SystemExit, KeyboardInterrupt])
 def test_what_ends_the_process_beside_a_block_does_so(exit_error: type[BaseException]) -> None:
-    """An exit is for whoever runs the loop."""
+    """SystemExit and KeyboardInterrupt from the task reach whoever runs the loop."""
 
     async def watch() -> None:
         raise exit_error
@@ -117,7 +117,7 @@ def test_what_ends_the_process_beside_a_block_does_so(exit_error: type[BaseExcep
 
 
 def test_a_block_that_is_dropped_with_its_loop_waits_for_nothing() -> None:
-    """A coroutine that is closed may not await any more, nor cancel what is on a closed loop."""
+    """A coroutine that is being closed must not await anything, nor cancel tasks of a closed loop."""
 
     async def main() -> None:
         async with running_loop().beside(anyio.sleep_forever):
@@ -136,7 +136,7 @@ def test_a_block_that_is_dropped_with_its_loop_waits_for_nothing() -> None:
 
 
 def test_a_call_that_raises_does_not_hold_up_those_behind_it() -> None:
-    """They are made though nobody wakes the loop again, and its exception handler gets the error."""
+    """The calls after it are made without another wake-up, and the loop's exception handler gets the error."""
     native = asyncio.SelectorEventLoop()
     errors: list[BaseException] = []
     native.set_exception_handler(lambda _, context: errors.append(context["exception"]))
@@ -150,7 +150,7 @@ def test_a_call_that_raises_does_not_hold_up_those_behind_it() -> None:
 
 
 def test_a_finalizer_that_runs_late_finds_the_loop_ended() -> None:
-    """In a cycle the queue's finalizer may run before that of a response, which then tells of its end."""
+    """In a cycle, the loop may be finalized before a response, which then calls the loop to report its end."""
     native = asyncio.SelectorEventLoop()
     loop = Loop(native, anyio.Event, native.call_soon_threadsafe, native.is_closed)
     native.close()
@@ -161,7 +161,7 @@ def test_a_finalizer_that_runs_late_finds_the_loop_ended() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "eventfd"), reason="the loop wakes itself on this system")
 def test_a_loop_that_has_made_its_calls_sleeps() -> None:
-    """Nothing is left to read that would wake it again, and again."""
+    """Nothing is left on the eventfd that would wake the loop again and again."""
 
     async def main() -> list[Any]:
         loop = running_loop()
@@ -176,7 +176,7 @@ def test_a_loop_that_has_made_its_calls_sleeps() -> None:
 
 @pytest.mark.parametrize("use_uvloop", [False, True])
 def test_a_loop_is_the_same_one_each_time(use_uvloop: bool) -> None:
-    """So that what is called from many threads takes one wake-up; whatever thread it runs in."""
+    """Each asyncio loop has one `Loop`, so that calls from many threads share one wake-up."""
 
     async def main() -> Loop:
         assert running_loop() is running_loop()
@@ -196,7 +196,7 @@ def test_a_loop_is_the_same_one_each_time(use_uvloop: bool) -> None:
 @pytest.mark.parametrize("closed", [False, True])
 @pytest.mark.filterwarnings("ignore:unclosed event loop:ResourceWarning")
 def test_a_loop_goes_with_its_own(closed: bool) -> None:
-    """It is kept by asyncio's loop alone, and its eventfd goes as well."""
+    """Only the asyncio loop refers to its `Loop`, which closes the eventfd when it is freed."""
 
     async def main() -> weakref.ref[Loop]:
         return weakref.ref(running_loop())
@@ -211,7 +211,7 @@ def test_a_loop_goes_with_its_own(closed: bool) -> None:
 
 
 def test_a_call_to_a_closed_loop_is_not_kept() -> None:
-    """It refers to a request that has outlived its loop."""
+    """The call is dropped, because it refers to a request."""
 
     class Token:
         def call(self) -> None: ...
@@ -232,7 +232,7 @@ def test_a_call_to_a_closed_loop_is_not_kept() -> None:
 
 
 def test_a_wake_up_that_came_to_nothing_is_no_error() -> None:
-    """A loop that runs within the loop has made the calls before."""
+    """A nested run of the loop may already have made the calls."""
     native = asyncio.SelectorEventLoop()
     errors: list[dict[str, Any]] = []
     native.set_exception_handler(lambda _, context: errors.append(context))
@@ -252,7 +252,7 @@ def test_a_wake_up_that_came_to_nothing_is_no_error() -> None:
 
 
 async def test_calls_that_wait_together_are_made_in_order() -> None:
-    """What comes while the loop is busy waits together."""
+    """Calls that arrive while the loop is busy are made together, in their order."""
     loop = running_loop()
     calls: list[int] = []
 
@@ -271,7 +271,7 @@ async def test_calls_that_wait_together_are_made_in_order() -> None:
 @pytest.mark.parametrize("backend", ["asyncio", "uvloop", "trio"])
 @pytest.mark.parametrize("pending", [False, True])
 def test_a_call_to_a_loop_that_is_closed_is_an_error(backend: str, pending: bool) -> None:
-    """Even where one has been made that the loop did not live to see."""
+    """The call raises LoopClosed, even if an earlier call was accepted but never made."""
 
     async def main() -> Loop:
         loop = running_loop()
@@ -287,7 +287,7 @@ def test_a_call_to_a_loop_that_is_closed_is_an_error(backend: str, pending: bool
 
 
 async def test_the_first_request_s_context_is_not_kept() -> None:
-    """What wakes the loop lives as long as that, and so would all that the context refers to."""
+    """The callback that wakes the loop lives as long as the loop, so it must not hold a request's context."""
 
     class Token:
         pass
@@ -303,13 +303,13 @@ async def test_the_first_request_s_context_is_not_kept() -> None:
 
 
 def test_threads_that_ask_at_once_get_the_same() -> None:
-    """What another thread has made meanwhile counts."""
+    """If another thread has created the object meanwhile, that object counts."""
     made: list[object] = []
 
     def factory() -> object:
         if not made:
             made.append(object())
-            made.append(per_process.get())  # as another thread, which is faster
+            made.append(per_process.get())  # as a faster thread would
             return made[0]
         return object()
 
@@ -319,7 +319,7 @@ def test_threads_that_ask_at_once_get_the_same() -> None:
 
 
 async def test_a_change_wakes_every_task_that_waits_for_it() -> None:
-    """A task that waits again waits for the next one."""
+    """Each task wakes, and a task that waits again waits for the next change."""
     change = Change(running_loop().event)
     woken: list[int] = []
 
@@ -340,7 +340,7 @@ async def test_a_change_wakes_every_task_that_waits_for_it() -> None:
 
 
 async def test_a_cancelled_wait_for_a_change_leaves_nothing_behind() -> None:
-    """Apps cancel their wait for a message again and again."""
+    """Nothing piles up when an app cancels its wait for a message again and again."""
     change = Change(running_loop().event)
     for _ in range(3):
         with anyio.move_on_after(0):
@@ -349,11 +349,11 @@ async def test_a_cancelled_wait_for_a_change_leaves_nothing_behind() -> None:
 
 
 def test_a_tally_misses_nothing() -> None:
-    """A thread that adds while another one adds does not overwrite that."""
+    """Threads that add at the same time do not overwrite each other's numbers."""
     tally = Tally()
 
     class Interrupted(dict[int, int]):
-        """Has another thread add whenever one has read its number and has yet to write it."""
+        """Lets another thread add whenever a thread has read its number but has not written it yet."""
 
         def get(self, key: int, default: Any = None) -> Any:
             number = super().get(key, default)

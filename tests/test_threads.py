@@ -1,4 +1,4 @@
-"""The threads of both directions: in what context they start, and what ends them."""
+"""The threads of both directions: the context in which they start, and how they end."""
 
 import asyncio
 import contextvars
@@ -20,7 +20,7 @@ USER: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobo
 
 @pytest.fixture
 def inheriting_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have threads start in a copy of their starter's context, as Python 3.14 does by `-X thread_inherit_context=1`."""
+    """Let threads inherit their starter's context, as Python 3.14 does with `-X thread_inherit_context=1`."""
     start = threading.Thread.start
 
     def start_and_inherit(thread: threading.Thread) -> None:
@@ -33,7 +33,7 @@ def inheriting_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("inheriting_threads")
 async def test_a_worker_thread_starts_in_an_empty_context() -> None:
-    """What the request that started it had is that request's alone."""
+    """A worker thread does not inherit the context of the request that started it."""
     users: list[str] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -52,7 +52,7 @@ async def test_a_worker_thread_starts_in_an_empty_context() -> None:
 
 @pytest.mark.usefixtures("inheriting_threads")
 async def test_a_websocket_has_its_request_s_context_and_its_thread_none() -> None:
-    """The app runs in that of its request; what runs in the thread after it does not."""
+    """The app runs in the context of its request; what the thread runs after it does not."""
     users: list[str] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -78,7 +78,7 @@ async def test_a_websocket_has_its_request_s_context_and_its_thread_none() -> No
 @pytest.mark.usefixtures("inheriting_threads")
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_loop_and_its_lifespan_start_in_an_empty_context(backend: str) -> None:
-    """A request and its background task run in the request's context, and the lifespan in none."""
+    """A request and its background task run in the request's context, and the lifespan in an empty one."""
     users: dict[str, str] = {}
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -107,7 +107,7 @@ def test_a_loop_and_its_lifespan_start_in_an_empty_context(backend: str) -> None
 
 
 def test_what_is_called_on_a_loop_without_an_eventfd_has_an_empty_context(monkeypatch: pytest.MonkeyPatch) -> None:
-    """asyncio would call it in that of whoever woke the loop, and many share a wake-up."""
+    """asyncio would use the context of whoever woke the loop, but many callers share one wake-up."""
     monkeypatch.setattr(runtime.loop, "_HAS_EVENTFD", False)
 
     async def main() -> str:
@@ -203,7 +203,7 @@ _interpreters.destroy(interpreter)
 )
 @pytest.mark.parametrize("real", [False, True])
 def test_where_daemon_threads_are_forbidden_others_end_at_the_exit(script: str, output: str, real: bool) -> None:
-    """So do sub-interpreters with a lock of their own (mod_wsgi's); idle threads do not keep them from ending."""
+    """Sub-interpreters with a lock of their own (mod_wsgi's) forbid them; there, idle threads do not delay the exit."""
     if real and sys.version_info < (3, 13):
         pytest.skip("sub-interpreters of Python 3.12 crash by themselves, and older ones have daemon threads")
     if real:

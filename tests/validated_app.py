@@ -1,4 +1,4 @@
-"""FastAPI, with Django, a WSGI app and WebSockets below it, under the validator; and each of them under one more."""
+"""FastAPI under the validator, with Django and a WSGI app mounted in it, each under a validator of its own."""
 
 import asyncio
 import contextlib
@@ -58,7 +58,7 @@ fastapi.add_middleware(BaseHTTPMiddleware, dispatch=pass_on)
 @fastapi.api_route("/echo", methods=["GET", "HEAD", "POST"])
 async def echo(request: Request, tasks: BackgroundTasks) -> Response:
     tasks.add_task(asyncio.sleep, 0)
-    # Not the return's own response class, so that the tasks run behind it.
+    # Passed to the response itself, so that the tasks run after it.
     return PlainTextResponse(await request.body() or request.state.name, headers={"X-Case": "Mixed"}, background=tasks)
 
 
@@ -101,7 +101,7 @@ async def denied(websocket: WebSocket) -> None:
     await websocket.send_denial_response(PlainTextResponse("no", 401))
 
 
-if not settings.configured:  # by other tests in this process
+if not settings.configured:  # other tests in this process may have done it
     settings.configure(ALLOWED_HOSTS=["*"], SECRET_KEY=os.urandom(16).hex())
     django.setup()
 settings.ROOT_URLCONF = __name__

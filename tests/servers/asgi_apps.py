@@ -1,7 +1,7 @@
 """The ASGI apps that real WSGI servers serve for the tests.
 
-`wsgi_app` is `app` behind the adapter: one small app a path, most of them named after what they do,
-or do wrong. What happens in them that no client sees is noted in the server's log.
+`wsgi_app` is `app` behind the adapter: one small app per path, most of them named after what they do,
+or do wrong. They write to the server's log what no client can see.
 """
 
 import asyncio
@@ -33,12 +33,12 @@ BLOCK = b"x" * 65536
 
 
 def note(text: str) -> None:
-    """Put a line into the server's log, in one piece."""
+    """Write a line to the server's log, in one piece."""
     os.write(2, f"<{text}>\n".encode())
 
 
 async def answer(send: Send, body: object, status: int = 200, *headers: tuple[bytes, bytes]) -> None:
-    """Send a whole response: bytes as they are, anything else as JSON; with the process's pid."""
+    """Send a whole response, bytes as they are and anything else as JSON, with the process's pid in a header."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     raw_headers = [(b"content-length", b"%d" % len(data)), (b"x-pid", b"%d" % os.getpid()), *headers]
     await send({"type": "http.response.start", "status": status, "headers": raw_headers})
@@ -54,7 +54,7 @@ async def send_part(send: Send, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
-# --- Apps that do as they should ------------------------------------------------------------------
+# --- Correct apps ---------------------------------------------------------------------------------
 
 
 async def hello(scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,7 +62,7 @@ async def hello(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def digest(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with what the request's body came as."""
+    """Answer with a digest of the request's body, and with how it arrived."""
     sha256, sizes, more_body = hashlib.sha256(), [], True
     while more_body:
         message = await receive()
@@ -88,21 +88,21 @@ async def tasks(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def describe(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with the scope, bytes shown as latin-1, and the names of the environ's variables."""
+    """Answer with the scope, with bytes as latin-1, and with the names of the environ's variables."""
     shown = {key: value for key, value in scope.items() if key not in ("wsgi_environ", "state")}
     shown["variables"] = list(scope["wsgi_environ"])
     await answer(send, json.dumps(shown, default=lambda value: value.decode("latin-1")).encode())
 
 
 async def lifespan_state(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with what the lifespan left in the state, and leave something in it."""
+    """Answer with what the lifespan stored in the state, and add something to it."""
     state = scope["state"]
     await answer(send, {"startups": state["lifespan"]["startups"], "ticks": state["lifespan"]["ticks"], **state})
     state["of_an_earlier_request"] = True
 
 
 async def status(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with the status in the path, and a body, which some statuses must not have."""
+    """Answer with the status in the path, and with a body, even if the status must not have one."""
     code = int(scope["path"].rpartition("/")[2])
     await send({"type": "http.response.start", "status": code, "headers": []})
     await send_part(send, b"body")
@@ -141,7 +141,7 @@ async def ticking(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def slow(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer after as many seconds as the path says."""
+    """Answer after the number of seconds in the path."""
     await anyio.sleep(float(scope["path"].rpartition("/")[2]))
     await answer(send, b"slept")
 
@@ -156,7 +156,7 @@ _variable: contextvars.ContextVar[str] = contextvars.ContextVar("_variable", def
 
 
 async def context(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with a context variable as it is found, and set it."""
+    """Answer with the value of a context variable, and then set it."""
     found = _variable.get()
     _variable.set("of an earlier request")
     await anyio.lowlevel.checkpoint()
@@ -167,18 +167,18 @@ _kept: list[Scope] = []
 
 
 async def keep(scope: Scope, receive: Receive, send: Send) -> None:
-    """Keep the scope, as a background task does."""
+    """Store the scope, as a background task does."""
     _kept.append(scope)
     await answer(send, b"kept")
 
 
 async def kept(scope: Scope, receive: Receive, send: Send) -> None:
-    """Tell what the cookie is in the environ of the scope that was kept last."""
+    """Answer with the cookie in the environ of the scope that was stored last."""
     await answer(send, _kept.pop()["wsgi_environ"]["HTTP_COOKIE"].encode())
 
 
 async def puppet(scope: Scope, receive: Receive, send: Send) -> None:
-    """Do as the test says, over a connection to the port in the path, and tell how each order ended.
+    """Connect to the port in the path, obey the test's orders, and report how each of them ended.
 
     An order is a line of JSON, ["send", message], ["receive"], ["return"] or ["raise"]; the first two
     may overlap. Bytes are carried as latin-1 text.
@@ -215,7 +215,7 @@ async def puppet(scope: Scope, receive: Receive, send: Send) -> None:
         raise RuntimeError("the puppet was told to raise")
 
 
-# --- Apps that do not -----------------------------------------------------------------------------
+# --- Faulty apps ----------------------------------------------------------------------------------
 
 
 async def sends_nothing(scope: Scope, receive: Receive, send: Send) -> None:
@@ -391,7 +391,7 @@ async def stream(request: Request) -> Response:
 
 
 async def exact(request: Request) -> Response:
-    """Have something to do behind the last byte."""
+    """Do something after the last byte."""
 
     async def blocks() -> AsyncIterator[str]:
         yield "hel"
@@ -427,7 +427,7 @@ starlette = Starlette(
 
 @functools.cache
 def make_fastapi() -> ASGIApp:
-    """Return a FastAPI app; made when it is first asked for, as the import takes its time."""
+    """Return a FastAPI app, which is created on first use because the import is slow."""
     from fastapi import BackgroundTasks, Depends, FastAPI, UploadFile
 
     fastapi = FastAPI()
@@ -478,7 +478,7 @@ _apps: dict[str, Any] = dict(globals())
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Leave a request to the app that its path begins with."""
+    """Pass a request to the app named by the start of its path."""
     if scope["type"] == "lifespan":
         await lifespan(scope, receive, send)
         return
@@ -487,7 +487,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class FailsAtFirst:
-    """An app whose first startups fail, as those of one that waits for its database do."""
+    """An app whose first startups fail, like those of an app that waits for its database."""
 
     def __init__(self, failures: int) -> None:
         self.failures = failures
@@ -521,7 +521,7 @@ _without_lifespan = ASGIToWSGI(app, lifespan="off")
 _trio = ASGIToWSGI(app, backend="trio")
 _uvloop = ASGIToWSGI(app, backend_options={"use_uvloop": True})
 _fails_at_first: dict[str, WSGIApp] = {}
-# What is served below a prefix, as by a mount; below /native, what a plain WSGI app would do.
+# The apps that are mounted below a prefix; /native shows what a plain WSGI app does.
 _mounts: dict[str, WSGIApp] = {
     "mounted": _bridged,
     "without-lifespan": _without_lifespan,
@@ -533,7 +533,7 @@ _mounts: dict[str, WSGIApp] = {
 
 
 def wsgi_app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Serve `app`, or what is mounted below a prefix."""
+    """Serve `app`, or the app that is mounted at the prefix of the path."""
     path: str = environ["PATH_INFO"]
     _, prefix, *rest = path.split("/")
     if prefix == "native":

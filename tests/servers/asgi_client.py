@@ -1,4 +1,4 @@
-"""A client of real ASGI servers, and the notes of the app that they serve."""
+"""A client of real ASGI servers, and a reader for what their app writes to the log."""
 
 import http.client
 import io
@@ -12,18 +12,18 @@ from tests.processes import Server, wait_until
 from tests.sockets import reset
 
 APP = "tests.servers.wsgi_apps:app"
-# How long it may take until an app knows that its client has left: "at once", on a busy machine.
+# How long an app may take, on a busy machine, to notice "at once" that its client has left.
 AT_ONCE = 3.0
 
 
 def notes(server: Server, request_id: str) -> list[str]:
-    """Return what apps have noted for requests of this id."""
+    """Return what apps have written to the log for requests with this id."""
     start = f"{request_id} "
     return [line.removeprefix(start) for line in server.output().splitlines() if line.startswith(start)]
 
 
 def wait_for_note(server: Server, request_id: str, note: str, count: int = 1, timeout: float = 10.0) -> None:
-    """Wait until an app has noted something, `count` times."""
+    """Wait until an app has written a note `count` times."""
     wait_until(lambda: notes(server, request_id).count(note) >= count, timeout, f"{count} of {note!r}")
 
 
@@ -33,7 +33,7 @@ def head(target: str, *lines: str, method: str = "GET") -> bytes:
 
 
 class Client:
-    """A connection to a server; what is sent by it need not be a whole request."""
+    """A connection to a server, which may also send a part of a request."""
 
     def __init__(self, server: Server) -> None:
         self.sock = server.connect()
@@ -54,32 +54,32 @@ class Client:
         self.send(head(target, *lines))
 
     def post(self, target: str, *lines: str, body: bytes = b"") -> None:
-        """Send a request whose body is not complete, or is in `body`."""
+        """Send a request whose body is `body`, or incomplete without it."""
         self.send(head(target, *lines, method="POST") + body)
 
     def answer(self, method: str = "GET") -> http.client.HTTPResponse:
-        """Return the next response, its body still unread."""
+        """Return the next response before its body is read."""
         response = http.client.HTTPResponse(_Unclosed(self._file), method=method)  # type: ignore[arg-type]  # as a socket
         response.begin()
         return response
 
     def json(self) -> Any:
-        """Return what the next response says."""
+        """Return the JSON of the next response."""
         return json.loads(self.answer().read())
 
     def close(self) -> None:
-        """Leave as a client does that has read all it wants."""
+        """Close the connection, as a client does that has read all it wants."""
         self._file.close()
         self.sock.close()
 
     def reset(self) -> None:
-        """Leave by RST, as a client does that is killed with data unread."""
+        """Reset the connection, as a killed client with unread data does."""
         self._file.close()
         reset(self.sock)
 
 
 class _Unclosed:
-    """What http.client takes for a socket and then for its file; stays open behind a response, for the next one."""
+    """A socket, and its own file, for http.client; it stays open after a response, so that another one can follow."""
 
     def __init__(self, file: io.BufferedReader) -> None:
         self._file = file
@@ -95,7 +95,7 @@ class _Unclosed:
 
 
 def in_odd_pieces(content: bytes) -> Iterator[bytes]:
-    """Cut `content` to pieces of one byte and more."""
+    """Cut `content` into pieces of one byte and more."""
     start = 0
     for size in itertools.cycle([1, 4, 1, 2, 13, 700, 3]):
         if start >= len(content):
@@ -105,5 +105,5 @@ def in_odd_pieces(content: bytes) -> Iterator[bytes]:
 
 
 def chunk(piece: bytes) -> bytes:
-    """Return a piece of body as chunked transfer coding has it."""
+    """Return a piece of body as a chunk of the chunked transfer coding."""
     return b"%x\r\n%b\r\n" % (len(piece), piece)

@@ -1,4 +1,4 @@
-"""The ASGI servers, and how each is run."""
+"""The ASGI servers, and how to run each."""
 
 import contextlib
 import importlib.util
@@ -11,13 +11,13 @@ from tests.processes import Server, serving
 
 
 class Kind(NamedTuple):
-    """A server and how it is run."""
+    """A server, and how to run it."""
 
     name: str
-    command: list[str]  # to which the app is added
-    optional: str | None  # the module without which it is skipped
+    command: list[str]  # the app is appended
+    optional: str | None  # the tests skip the server without this module
     root_path: str  # the option for it
-    grace: list[str]  # the options that have it wait for requests at shutdown as shortly as it can, a second at most
+    grace: list[str]  # options that make shutdown wait for requests as briefly as possible, at most a second
 
 
 def _uvicorn(http: str, loop: str) -> Kind:
@@ -49,7 +49,7 @@ KINDS = {
 
 
 def maybe_missing(kind: Kind) -> str | None:
-    """Return what it takes to run the server and is not there."""
+    """Return the name of what is missing to run the server, or None."""
     return kind.optional if kind.optional and importlib.util.find_spec(kind.optional) is None else None
 
 

@@ -1,4 +1,4 @@
-"""What an app of `frameworks` does on any server. A check raises AssertionError, in a sentence, if it does not."""
+"""What an app of `frameworks` must do on any server. A failed check raises AssertionError with a sentence."""
 
 import hashlib
 import random
@@ -31,13 +31,13 @@ def head(served: Served) -> None:
         response = served.client.head("/json")
         assert response.status_code in (200, 405), f"HEAD is answered with {response.status_code}"
         if response.status_code == 200 and (given := response.headers.get("content-length")):
-            # The body names the method, so that it may be one longer.
+            # The body names the method, and HEAD is one letter longer than GET.
             assert int(given) in (length, length + 1), f"Content-Length is {given} for HEAD, and {length} for GET"
     _assert_no_body(served, "HEAD", "/json")
 
 
 def head_of_a_stream(served: Served) -> None:
-    """A response to HEAD has no body, and no wrong length, where the app gives no length."""
+    """A response to HEAD has no body, and no wrong length if the app gives none."""
     response = served.client.head("/download", params={"size": 10}, headers={"Connection": "close"})
     assert response.status_code in (200, 405), f"HEAD is answered with {response.status_code}"
     length = response.headers.get("content-length")
@@ -46,7 +46,7 @@ def head_of_a_stream(served: Served) -> None:
 
 
 def _assert_no_body(served: Served, method: str, path: str) -> None:
-    """See what follows the headers, which a client need not tell."""
+    """Check on a plain socket that nothing follows the headers, because HTTP clients may hide it."""
     with served.server.connect() as connection:
         request = f"{method} {served.prefix}{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
         connection.sendall(request.encode())
@@ -114,7 +114,7 @@ def events(served: Served) -> None:
             arrivals += [time.monotonic()] * block.count("\n\n")
     expected = "".join(f"data: {number}\n\n" for number in range(count))
     assert text == expected, f"{text!r} arrived"
-    # Between the first and the last event go by four pauses, unless they were kept until the end.
+    # Four pauses lie between the first and the last event, unless they were all held back until the end.
     took = arrivals[-1] - arrivals[0]
     assert took > pause * 2, f"events that leave {pause * (count - 1):g} s apart arrive within {took:.2f} s"
 
@@ -128,7 +128,7 @@ def client_leaves(served: Served) -> None:
 
 
 def cookies(served: Served) -> None:
-    """Two Set-Cookie headers stay two, and several cookies arrive."""
+    """Two Set-Cookie headers arrive as two, and several request cookies arrive."""
     served.client.cookies.clear()
     response = served.client.get("/cookies", headers={"Cookie": "one=1; two=2"})
     served.client.cookies.clear()
@@ -138,13 +138,13 @@ def cookies(served: Served) -> None:
 
 
 def unicode_path(served: Served) -> None:
-    """A path and a query that are not ASCII."""
+    """A path and a query that are not ASCII arrive unchanged."""
     answer = served.json("/path/%C3%A9/%E2%82%AC%20x", q="ü")
     assert answer == {"path": "é/€ x", "query": {"q": "ü"}}, f"the app got {answer}"
 
 
 def slash_in_path(served: Served) -> None:
-    """An encoded slash in a path."""
+    """A path with an encoded slash leads to a response."""
     answer = served.json("/path/a%2Fb")
     assert answer == {"path": "a/b", "query": {"q": None}}, f"the app got {answer}"
 
@@ -174,7 +174,7 @@ def error_before(served: Served) -> None:
 
 
 def error_mid(served: Served) -> None:
-    """An error in mid-response does not look like the end of a whole one."""
+    """A client can tell a response that an error cut short from a whole one."""
     received = b""
     try:
         with served.client.stream("GET", "/error-mid", timeout=3) as response:
@@ -189,7 +189,7 @@ def error_mid(served: Served) -> None:
 
 
 def twenty_at_once(served: Served) -> None:
-    """Twenty requests at the same time get an answer each."""
+    """Twenty requests at the same time each get their answer."""
 
     def request(number: int) -> None:
         slept = served.json("/slow", seconds=0.05)
@@ -209,7 +209,7 @@ def context(served: Served) -> None:
 
 
 def redirect(served: Served) -> None:
-    """A redirect made from a route's name leads there, also where the app is mounted."""
+    """A redirect to a named route leads there, even if the app is mounted."""
     response = served.client.get("/redirect")
     assert 301 <= response.status_code < 309, f"the status is {response.status_code}"
     location = str(httpx.URL(f"{served.url}/redirect").join(response.headers["location"]))
@@ -225,7 +225,7 @@ def client_address(served: Served) -> None:
 
 
 def state(served: Served) -> None:
-    """The lifespan started once in each process, and its state is with the request."""
+    """The lifespan has started once in each process, and each request has its state."""
     with ThreadPoolExecutor(4) as clients:
         answers = list(clients.map(lambda _: served.json("/state"), range(4)))
     assert {answer["started"] for answer in answers} == {1}, f"the app answered {answers}"
@@ -237,14 +237,14 @@ def background_tick(served: Served) -> None:
 
     def more_than_processes() -> bool:
         seen.add(served.json("/ticks")["ticks"])
-        time.sleep(0.1)  # a pause between requests is what is tested
+        time.sleep(0.1)  # the test is about a pause between requests
         return len(seen) > served.workers
 
     wait_until(more_than_processes, 5, "a tick between requests")
 
 
 def docs(served: Served) -> None:
-    """The docs page names a schema that is there."""
+    """The docs page names a schema that exists."""
     page = served.client.get("/docs")
     assert page.status_code == 200, f"GET /docs is answered with {page.status_code}"
     schema = f"{served.prefix}/openapi.json"
@@ -254,12 +254,12 @@ def docs(served: Served) -> None:
 
 
 def sigterm_ends(served: Served) -> None:
-    """SIGTERM ends the server, though a response is on its way."""
+    """SIGTERM ends the server, even while a response is being sent."""
     assert served.end().seconds is not None, "the server still runs 10 s after SIGTERM"
 
 
 def sigterm_lets_a_response_end(served: Served) -> None:
-    """A response that is on its way at SIGTERM comes to its end; `ASGIToWSGI` ends a stream of events at once."""
+    """A response that is being sent at SIGTERM is completed, but `ASGIToWSGI` ends an event stream at once."""
     end = served.end()
     received = b"".join(end.events).count(b"data:")
     name, server = served.pair
@@ -286,13 +286,13 @@ FOR_ASGI: tuple[Check, ...] = (state, background_tick)
 AT_THE_END: tuple[Check, ...] = (sigterm_ends, sigterm_lets_a_response_end)
 
 
-# The app of each kind by which a server is measured natively: WSGI's, and ASGI's.
+# The WSGI app and the ASGI app that measure what a server does natively.
 NATIVE_FRAMEWORK = {False: "flask", True: "fastapi"}
 ALL = (*FOR_ALL, *FOR_ASGI, docs, *AT_THE_END, lifespan_shutdown)
 
 
 def checks_of(name: str, native: bool = False) -> list[Check]:
-    """Return the checks that an app takes, in order: the last ones end the server."""
+    """Return the checks for an app, in order. The last ones end the server."""
     left_out: set[Check] = set()
     if not FRAMEWORKS[name].asgi:
         left_out = {*FOR_ASGI, docs, lifespan_shutdown}
@@ -309,6 +309,6 @@ def maybe_failure(check: Check, served: Served) -> str | None:
         check(served)
     except AssertionError as error:
         return str(error) or "a claim failed that does not say what it is"
-    except (httpx.HTTPError, OSError, ValueError, KeyError) as error:  # there was no answer, or it makes no sense
+    except (httpx.HTTPError, OSError, ValueError, KeyError) as error:  # there was no answer, or not the expected kind
         return f"{type(error).__name__}: {error}"
     return None

@@ -3,9 +3,9 @@
     python -m tests.servers.compatibility
     python -m tests.servers.compatibility --frameworks flask django --servers daphne  # a part, merged with the rest
 
-What fails behind an adapter is measured without one, too: the same app on a server of its own kind, and an
-app of the server's own kind on the same server. Ends with 1 if something fails that does not natively, or
-if `shortcomings.py` lists what does not fail natively.
+If a check fails behind an adapter, it is repeated without one: the same app on a server of its own kind, and an
+app of the server's own kind on the same server. The exit code is 1 if a check fails only behind an adapter, or
+if `shortcomings.py` lists one that passes natively.
 """
 
 import argparse
@@ -29,13 +29,13 @@ from tests.servers.shortcomings import Shortcoming, maybe_known
 DOCUMENT = ROOT / "docs" / "compatibility.md"
 RESULTS = Path(__file__).parent / "compatibility.json"
 
-Failures = dict[str, str]  # by check: what went wrong; natively also "", where nothing did
-ByPair = dict[str, dict[str, Failures]]  # by framework, and then by server
+Failures = dict[str, str]  # check -> what went wrong; natively also "", if nothing did
+ByPair = dict[str, dict[str, Failures]]  # framework -> server -> failures
 
 # The servers on which an app is measured natively: WSGI's, and ASGI's.
 NATIVE_SERVER = {False: "gunicorn-gthread", True: "uvicorn-h11-asyncio"}
 
-# What brings the servers whose names say it not, and Debian's packages.
+# The packages of servers that have another name, and Debian's packages.
 DISTRIBUTIONS = {"gevent-pywsgi": "gevent", "granian-wsgi": "granian"}
 PACKAGES = {"mod_wsgi": "libapache2-mod-wsgi-py3", "passenger": "libapache2-mod-passenger"}
 
@@ -44,7 +44,7 @@ PACKAGES = {"mod_wsgi": "libapache2-mod-wsgi-py3", "passenger": "libapache2-mod-
 
 
 def measure(name: str, server: str, native: bool, only: set[str] | None = None) -> Failures:
-    """Run the checks, or those named, for an app on a server; if it does not start, all of them fail."""
+    """Run all checks, or the named ones, for an app on a server. If the server does not start, all of them fail."""
     checks = [check for check in checks_of(name, native) if only is None or check.__name__ in only]
     try:
         with serving_pair(name, server, native) as served:
@@ -54,13 +54,13 @@ def measure(name: str, server: str, native: bool, only: set[str] | None = None) 
 
 
 def natives_of(framework: str, server: str) -> list[tuple[str, str]]:
-    """Return what is measured natively for what fails behind an adapter: the app, and the server."""
+    """Return the pairs to measure natively for a failure behind an adapter: one for the app, one for the server."""
     asgi = FRAMEWORKS[framework].asgi
     return [(framework, NATIVE_SERVER[asgi]), (NATIVE_FRAMEWORK[not asgi], server)]
 
 
 def run(pairs: list[tuple[str, str]], jobs: int, results: "Results") -> None:
-    """Measure the pairs, and what fails natively."""
+    """Run the checks on the pairs, and repeat failed ones natively."""
     with ThreadPoolExecutor(jobs) as pool:
 
         def adapted(pair: tuple[str, str]) -> None:
@@ -81,7 +81,7 @@ def run(pairs: list[tuple[str, str]], jobs: int, results: "Results") -> None:
 
 
 class Results:
-    """What was measured, in a file that a run of a part leaves the rest of as it was."""
+    """The results, in a file. A run of some pairs leaves the results of the others as they were."""
 
     def __init__(self) -> None:
         stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"adapted": {}, "native": {}}
@@ -98,7 +98,7 @@ class Results:
             RESULTS.write_text(json.dumps(stored, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
     def natively(self, framework: str, server: str, check: str) -> list[tuple[str, str, str]]:
-        """Return what became of the check without an adapter, where it was measured."""
+        """Return the results of the check without an adapter, as far as it was run."""
         return [
             (app, host, self.native[app][host][check])
             for app, host in natives_of(framework, server)
@@ -130,13 +130,13 @@ class Notes:
         return list(self._failures).index(key) + 1
 
     def native(self, framework: str, server: str, check: str) -> bool:
-        """Return whether the check fails without an adapter, too, or chance has it that it does not."""
+        """Return whether the check fails without an adapter, too, at least sometimes."""
         known = maybe_known(framework, server, check)
         measured = any(message for _, _, message in self._results.natively(framework, server, check))
         return measured or (known is not None and known.native and known.sometimes)
 
     def lines(self) -> Iterator[str]:
-        """Say why, and what was measured: behind the adapter at first, and natively where it fails, if it does."""
+        """Return the reason of a failure and its results: behind the adapter, and natively if it fails there, too."""
         for number, (key, failures) in enumerate(self._failures.items(), 1):
             framework, server, check = failures[0]
             known = "This fails natively, too." if self.native(*failures[0]) else "This does not fail natively."
@@ -156,7 +156,7 @@ def _quoted(failure: str) -> str:
 
 
 def table(servers: tuple[str, ...], frameworks: list[str], results: Results, notes: Notes) -> list[str]:
-    """Return a table of the pairs; what was not measured is a dash."""
+    """Return a table of the pairs, with a dash for those that were not run."""
 
     def cell(framework: str, server: str) -> str:
         failures = results.adapted.get(framework, {}).get(server)
@@ -171,7 +171,7 @@ def table(servers: tuple[str, ...], frameworks: list[str], results: Results, not
 
 
 def versions() -> str:
-    """Return what is installed, in one line."""
+    """Return the installed versions, in one line."""
     names = {framework.distribution: maybe_version(framework.distribution) for framework in FRAMEWORKS.values()}
     for server in (*ASGI_SERVERS, *WSGI_SERVERS):
         if server in PACKAGES:
@@ -185,7 +185,7 @@ def versions() -> str:
 
 
 def document(results: Results) -> tuple[str, list[str]]:
-    """Return the document, and what is wrong."""
+    """Return the document, and what is wrong with the results."""
     notes = Notes(results)
     wsgi = [name for name, framework in FRAMEWORKS.items() if not framework.asgi]
     asgi = [name for name, framework in FRAMEWORKS.items() if framework.asgi]
@@ -222,7 +222,7 @@ def document(results: Results) -> tuple[str, list[str]]:
 
 
 def passed_though_listed(results: Results) -> Iterator[str]:
-    """Say which shortcomings are none any more."""
+    """Return the listed shortcomings whose checks now pass."""
     for framework, by_server in results.adapted.items():
         for server, failures in by_server.items():
             for check in checks_of(framework):

@@ -1,4 +1,4 @@
-"""Which servers a run takes: a core of them, or all by `--all-servers`; and fixtures of their tests."""
+"""Choose the servers of a run, a core of them or all with `--all-servers`, and the fixtures of their tests."""
 
 import contextlib
 import itertools
@@ -11,7 +11,7 @@ import pytest
 from tests.servers.checks import checks_of
 from tests.servers.wsgi_client import Puppet
 
-# Each way to run an app that differs in kind: two loops, a fork before and after the adapter is made, one big buffer.
+# One server for each way to run an app: two loops, a fork before and after the adapter is created, one that buffers.
 CORE = (
     "uvicorn-h11-asyncio",
     "uvicorn-httptools-uvloop",
@@ -20,7 +20,7 @@ CORE = (
     "gunicorn-gthread-preload",
     "waitress",
 )
-# The frameworks' apps on them: as they are and mounted, in each direction.
+# The frameworks' apps on them: plain and mounted, in each direction.
 CORE_PAIRS = (
     ("flask", "hypercorn-trio"),
     ("flask-in-fastapi", "uvicorn-httptools-uvloop"),
@@ -51,7 +51,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _is_of_here(item: pytest.Item) -> TypeGuard[pytest.Function]:
-    """Return whether this is a test of servers: the hook above gets those of all folders."""
+    """Return whether this is a test of servers, because the hook above gets the tests of all folders."""
     return isinstance(item, pytest.Function) and item.path.is_relative_to(Path(__file__).parent)
 
 
@@ -83,6 +83,6 @@ def request_id() -> str:
 
 @pytest.fixture
 def puppet() -> Iterator[Puppet]:
-    """Return an app that obeys the test, from the test's side."""
+    """Return the test's side of an app that obeys the test."""
     with contextlib.closing(Puppet()) as puppet:
         yield puppet

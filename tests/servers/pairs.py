@@ -42,12 +42,12 @@ WSGI_SERVERS = (
 
 
 class End(NamedTuple):
-    """How a server ended that got SIGTERM with a request in flight."""
+    """How a server ended after SIGTERM with a request in flight."""
 
-    pid: int | None  # of the process that served, where the app says it
-    events: list[bytes]  # what was left of a stream of events when the signal came, as far as it arrived
-    cut: bool  # that stream broke off, and did not end
-    seconds: float | None  # until the server was gone
+    pid: int | None  # of the process that served the request, if the app tells
+    events: list[bytes]  # the events that arrived after the signal
+    cut: bool  # the event stream broke off instead of ending
+    seconds: float | None  # until the server had exited
 
 
 class Served:
@@ -64,19 +64,19 @@ class Served:
         self._end: End | None = None
 
     def _new_client(self) -> httpx.Client:
-        # uWSGI closes each connection, and does not say so.
+        # uWSGI closes each connection without announcing it.
         headers = {"Connection": "close"} if self.pair[1].startswith("uwsgi") else {}
-        # There is no TLS here, and to read the certificates takes long.
+        # There is no TLS here, and reading the certificates takes long.
         return httpx.Client(base_url=self.url, headers=headers, timeout=10, trust_env=False, verify=False)
 
     def json(self, path: str, **params: Any) -> Any:
-        """Return what the app answers with."""
+        """Return the JSON of the app's answer."""
         response = self.client.get(path, params=params or None)
         assert response.status_code == 200, f"GET {path} is answered with {response.status_code}: {response.text:.200}"
         return response.json()
 
     def samples(self, path: str, key: str) -> set[int]:
-        """Return the values that the processes give, if chance has each of them asked."""
+        """Return the values of the processes that happen to answer."""
         headers = {"Connection": "close"}
         times = 1 if self.workers == 1 else 10
         return {self.client.get(path, headers=headers).json()[key] for _ in range(times)}
@@ -86,7 +86,7 @@ class Served:
         if self._end is None:
             state = self.client.get("/state")
             pid = state.json()["pid"] if state.is_success else None
-            self.client.close()  # or some servers wait for it to say more
+            self.client.close()  # otherwise some servers wait for more requests on it
             with contextlib.closing(self._new_client()) as client, ThreadPoolExecutor(1) as thread:
                 events: list[bytes] = []
                 cut = False
@@ -119,7 +119,7 @@ def servers_of(framework: str) -> tuple[str, ...]:
 
 
 def maybe_missing(server: str) -> str | None:
-    """Return what it takes to run the server and is not there."""
+    """Return the name of what is missing to run the server, or None."""
     if server in asgi_servers.KINDS:
         return asgi_servers.maybe_missing(asgi_servers.KINDS[server])
     return wsgi_servers.maybe_missing(wsgi_servers.KINDS[server])
@@ -131,7 +131,7 @@ def serving_pair(name: str, server: str, native: bool = False) -> Iterator[Serve
     framework = FRAMEWORKS[name]
     app = framework.path(framework.native if native else framework.adapted)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        os.chmod(folder, 0o755)  # Apache's processes are another user's
+        os.chmod(folder, 0o755)  # Apache's processes run as another user
         shutdowns = Path(folder, "shutdowns")
         shutdowns.touch()
         shutdowns.chmod(0o666)

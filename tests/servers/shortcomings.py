@@ -4,18 +4,18 @@ from typing import NamedTuple
 
 
 class Shortcoming(NamedTuple):
-    """A check that fails, also without an adapter."""
+    """A check that also fails without an adapter."""
 
     check: str
     why: str
     servers: tuple[str, ...]
-    frameworks: tuple[str, ...] = ()  # or all
-    sometimes: bool = False  # or always
-    native: bool = True  # or only where these frameworks meet these servers
+    frameworks: tuple[str, ...] = ()  # () means all
+    sometimes: bool = False  # False means always
+    native: bool = True  # False: it fails only when these frameworks meet these servers
 
 
 UWSGI = ("uwsgi-threads", "uwsgi-lazy-apps")
-# The other ones have no route for it, and say so by a 405, which has a length except in Sanic.
+# The other frameworks have no route for it and answer 405, which has a length except in Sanic.
 ANSWER_HEAD = ("starlette", "django-asgi", "channels", "quart", "responder")
 
 SHORTCOMINGS = (

@@ -24,7 +24,7 @@ from tests.servers.wsgi_apps import READS
 
 @pytest.fixture(scope="module", params=KINDS)
 def kind(request: pytest.FixtureRequest) -> Kind:
-    """Return each kind of server that is installed."""
+    """Return each kind of server, and skip the test if that is not installed."""
     kind = KINDS[request.param]
     if (missing := maybe_missing(kind)) is not None:
         pytest.skip(f"{kind.name}: {missing} is not installed")
@@ -40,20 +40,20 @@ def server(kind: Kind) -> Iterator[Server]:
 
 # --- The request ----------------------------------------------------------------------------------
 
-# Lines long and short, one empty, one that ends in CRLF, every byte there is, and no newline at the end.
+# Long and short lines, an empty one, one that ends in CRLF, every possible byte, and no newline at the end.
 BODY = b"first\n\nsecond line\r\n" + bytes(range(256)) * 3 + b"\n" * 3 + b"x" * 1000 + b"\nthe last"
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["Content-Length", "chunked"])
 def test_body_is_read_as_a_file_is(server: Server, chunked: bool) -> None:
-    """Every way to read a body gives what it gives for a file, however the body arrives."""
+    """Each way to read a body returns what it returns for a file, however the body arrives."""
     framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(BODY)}"
     with contextlib.ExitStack() as stack:
         clients = {how: stack.enter_context(Client(server)) for how in READS}
         for how, client in clients.items():
             client.post(f"/body?how={how.replace(' ', '+')}", framing)
         for piece in in_odd_pieces(BODY):
-            time.sleep(0.005)  # the pauses are what is tested
+            time.sleep(0.005)  # the test is about the pauses
             for client in clients.values():
                 client.send(chunk(piece) if chunked else piece)
         for how, client in clients.items():
@@ -65,7 +65,7 @@ def test_body_is_read_as_a_file_is(server: Server, chunked: bool) -> None:
 @pytest.mark.parametrize("how", ["read", "read(7)", "iteration"])
 @pytest.mark.parametrize("chunked", [False, True], ids=["Content-Length", "chunked"])
 def test_large_body_arrives_whole(server: Server, how: str, chunked: bool) -> None:
-    """A body of many messages is the same behind the server as it was in front of it."""
+    """A body of many messages reaches the app unchanged."""
     body = BODY * 300
     content: Any = iter([body[:100_000], body[100_000:]]) if chunked else body
     pieces = server.client.post("/body", params={"how": how}, content=content).json()
@@ -126,7 +126,7 @@ def test_environ_of_a_request(server: Server) -> None:
 
 
 def test_target_may_be_a_url(server: Server) -> None:
-    """RFC 9112 3.2.2 has servers accept that; some cut the path out of it, and some leave that to the app."""
+    """Servers must accept a URL as target (RFC 9112 3.2.2); some pass on only its path, and some the whole."""
     with Client(server) as client:
         client.get("http://example.org:81/variables/%FF/a%2Fb?a=%FF")
         environ = client.json()
@@ -155,7 +155,7 @@ def test_body_waits_for_100_continue(server: Server) -> None:
 
 
 def test_app_that_reads_nothing_does_not_ask_for_the_body(kind: Kind, server: Server) -> None:
-    """Who answers without reading the body does not have it sent (RFC 9110 10.1.1)."""
+    """An app that answers without reading the body does not make the client send it (RFC 9110 10.1.1)."""
     if kind.name.startswith(("hypercorn", "daphne")):
         pytest.skip(f"{kind.name} sends 100 Continue before it calls the app")
     with Client(server) as client:
@@ -164,7 +164,7 @@ def test_app_that_reads_nothing_does_not_ask_for_the_body(kind: Kind, server: Se
 
 
 def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
-    """Requests that arrive together on one connection are all answered, streams among them."""
+    """Requests that arrive together on one connection are all answered in order, including streams."""
     targets = ["/late", "/empty", "/flask/stream?word=a", "/written", "/declared?blocks=2&length=10", "/headers"]
     with Client(server) as client:
         client.send(b"".join(head(target) for target in targets))
@@ -199,7 +199,7 @@ def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
     ],
 )
 def test_response_arrives_as_the_app_gave_it(server: Server, target: str, status: int, body: bytes | None) -> None:
-    """Status and body are the app's; HEAD has the same head; the connection can be used again."""
+    """Status and body are the app's, HEAD gets the same headers, and the connection can be used again."""
     with Client(server) as client:
         for method in ("GET", "HEAD", "GET"):
             client.send(head(target, method=method))
@@ -223,7 +223,7 @@ def test_repeated_headers_and_cookies_keep_their_order(server: Server) -> None:
 
 
 def test_not_modified_by_flask(server: Server) -> None:
-    """A conditional request is answered 304, with its ETag and no body."""
+    """A conditional request gets a 304, with its ETag and no body."""
     etag = server.client.get("/flask/page").headers["ETag"]
     response = server.client.get("/flask/page", headers={"If-None-Match": etag})
     assert (response.status_code, response.headers["ETag"], response.content) == (304, etag, b"")
@@ -231,7 +231,7 @@ def test_not_modified_by_flask(server: Server) -> None:
 
 @pytest.mark.parametrize(("framework", "name"), [("flask", "X-Sendfile"), ("django", "X-Accel-Redirect")])
 def test_file_that_the_proxy_sends(server: Server, framework: str, name: str) -> None:
-    """An app that leaves a file to the proxy gives the file's length and no body: that arrives without the length."""
+    """An app that lets the proxy send a file declares its length and sends no body; the length is dropped."""
     with Client(server) as client:
         for _ in range(2):
             client.get(f"/{framework}/file_of_the_proxy")
@@ -243,17 +243,17 @@ def test_file_that_the_proxy_sends(server: Server, framework: str, name: str) ->
 
 @pytest.mark.parametrize("target", ["/early_error", "/no_start", "/declared?blocks=0&length=10"])
 def test_error_before_the_first_byte_is_a_500(server: Server, target: str) -> None:
-    """What goes wrong before there is output is answered 500."""
+    """An error before the first byte of output gets a 500."""
     with Client(server) as client:
         client.sock.settimeout(5)
         client.get(target)
         assert client.answer().status == 500
 
 
-# The last one is no app of ours: a server does the same by itself.
+# The last app runs without the adapter, and shows what the server does by itself.
 @pytest.mark.parametrize("target", ["/late_error", "/too_late_to_replace", "/declared?blocks=2&length=20", "/native"])
 def test_error_behind_the_first_byte_cuts_the_connection(kind: Kind, server: Server, target: str) -> None:
-    """What goes wrong in mid-stream leaves the client with a broken response, not with a whole one."""
+    """After an error in mid-stream, the client gets a broken response, never one that looks whole."""
     if kind.name == "daphne":
         pytest.skip("daphne leaves the response open: test_daphne_leaves_a_failed_stream_open")
     with Client(server) as client:
@@ -266,7 +266,7 @@ def test_error_behind_the_first_byte_cuts_the_connection(kind: Kind, server: Ser
 
 @pytest.mark.slow
 def test_daphne_leaves_a_failed_stream_open() -> None:
-    """daphne does not end the response of any ASGI app that raised in mid-stream."""
+    """daphne never ends a response if the ASGI app raises in mid-stream."""
     pytest.importorskip("daphne")
     with serving([*KINDS["daphne"].command, APP]) as server, Client(server) as client:
         client.get("/native")
@@ -276,7 +276,7 @@ def test_daphne_leaves_a_failed_stream_open() -> None:
         client.sock.settimeout(1)
         with pytest.raises(TimeoutError):
             response.read(1)
-        server.process.kill()  # it would not end at SIGTERM any more
+        server.process.kill()  # it no longer ends at SIGTERM
 
 
 @pytest.mark.parametrize(
@@ -292,13 +292,13 @@ def test_daphne_leaves_a_failed_stream_open() -> None:
 def test_file_arrives_whole(
     kind: Kind, server: Server, tmp_path: Path, request_id: str, way: str, size: int, offset: int, name: bytes
 ) -> None:
-    """`wsgi.file_wrapper` sends what read() would give, and leaves a plain file to a server that can send it."""
+    """`wsgi.file_wrapper` sends what read() would return, and lets a server send a plain file if it can."""
     content = random.Random(1).randbytes(size)
     path = os.path.join(os.fsencode(tmp_path), name)
     with gzip.open(path, "wb") if way == "gzip" else open(path, "wb") as file:
         file.write(content)
     target = f"/file?id={request_id}&path={quote(path)}&way={way}&offset={offset}"
-    times = 5 if way == "temporary" else 1  # the file may be gone too early, or not
+    times = 5 if way == "temporary" else 1  # whether the file is deleted too early is a matter of luck
     for _ in range(times):
         assert server.client.get(target).content == content[offset:]
     by_the_server = kind.name == "granian" and (way, offset, name) == ("plain", 0, b"file")
@@ -306,7 +306,7 @@ def test_file_arrives_whole(
 
 
 def test_error_in_close_leaves_the_next_request_alone(server: Server) -> None:
-    """What close() raises behind a complete response does not cut the connection, which others use by then."""
+    """An error that close() raises after a complete response does not cut the connection, which others use by then."""
     with Client(server) as client:
         client.get("/close_error")
         assert client.answer().read() == b"hello"
@@ -336,7 +336,7 @@ def test_stream_ends_when_its_client_leaves(
 def test_empty_blocks_end_when_their_client_leaves(
     server: Server, request_id: str, leave: Callable[[Client], object]
 ) -> None:
-    """An app that yields empty blocks until it has something to say is closed at its next one, too."""
+    """An app that yields empty blocks while it waits is also closed at its next block."""
     with Client(server) as client:
         client.get(f"/empty_ticks?id={request_id}")
         wait_for_note(server, request_id, "called")
@@ -346,32 +346,32 @@ def test_empty_blocks_end_when_their_client_leaves(
 
 @pytest.mark.parametrize("size", [100, 100_000, 1_000_000])
 def test_stream_ends_though_the_request_body_was_never_read(server: Server, request_id: str, size: int) -> None:
-    """A client that leaves is noticed by an app that streams and left the request body alone."""
+    """An app that streams notices that its client has left, even if it has not read the request body."""
     with Client(server) as client:
         client.sock.settimeout(0.2)
-        with contextlib.suppress(TimeoutError):  # a server that stops to read takes no more
+        with contextlib.suppress(TimeoutError):  # a server that stops reading accepts no more
             client.post(f"/ticks?id={request_id}", f"Content-Length: {size}", body=bytes(size))
         client.sock.settimeout(20)
         assert client.answer().readline() == b"tick\n"
         client.close()
-        # A body beyond 1 MiB is given up after five seconds; the news stands behind it.
+        # After five seconds the adapter reads beyond 1 MiB of the body, because the disconnect comes after it.
         timeout = AT_ONCE if size <= 1_000_000 else AT_ONCE + 5
         wait_for_note(server, request_id, "closed, disconnected is True", timeout=timeout)
 
 
 def test_non_reading_client_gets_a_bounded_number_of_blocks(kind: Kind, server: Server, request_id: str) -> None:
-    """An app is stopped while its client does not read, and its stream closed when that leaves."""
+    """An app waits while its client does not read, and its stream is closed when the client leaves."""
     if kind.name == "daphne":
         pytest.skip("daphne takes all that an app sends, and holds it in memory")
     with Client(server) as client:
         client.get(f"/blocks?id={request_id}")
-        assert unchanging(lambda: notes(server, request_id).count("block")) <= 12  # the sockets hold some MiB
+        assert unchanging(lambda: notes(server, request_id).count("block")) <= 12  # the sockets' buffers hold some MiB
         client.close()
         wait_for_note(server, request_id, "closed", timeout=AT_ONCE)
 
 
 def unchanging(count: Callable[[], int], seconds: float = 0.3) -> int:
-    """Return a count that is not 0 and has not changed for a while."""
+    """Wait for a count that is not 0 and has not changed for a while, and return it."""
     last, since = 0, time.monotonic()
     while not last or time.monotonic() - since < seconds:
         now = count()
@@ -390,7 +390,7 @@ def unchanging(count: Callable[[], int], seconds: float = 0.3) -> int:
 def test_upload_that_is_cut_off_raises(
     kind: Kind, server: Server, request_id: str, framing: str, body: bytes, leave: Callable[[Client], object]
 ) -> None:
-    """An app that reads gets ClientDisconnected, and never a short body."""
+    """If an upload is cut off, an app that reads gets ClientDisconnected, never a short body."""
     if kind.name == "daphne":
         pytest.skip("daphne calls an app with the whole body")
     with Client(server) as client:
@@ -415,26 +415,26 @@ def test_app_can_wait_for_its_client_to_leave(
 
 @pytest.mark.slow
 def test_app_can_wait_though_the_request_body_was_never_read(server: Server, request_id: str) -> None:
-    """`bridge.disconnected` is set behind a large body that the app left alone, too."""
+    """`bridge.disconnected` is also set after a large body that the app has not read."""
     with Client(server) as client:
         client.sock.settimeout(0.2)
-        with contextlib.suppress(TimeoutError):  # a server that stops to read takes no more
+        with contextlib.suppress(TimeoutError):  # a server that stops reading accepts no more
             client.post(f"/patient?id={request_id}", "Content-Length: 3000000", body=bytes(3_000_000))
         wait_for_note(server, request_id, "called")
         client.close()
-        # The rest of the body is read when the app has left it alone for five seconds.
+        # The adapter reads the rest of the body once the app has not read for five seconds.
         wait_for_note(server, request_id, "disconnected is True", timeout=AT_ONCE + 5)
 
 
 def test_client_that_got_everything_has_not_left(server: Server, request_id: str) -> None:
-    """`bridge.disconnected` is not set by the end of a response, with the client still there."""
+    """`bridge.disconnected` is not set when a response ends and its client is still connected."""
     assert server.client.get("/accomplished", params={"id": request_id}).content == b"one,two"
     wait_until(lambda: notes(server, request_id), what="the note of close()")
     assert notes(server, request_id) == ["disconnected is False"]
 
 
 def test_abandoned_streams_leave_the_workers_free(server: Server, request_id: str) -> None:
-    """A hundred clients that leave hold none of four workers: the next one is served."""
+    """A hundred clients that leave occupy none of the four workers: the next client is served."""
     for _ in range(100):
         with Client(server) as client:
             client.get(f"/few/ticks?id={request_id}")
@@ -447,7 +447,7 @@ def test_abandoned_streams_leave_the_workers_free(server: Server, request_id: st
 
 
 def test_twenty_requests_run_at_the_same_time(server: Server) -> None:
-    """Requests that wait for each other get a worker thread each."""
+    """Requests that wait for each other each get a worker thread."""
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(Client(server)) for _ in range(20)]
         for client in clients:
@@ -456,7 +456,7 @@ def test_twenty_requests_run_at_the_same_time(server: Server) -> None:
 
 
 def test_two_hundred_requests_at_the_same_time(server: Server) -> None:
-    """More requests than worker threads are all answered, each with its own answer."""
+    """Two hundred requests on fewer worker threads all get their own answers."""
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(Client(server)) for _ in range(200)]
         for number, client in enumerate(clients):
@@ -466,7 +466,7 @@ def test_two_hundred_requests_at_the_same_time(server: Server) -> None:
 
 
 def test_slow_uploads_do_not_hold_worker_threads(server: Server, request_id: str) -> None:
-    """Clients that have sent no byte of their body yet do not keep others from being served."""
+    """Clients that have not sent a byte of their body do not occupy worker threads."""
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(Client(server)) for _ in range(50)]
         for client in clients:
@@ -480,7 +480,7 @@ def test_slow_uploads_do_not_hold_worker_threads(server: Server, request_id: str
 
 
 def test_body_is_read_in_another_thread(kind: Kind, server: Server) -> None:
-    """A thread beside the worker's may read the body: neither holds the other up."""
+    """Another thread than the worker's may read the body, and neither blocks the other."""
     if kind.name == "daphne":
         pytest.skip("daphne calls an app with the whole body")
     with Client(server) as client:
@@ -502,7 +502,7 @@ def test_body_is_read_in_another_thread(kind: Kind, server: Server) -> None:
 
 @pytest.mark.parametrize("app", ["left_reading", "read_too_late"])
 def test_reader_ends_with_the_response(kind: Kind, server: Server, request_id: str, app: str) -> None:
-    """Nobody waits for more of the body when the response is complete, neither another thread nor the worker's."""
+    """Once the response is complete, no thread waits for more of the body."""
     if kind.name == "daphne":
         pytest.skip("daphne calls an app with the whole body")
     with Client(server) as client:
@@ -514,7 +514,7 @@ def test_reader_ends_with_the_response(kind: Kind, server: Server, request_id: s
 
 @pytest.mark.parametrize("framework", ["flask_lent", "django_lent"])
 def test_async_views_run_on_the_loop_of_the_server(kind: Kind, server: Server, framework: str) -> None:
-    """If it is lent, async views of two requests share it, where that is asyncio's; under trio they get one each."""
+    """With `lend_loop`, async views of two requests share the server's asyncio loop; under trio each gets its own."""
     loops = {server.client.get(f"/{framework}/loop").raise_for_status().text for _ in range(5)}
     if kind.name != "hypercorn-trio":
         assert len(loops) == 1
@@ -525,11 +525,11 @@ def test_async_views_run_on_the_loop_of_the_server(kind: Kind, server: Server, f
 
 @pytest.mark.slow
 def test_threads_and_files_do_not_pile_up(kind: Kind, server: Server) -> None:
-    """A thousand requests, abandoned ones among them, leave no thread and no open file behind."""
+    """A thousand requests, some of them abandoned, leave no thread and no open file behind."""
     process = Path("/proc", server.client.get("/process").text)
     targets = ["/late", "/empty?status=204", "/flask/page", "/django/stream?word=a", "/headers", "/early_error"]
     if kind.name == "daphne":
-        targets.pop()  # it is slow to notice errors
+        targets.pop()  # daphne is slow to notice errors
     else:
         targets.append("/late_error")
 
@@ -553,12 +553,12 @@ def test_threads_and_files_do_not_pile_up(kind: Kind, server: Server) -> None:
     run(200)
     files, threads = used()
     run(800)
-    # Worker threads start as they are needed, and stay: there may be more by now, but not one a request.
+    # Worker threads start on demand and stay, so there may be more by now, but not one per request.
     wait_until(lambda: used()[0] <= files + 2 and used()[1] <= threads + 40, what=f"{files}, {threads}, not {used()}")
 
 
 def test_shutdown_lets_a_request_end(kind: Kind, request_id: str) -> None:
-    """SIGTERM in the middle of a request: it is answered, and then the server is gone at once."""
+    """After SIGTERM in the middle of a request, the server answers it and then exits at once."""
     if kind.name == "daphne":
         pytest.skip("daphne drops requests in flight")
     with serving([*kind.command, APP]) as server, Client(server) as client:
@@ -571,11 +571,11 @@ def test_shutdown_lets_a_request_end(kind: Kind, request_id: str) -> None:
 
 
 def test_shutdown_ends_endless_streams(kind: Kind, request_id: str) -> None:
-    """SIGTERM while streams run, one of them abandoned: the server waits as long as it was told to, and ends."""
+    """After SIGTERM while streams run, one of them abandoned, the server waits as long as configured, and exits."""
     with serving([*kind.command, *kind.grace, APP]) as server, contextlib.ExitStack() as stack:
         apps = ["ticks", "ticks", "written_ticks", "blocks"]
         if kind.name == "hypercorn-trio":
-            apps.remove("blocks")  # it waits without an end for a client that does not read, whatever the app
+            apps.remove("blocks")  # it waits for ever for a client that does not read, whatever the app does
         clients = [stack.enter_context(Client(server)) for _ in apps]
         for app, client in zip(apps, clients, strict=True):
             client.get(f"/{app}?id={request_id}")

@@ -1,4 +1,4 @@
-"""`WSGIToASGI` as ASGI servers may also run it: under a root path, on a UNIX socket, by HTTP/2, in debug mode."""
+"""`WSGIToASGI` on ASGI servers with a root path, on a Unix socket, over HTTP/2, and in debug mode."""
 
 import contextlib
 import json
@@ -16,13 +16,13 @@ from tests.servers.wsgi_apps import MIB
 
 @pytest.mark.parametrize("name", ["uvicorn-h11-asyncio", "hypercorn-trio", "daphne", "granian"])
 def test_root_path_is_the_script_name(name: str) -> None:
-    """A root_path becomes SCRIPT_NAME, whether the proxy in front left it in the path or took it out."""
+    """A root_path becomes SCRIPT_NAME, whether the proxy has left it in the path or stripped it."""
     kind = KINDS[name]
     if kind.optional:
         pytest.importorskip(kind.optional)
     targets = ["/variables/%FF", "/base/variables/%FF"]
     if name.startswith("uvicorn"):
-        targets.pop()  # it takes it that the proxy took it out
+        targets.pop()  # it assumes that the proxy has stripped it
     with serving([*kind.command, kind.root_path, "/base", APP]) as server:
         for target in targets:
             environ = server.client.get(target).json()
@@ -32,7 +32,7 @@ def test_root_path_is_the_script_name(name: str) -> None:
 def test_unix_socket(tmp_path: Path) -> None:
     """Behind a Unix socket the Host header names the server, and the client's address is empty."""
     path = tmp_path / "socket"
-    # `serving` waits for its port, on which nobody need answer.
+    # `serving` waits for a connection on its port, so something must listen there.
     code = "import socket, uvicorn; s = socket.create_server(('127.0.0.1', {port})); "
     code += f"uvicorn.run('{APP}', uds='{path}', log_level='warning')"
     with serving(["{python}", "-c", code]):
@@ -46,7 +46,7 @@ def test_unix_socket(tmp_path: Path) -> None:
 
 
 def test_http_2(request_id: str) -> None:
-    """Over HTTP/2 cookies come one by one, hints come early, and a client can leave one stream of its connection."""
+    """Over HTTP/2, cookies come one by one, early hints are sent, and a client can cancel one of its streams."""
     h2_connection = pytest.importorskip("h2.connection")
     h2_events = pytest.importorskip("h2.events")
     with serving([*KINDS["hypercorn-trio"].command, APP]) as server, Client(server) as client:
@@ -80,13 +80,13 @@ def test_http_2(request_id: str) -> None:
 
 @pytest.mark.slow
 def test_app_may_take_its_time_over_a_body() -> None:
-    """A body waits while the app sends, and does not read on for some seconds."""
+    """The rest of a body waits while the app sends, or does not read for some seconds."""
     with serving([*KINDS["uvicorn-h11-asyncio"].command, APP]) as server:
         assert server.client.post("/pausing", content=bytes(5_000_000)).content == b"working\n" * 12 + b"5000000"
 
 
 def test_asyncio_finds_nothing_to_say_in_debug_mode(request_id: str) -> None:
-    """With PYTHONASYNCIODEBUG no call comes from a wrong thread, and no task or error is lost."""
+    """With PYTHONASYNCIODEBUG, asyncio reports no call from a wrong thread and no lost task or error."""
     environment = {"PYTHONASYNCIODEBUG": "1", "PYTHONDEVMODE": "1"}
     with serving([*KINDS["uvicorn-h11-asyncio"].command, APP], env=environment) as server:
         for target in ("/late", "/sized?size=1000000", "/django/stream?word=a", "/flask/loop"):
@@ -97,7 +97,7 @@ def test_asyncio_finds_nothing_to_say_in_debug_mode(request_id: str) -> None:
                 client.answer().readline()
         wait_for_note(server, request_id, "closed, disconnected is True", 10)
         server.stop()
-        # That a step took long is for a busy machine to say.
+        # Reports of slow steps are left out, because they depend on the machine.
         said = {line for line in server.output().splitlines() if not line.startswith("Executing ")}
         assert said == {f"{request_id} called", f"{request_id} closed, disconnected is True"}
 
@@ -105,7 +105,7 @@ def test_asyncio_finds_nothing_to_say_in_debug_mode(request_id: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_gibibytes_pass_through_in_little_memory(request_id: str) -> None:
-    """1 GiB up, 1 GiB down and 1 GiB that the app does not read take less than 32 MiB of memory."""
+    """1 GiB up, 1 GiB down and 1 GiB that the app does not read raise the memory by less than 32 MiB."""
     size = 1024 * MIB
     block = bytes(4 * MIB)
     with serving([*KINDS["uvicorn-httptools-uvloop"].command, APP]) as server:
@@ -127,15 +127,15 @@ def test_gibibytes_pass_through_in_little_memory(request_id: str) -> None:
         with Client(server) as client:
             client.post(f"/ticks?id={request_id}", f"Content-Length: {size}")
             client.sock.settimeout(0.5)
-            with contextlib.suppress(TimeoutError):  # a server that stops to read takes no more
+            with contextlib.suppress(TimeoutError):  # a server that stops reading accepts no more
                 for _ in range(size // len(block)):
                     client.send(block)
-        # With so much unread in between it may take a while until the server sees that the client has left.
+        # With so much unread data, the server may take a while to notice that the client has left.
         wait_for_note(server, request_id, "closed, disconnected is True", timeout=20)
         assert most_memory(process) - before < 32 * MIB
 
 
 def most_memory(process: Path) -> int:
-    """Return the most memory that a process ever had, in bytes."""
+    """Return the peak of a process's resident memory, in bytes."""
     line = next(line for line in (process / "status").read_text().splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) * 1024

@@ -26,27 +26,27 @@ UPGRADE = (
     "Host: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     f"Sec-WebSocket-Key: {KEY}\r\n\r\n"
 )
-# Tracebacks that are not of ours: hypercorn cancels its own tasks, and logs that; daphne cannot send 1011, and does
-# when it has said so; uvicorn's engine "websockets" stumbles over a ping while `send` waits.
+# Tracebacks for which `bridge` is not to blame: hypercorn logs the cancelling of its own tasks; daphne logs that it
+# cannot send 1011, and then sends it; uvicorn's engine "websockets" fails on a ping while `send` waits.
 NOT_OURS = ("CancelledError", "invalid close code", "keepalive_ping")
 
 
 class Host(NamedTuple):
-    """A server, in one way to run it, and what it lacks."""
+    """One way to run a server, and what it cannot do."""
 
     name: str
     command: tuple[str, ...]
-    optional: str | None = None  # the module without which it is skipped
+    optional: str | None = None  # the tests skip the server without this module
     core: bool = False
-    denies: bool = True  # with the app's response; else with a plain 403
-    codes: bool = True  # the app is told the client's close code
-    reasons: bool = True  # and its reason
-    closes_with_reason: bool = True  # the client is told the app's
-    largest: int = 16 * 1024 * 1024  # message that it takes
-    empty: bool = True  # messages arrive
-    close_codes: tuple[int, ...] = (1000, 1001, 4001, 1011)  # that an app can send
-    goodbyes: tuple[int, ...] = (1001, 1012)  # what clients are told when it is stopped; 1006 is nothing
-    tells_apps: bool = True  # when it is stopped
+    denies: bool = True  # the app's response refuses a WebSocket; otherwise it is a plain 403
+    codes: bool = True  # the app receives the client's close code
+    reasons: bool = True  # the app receives the client's reason
+    closes_with_reason: bool = True  # the client receives the app's reason
+    largest: int = 16 * 1024 * 1024  # the largest message that it accepts
+    empty: bool = True  # empty messages arrive
+    close_codes: tuple[int, ...] = (1000, 1001, 4001, 1011)  # the close codes that an app can send
+    goodbyes: tuple[int, ...] = (1001, 1012)  # the codes that clients get when it is stopped; 1006 means no Close frame
+    tells_apps: bool = True  # the apps are told when it is stopped
 
 
 def _uvicorn(engine: str, **traits: Any) -> Host:
@@ -57,7 +57,7 @@ def _uvicorn(engine: str, **traits: Any) -> Host:
 def _hypercorn(loop: str, **traits: Any) -> Host:
     options = ("-k", loop, "-b", "127.0.0.1:{port}", "--graceful-timeout", "5")
     command = ("{python}", "-m", "hypercorn", *options, APP)
-    # It cancels its tasks when it is stopped, and that is what clients are told.
+    # It cancels its tasks when it is stopped, and the clients get 1011.
     return Host(f"hypercorn-{loop}", command, codes=False, reasons=False, goodbyes=(1011, 1006), **traits)
 
 
@@ -101,7 +101,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @contextlib.contextmanager
 def running(host: Host, **env: str) -> Iterator[Server]:
-    """Run the server, or skip the test if it is missing; what it logs is no traceback but deliberate ones."""
+    """Run the server, or skip the test if it is missing; fail if it logs a traceback that is not expected."""
     if host.optional is not None and importlib.util.find_spec(host.optional) is None:
         pytest.skip(f"{host.optional} is not installed")
     with serving(host.command, env=env) as server:
@@ -112,7 +112,7 @@ def running(host: Host, **env: str) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def server(host: Host) -> Iterator[Server]:
-    """One server of each kind for all tests that leave it as it was."""
+    """Run one server of each kind for all tests that leave it unchanged."""
     with running(host) as server:
         yield server
 
@@ -122,7 +122,7 @@ _ids = itertools.count(1)
 
 @pytest.fixture
 def note_id() -> str:
-    """Return an id for the notes of an app, new for each test."""
+    """Return an id for an app's notes; each test gets a new one."""
     return f"note-{next(_ids)}"
 
 
@@ -142,14 +142,14 @@ def open_websocket(server: Server, path: str, **options: Any) -> ClientConnectio
 
 
 def vanish(websocket: ClientConnection) -> None:
-    """Have the client leave without a word."""
+    """Let the client leave without a Close frame."""
     websocket.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     websocket.socket.shutdown(socket.SHUT_RDWR)  # which wakes the client's own thread
     websocket.socket.close()
 
 
 def ending(websocket: ClientConnection) -> tuple[int, str]:
-    """Wait for the server's close; return its code and reason."""
+    """Wait for the server's Close frame; return its code and reason."""
     try:
         while True:
             websocket.recv(20)
@@ -185,8 +185,8 @@ def test_fragments_are_joined(host: Host, server: Server) -> None:
 
 
 def test_ten_thousand_messages_come_in_order(host: Host, server: Server) -> None:
-    """None is lost, and none overtakes another, while thousands are on the way, in both directions."""
-    # Daphne resets the connection of a client that takes more than a second to come to its close frame.
+    """While thousands of messages are on the way in both directions, none is lost and none overtakes another."""
+    # Daphne resets the connection if a client takes more than a second to read as far as the Close frame.
     expected = [str(number) for number in range(1000 if host.name == "daphne" else 10_000)]
     with open_websocket(server, f"/count?to={len(expected)}") as websocket:
         assert [websocket.recv(20) for _ in expected] == expected
@@ -204,7 +204,7 @@ def test_ten_thousand_messages_come_in_order(host: Host, server: Server) -> None
 
 
 def test_a_client_that_does_not_read_slows_the_app(host: Host, server: Server, note_id: str) -> None:
-    """A flood stops when buffers are full, and the app is told when the client has vanished."""
+    """An app that floods waits once the buffers are full, and is told when the client has vanished."""
     if host.name == "daphne":
         pytest.skip("daphne buffers without a limit")
     with server.connect() as client:
@@ -224,7 +224,7 @@ def test_a_client_that_does_not_read_slows_the_app(host: Host, server: Server, n
 def test_the_app_chooses_the_subprotocol(
     host: Host, server: Server, offered: list[Any] | None, chosen: str | None
 ) -> None:
-    """Of those that the client offers, or none."""
+    """The app chooses one of the subprotocols that the client offers, or none."""
     with open_websocket(server, "/subprotocol", subprotocols=offered) as websocket:
         assert websocket.subprotocol == chosen
         assert websocket.recv(20) == str(chosen)
@@ -239,7 +239,7 @@ def test_the_app_chooses_the_subprotocol(
     ],
 )
 def test_an_ordinary_response_refuses(host: Host, server: Server, path: str, status: int, content: bytes) -> None:
-    """The client gets it where the server can pass it on, and a 403 where it cannot."""
+    """The client gets the app's response if the server can send it, otherwise a 403."""
     headers = dict(line.split(": ") for line in UPGRADE.split("\r\n")[1:-2])
     response = httpx.get(f"http://127.0.0.1:{server.port}{path}", headers=headers, timeout=20, trust_env=False)
     if host.denies:
@@ -263,7 +263,7 @@ def test_an_ordinary_response_refuses(host: Host, server: Server, path: str, sta
     ],
 )
 def test_the_app_closes_with_its_code(host: Host, server: Server, path: str, code: int, reason: str) -> None:
-    """And with its reason; an app that raises has failed, 1011."""
+    """The client gets the app's code and reason, and 1011 if the app raises."""
     if code not in host.close_codes:
         pytest.skip(f"{host.name} does not do that")
     with open_websocket(server, path) as websocket:
@@ -276,7 +276,7 @@ def test_the_app_closes_with_its_code(host: Host, server: Server, path: str, cod
 def test_the_app_is_told_how_the_client_closes(
     host: Host, server: Server, note_id: str, code: int, reason: str
 ) -> None:
-    """Its code and its reason, as far as the server tells."""
+    """The app receives the client's code and reason, as far as the server passes them on."""
     with open_websocket(server, f"/echo?id={note_id}") as websocket:
         websocket.close(code, reason)
     note = wait_for_note(server, note_id, "closed")
@@ -286,7 +286,7 @@ def test_the_app_is_told_how_the_client_closes(
 
 @pytest.mark.parametrize("path", ["/echo", "/bottle/echo"])
 def test_the_app_ends_when_the_client_vanishes(host: Host, server: Server, note_id: str, path: str) -> None:
-    """Without a close frame, as when the network fails."""
+    """The app ends when its client vanishes without a Close frame, as when the network fails."""
     websocket = open_websocket(server, f"{path}?id={note_id}")
     websocket.send("hello")
     assert websocket.recv(20) == "hello"
@@ -295,7 +295,7 @@ def test_the_app_ends_when_the_client_vanishes(host: Host, server: Server, note_
 
 
 def test_clients_are_told_that_the_server_stops(host: Host, note_id: str) -> None:
-    """A server that stops closes its WebSockets, the apps end, and so does the process."""
+    """When a server stops, it closes its WebSockets, and then the apps and the process end."""
     if host.name == "hypercorn-asyncio" and sys.version_info >= (3, 12):
         pytest.xfail("it awaits asyncio.Server.wait_closed() first, which since Python 3.12 waits for clients")
     with running(host) as server:
@@ -313,7 +313,7 @@ def test_clients_are_told_that_the_server_stops(host: Host, note_id: str) -> Non
 
 @pytest.mark.slow
 def test_a_server_with_a_stubborn_app_stops(host: Host) -> None:
-    """A thread that looks at nothing does not hold the exit for ever."""
+    """An app that ignores the end of its WebSocket does not delay the server's exit for ever."""
     with running(host) as server, open_websocket(server, "/stubborn"):
         assert server.stop() < 20
 
@@ -322,7 +322,7 @@ def test_a_server_with_a_stubborn_app_stops(host: Host) -> None:
 
 
 def test_two_hundred_websockets_at_once(host: Host) -> None:
-    """They take none of the workers, of which there is one."""
+    """Two hundred WebSockets occupy no worker thread, of which there is only one."""
     with running(host, WORKERS="1") as server, contextlib.ExitStack() as stack:
         with ThreadPoolExecutor(20) as pool:
             websockets = list(pool.map(lambda _: open_websocket(server, "/echo"), range(200)))
@@ -335,7 +335,7 @@ def test_two_hundred_websockets_at_once(host: Host) -> None:
 
 
 def test_one_too_many_is_refused(host: Host) -> None:
-    """With 503, or 403 where the server can say nothing else; and no more when one has ended."""
+    """One WebSocket too many gets 503, or 403 if the server can send nothing else, until another one has ended."""
     with running(host, MAX_WEBSOCKETS="2") as server:
         first, second = open_websocket(server, "/echo"), open_websocket(server, "/echo")
         with pytest.raises(InvalidStatus) as info:
@@ -356,7 +356,7 @@ def test_one_too_many_is_refused(host: Host) -> None:
 
 
 class EngineInOrder(engineio.Client):  # type: ignore[misc]
-    """One thread for all packets: the library starts one for each, and without the interpreter's lock mixes them up."""
+    """Handles all packets in one thread. The library starts one for each, which mixes them up without a GIL."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -374,14 +374,14 @@ class ClientInOrder(socketio.Client):  # type: ignore[misc]
 
 
 class InOrder(socketio.SimpleClient):  # type: ignore[misc]
-    """A client that takes a binary event's packets in their order."""
+    """A client that handles the packets of a binary event in their order."""
 
     client_class = ClientInOrder
 
 
 @pytest.mark.parametrize("transports", [["polling"], ["websocket"], ["polling", "websocket"]], ids="-".join)
 def test_socket_io(host: Host, server: Server, transports: list[str]) -> None:
-    """Events, binary ones and acknowledgements pass by long polling, by WebSocket, and over the upgrade to it."""
+    """Events, binary events and acknowledgements pass by long polling, by WebSocket, and during the upgrade to it."""
     with InOrder() as client:
         client.connect(f"http://127.0.0.1:{server.port}", transports=transports)
         assert client.call("shout", "hello", timeout=20) == "5 letters"

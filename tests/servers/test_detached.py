@@ -18,7 +18,7 @@ _asleep = 0
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer /meet once as many requests are there as are to meet; so no thread can serve one after the other."""
+    """Answer /meet only once all expected requests are here, so that no thread can serve one after the other."""
     global _asleep
     path = scope["path"]
     if path == "/error":
@@ -47,7 +47,7 @@ SERVERS = ("gunicorn-sync", "gunicorn-gthread", "uwsgi-threads", "waitress", "ch
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     kind = KINDS[request.param]
     command = list(kind.command)
-    if "--processes" in command:  # those who meet have to be in one
+    if "--processes" in command:  # the requests that meet must be in one process
         command[command.index("--processes") + 1] = "1"
     with running(kind._replace(command=tuple(command)), f"{__name__}:wsgi_app") as server:
         yield server
@@ -66,7 +66,7 @@ def test_more_requests_wait_than_the_server_has_threads(server: Server) -> None:
 
 
 def test_an_event_stream_comes_whole(server: Server) -> None:
-    """Its events and its end arrive, and the server's log has no error of it."""
+    """The events and the end of the stream arrive, and the server logs no error."""
     response = server.client.get("/events")
     assert response.content == b"data: 0\n\ndata: 1\n\ndata: 2\n\n"
     assert response.headers["connection"] == "close"
@@ -74,7 +74,7 @@ def test_an_event_stream_comes_whole(server: Server) -> None:
 
 
 def test_a_client_of_http_1_0_reads_to_the_close(server: Server) -> None:
-    """Such a client gets no chunks."""
+    """A client of HTTP/1.0 gets no chunks, and reads until the connection closes."""
     with server.connect() as connection:
         connection.sendall(b"GET /events HTTP/1.0\r\nHost: example.org\r\n\r\n")
         received = b""
@@ -86,7 +86,7 @@ def test_a_client_of_http_1_0_reads_to_the_close(server: Server) -> None:
 
 
 def test_an_error_is_a_500(server: Server) -> None:
-    """The client gets a whole response, and the log the app's error."""
+    """If a detached app raises, the client gets a whole 500, and the log has the app's error."""
     assert server.client.get("/error").status_code == 500
     assert "the app's error" in server.output()
 

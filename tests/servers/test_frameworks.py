@@ -1,7 +1,7 @@
 """Frameworks' apps behind the adapters on real servers.
 
-The checks run in order on one server a pair, which the last of them end. `compatibility.py` runs them too,
-and measures natively what fails.
+The checks of each pair run in order on one server, and the last of them end it. `compatibility.py` runs them, too,
+and repeats failed ones without an adapter.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def served(request: pytest.FixtureRequest) -> Iterator[Served]:
 
 @pytest.mark.parametrize("check", ALL, ids=lambda check: check.__name__)
 def test_app_behind_an_adapter(request: pytest.FixtureRequest, served: Served, check: Check) -> None:
-    """An app does behind an adapter what it does natively."""
+    """An app does the same behind an adapter as natively."""
     known = maybe_known(*served.pair, check.__name__)
     if known is not None:
         request.applymarker(pytest.mark.xfail(reason=known.why, strict=not known.sometimes))
