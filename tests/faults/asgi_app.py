@@ -1,4 +1,4 @@
-"""The ASGI app of these tests, and `wsgi_app`, which serves it by the adapter; a twin of `wsgi_app.py`."""
+"""The ASGI app of these tests, and `wsgi_app`, which is its adapter. A twin of `wsgi_app.py`."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ ledger = Ledger()
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Call what the path names, and note the run; the answer has the request's number."""
+    """Run the app that the path names, and record the run. The response has the request's number."""
     if scope["type"] == "lifespan":
         await lifespan(receive, send)
         return
@@ -41,7 +41,7 @@ async def lifespan(receive: Receive, send: Send) -> None:
 
 
 class Exchange:
-    """What an app is called with, and the messages that these apps send."""
+    """The arguments of one call of the app, and the messages that these apps send."""
 
     def __init__(self, number: int, scope: Scope, receive: Receive, send: Send) -> None:
         self.number = number
@@ -64,7 +64,7 @@ class Exchange:
         await self.end(body)
 
     async def read(self) -> bytes:
-        """Return the request's body. Raises ConnectionError where the client leaves before that."""
+        """Return the request's body. Raises ConnectionError if the client leaves first."""
         blocks, more_body = [], True
         while more_body:
             message = await self.receive()
@@ -97,7 +97,7 @@ async def echo(exchange: Exchange, argument: str) -> None:
 
 
 async def download(exchange: Exchange, count: str) -> None:
-    """Send as many blocks as the path says, without saying how many."""
+    """Send the number of blocks in the path, without a Content-Length."""
     await exchange.start()
     for _ in range(int(count)):
         await exchange.part(ledger.block(exchange.number))
@@ -105,7 +105,7 @@ async def download(exchange: Exchange, count: str) -> None:
 
 
 async def events(exchange: Exchange, argument: str) -> None:
-    """Send server-sent events for as long as somebody listens."""
+    """Send server-sent events until the client leaves."""
     await exchange.start((b"content-type", b"text/event-stream"))
     async with anyio.create_task_group() as tasks:
 
@@ -120,7 +120,7 @@ async def events(exchange: Exchange, argument: str) -> None:
 
 
 async def wait(exchange: Exchange, argument: str) -> None:
-    """Take the body, and answer nothing before the client has left."""
+    """Read the body, and send nothing until the client has left."""
     with anyio.move_on_after(PATIENCE) as patience:
         await exchange.left()
     if patience.cancelled_caught:
@@ -128,7 +128,7 @@ async def wait(exchange: Exchange, argument: str) -> None:
 
 
 async def hold(exchange: Exchange, port: str) -> None:
-    """Tell whoever listens on the port who this is, and answer when that connection ends."""
+    """Connect to the port, send the request's number there, and answer once that connection ends."""
     with anyio.fail_after(PATIENCE):
         async with await anyio.connect_tcp("127.0.0.1", int(port)) as connection:
             await connection.send(b"%d %d\n" % (exchange.number, os.getpid()))
@@ -140,7 +140,7 @@ async def hold(exchange: Exchange, port: str) -> None:
 
 
 async def status(exchange: Exchange, argument: str) -> None:
-    """Say what the process has open, this request aside."""
+    """Answer with what the process has open, without this request."""
     found = ledger.status()
     found["tasks"] -= 1
     found["running"] -= 1
@@ -254,7 +254,7 @@ async def leave_unfinished(exchange: Exchange, argument: str) -> None:
     await exchange.part(b"begun")
 
 
-# What a client gets of each: a 500, a response that is cut off, or a whole one.
+# What a client gets from each: a 500, a response that is cut off, or a whole one.
 RAISE_BEFORE = [
     raise_at_once,
     raise_in_body,

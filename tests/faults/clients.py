@@ -1,4 +1,4 @@
-"""Clients by hand: they say what they like, and leave when and how they like."""
+"""Clients that can send anything, and leave at any time and in any way."""
 
 import contextlib
 import http.client
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from tests.faults.ledger import Status
 from tests.processes import Server
 
-# How long whatever a test waits for may take on a busy machine, in seconds.
+# How many seconds anything that a test waits for may take on a busy machine.
 SOON = 20.0
 
 
@@ -23,7 +23,7 @@ class Answer(NamedTuple):
 
 
 class Client:
-    """A client that keeps its connection, as long as the server does."""
+    """A client that keeps its connection alive, as long as the server does."""
 
     def __init__(self, port: int, *headers: tuple[str, str]) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SOON)
@@ -32,7 +32,7 @@ class Client:
     def request(
         self, method: str, path: str, number: int = 0, body: bytes | None = None, chunked: bool = False
     ) -> Answer:
-        """Send a request and read the answer; raises what http.client does for one that is cut off."""
+        """Send a request and read the response. Raises http.client's errors for one that is cut off."""
         headers = {**self._headers, "X-Number": str(number)}
         blocks = iter([body[:1000], body[1000:]] if body else []) if chunked and body is not None else body
         self._connection.request(method, path, blocks, headers, encode_chunked=chunked)
@@ -65,17 +65,17 @@ def request_head(path: str, *headers: str, method: str = "GET", number: int = 0)
 
 @contextlib.contextmanager
 def listening() -> Iterator[tuple[socket.socket, int]]:
-    """Return what apps that hold their requests call, and its port."""
+    """Yield a listener for apps that hold their requests, and its port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(SOON)
         try:
             yield listener, listener.getsockname()[1]
         finally:
-            listener.shutdown(socket.SHUT_RDWR)  # ends an accept(), and resets who was not accepted
+            listener.shutdown(socket.SHUT_RDWR)  # ends an accept(), and resets connections that were not accepted
 
 
 class Idle(NamedTuple):
-    """What a server has open when nobody asks it for anything."""
+    """What a server has open while it is idle."""
 
     tasks: int
     descriptors: int
@@ -83,14 +83,14 @@ class Idle(NamedTuple):
 
 
 def idle_of(server: Server, spare_threads: int) -> Idle:
-    """Return what `server` has open at rest, and the threads it may have at most."""
+    """Return what `server` has open while it is idle, and how many threads it may have."""
     ask(server, "/hello")
     status = status_of(server)
     return Idle(status["tasks"], status["descriptors"], status["threads"] + spare_threads)
 
 
 def wait_until_idle(server: Server, idle: Idle) -> None:
-    """Wait until nothing runs, and tasks, descriptors and threads are back to what they were."""
+    """Wait until no app runs, and there are no more tasks, descriptors and threads than before."""
     found = status_of(server)
     deadline = time.monotonic() + SOON
     while found["running"] or any(found[name] > most for name, most in idle._asdict().items()):  # type: ignore[literal-required]

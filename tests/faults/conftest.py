@@ -1,4 +1,4 @@
-"""The servers of these tests: one of each direction, and with `--all-servers` those that differ from it."""
+"""The servers of these tests: one for each direction, and with `--all-servers` those that behave differently."""
 
 import importlib.util
 import sys
@@ -15,22 +15,22 @@ ASGI_APP, WSGI_APP = "tests.faults.wsgi_app:asgi_app", "tests.faults.asgi_app:ws
 
 
 class Kind(NamedTuple):
-    """A server in one way to run it: how many requests it serves at once, how to have more workers, what it can do."""
+    """One way to run a server: how many requests it serves at once, how to get more workers, and what it can do."""
 
     name: str
     command: tuple[str, ...]
     parallel: int = 8
     optional: str | None = None
     workers: str = "--workers"
-    keeps_alive: bool = True  # takes one request after the other on a connection
-    takes_chunks: bool = True  # in a request, and sends them in a response
-    quiet: bool = True  # logs no error where a client has left
-    answers_errors: bool = True  # says 500 where an app has raised, and does not only hang up
-    restarts: bool = True  # starts another worker in the place of one that died
+    keeps_alive: bool = True  # serves several requests on one connection
+    takes_chunks: bool = True  # accepts chunked requests, and sends chunked responses
+    quiet: bool = True  # logs no error if a client has left
+    answers_errors: bool = True  # answers 500 if an app raises, instead of hanging up
+    restarts: bool = True  # replaces a worker that died
 
     @property
     def app(self) -> str:
-        """The direction, by the name of its app's module."""
+        """The name of the app's module, which stands for the direction."""
         return "wsgi_app" if ASGI_APP in self.command else "asgi_app"
 
 
@@ -40,7 +40,7 @@ def _gunicorn(name: str, *options: str, parallel: int, keeps_alive: bool = True)
 
 
 _UVICORN = ("{python}", "-m", "uvicorn", "--port", "{port}", "--log-level", "warning", "--timeout-keep-alive", "75")
-# It looks after a client that left before it asked for anything when the time to keep connections has passed.
+# It notices that a client left before its first request only when its keep-alive time has passed.
 _HYPERCORN = ("{python}", "-m", "hypercorn", "-b", "127.0.0.1:{port}", "--keep-alive", "2")
 _UWSGI = (
     *(str(Path(sys.executable).parent / "uwsgi"), "--http-socket", "127.0.0.1:{port}", "--home", sys.prefix),
@@ -84,5 +84,5 @@ def server(server_kind: Kind) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def idle(server: Server, server_kind: Kind) -> Idle:
-    """Return what the server has open at rest."""
+    """Return what the server has open while it is idle."""
     return idle_of(server, spare_threads=server_kind.parallel)

@@ -1,4 +1,4 @@
-"""What both apps note of their runs, and what their process has open."""
+"""What both apps record of their runs, and what their process has open."""
 
 import asyncio
 import os
@@ -9,12 +9,12 @@ from typing import TypedDict
 
 NUMBERS = 1 << 20
 BLOCK_SIZE = 64 * 1024
-# How long an app waits for what does not come, in seconds; whatever ends sooner was ended by somebody.
+# How many seconds an app waits for what never comes; a run that ends sooner was ended from outside.
 PATIENCE = 30.0
 
 
 class Status(TypedDict):
-    """What a process has open at a moment; `produced` counts the blocks of downloads, `running` the app's runs."""
+    """What a process has open now; `produced` counts the blocks of downloads, `running` the app's runs."""
 
     pid: int
     memory: int
@@ -26,10 +26,10 @@ class Status(TypedDict):
 
 
 class Ledger:
-    """How often each number but 0 was run, and how many runs are under way. Any thread may call its methods."""
+    """How often each request number, except 0, was run, and how many runs are under way. Safe in any thread."""
 
     def __init__(self) -> None:
-        self.runs = bytearray(NUMBERS)  # of one size for ever, so that it is no leak itself
+        self.runs = bytearray(NUMBERS)  # of a fixed size, so that it does not look like a leak
         self.produced = 0
         self._running = 0
         self._lock = threading.Lock()
@@ -45,17 +45,17 @@ class Ledger:
             self._running -= 1
 
     def block(self, number: int) -> bytes:
-        """Return the next block of a download, which no other number's is like."""
+        """Return the next block of a download, which differs from those of all other numbers."""
         with self._lock:
             self.produced += 1
         return block_of(number)
 
     def packed_runs(self) -> bytes:
-        """Return `runs`, one byte a number, compressed."""
+        """Return `runs`, one byte per number, compressed."""
         return zlib.compress(bytes(self.runs))
 
     def status(self) -> Status:
-        """Look around; on the loop."""
+        """Return the status of the process. Runs on the loop."""
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return {
             "pid": os.getpid(),
@@ -73,5 +73,5 @@ def block_of(number: int) -> bytes:
 
 
 def number_from_header(value: str | None) -> int:
-    """Return the number of a request, 0 for one that has none."""
+    """Return the number of a request, or 0 if it has none."""
     return int(value) if value and value.isascii() and value.isdigit() and len(value) < 7 else 0

@@ -1,4 +1,4 @@
-"""Too much of anything: headers, chunks, requests, connections."""
+"""Floods of headers, chunks, requests and connections."""
 
 import contextlib
 import socket
@@ -27,10 +27,10 @@ HEADERS = {
 
 @pytest.mark.parametrize("flood", HEADERS)
 def test_header_floods(server: Server, server_kind: Kind, idle: Idle, flood: str) -> None:
-    """A flood of headers ends in an answer, or in a connection that is closed; the next request is answered."""
+    """The server answers a flood of headers, or closes the connection, and answers the next request."""
     before = len(server.output())
     with server.connect() as client:
-        with contextlib.suppress(OSError):  # the server need not read all of it
+        with contextlib.suppress(OSError):  # the server may stop reading
             client.sendall(HEADERS[flood])
             if flood == "no end":
                 client.shutdown(socket.SHUT_WR)
@@ -43,7 +43,7 @@ def test_header_floods(server: Server, server_kind: Kind, idle: Idle, flood: str
 
 
 def test_a_flood_of_chunks(server: Server, server_kind: Kind, idle: Idle) -> None:
-    """A body of 50,000 chunks, of a byte each, is the body that it says."""
+    """A body of 50,000 chunks of one byte each arrives whole."""
     if not server_kind.takes_chunks:
         pytest.skip("takes no chunks")
     with server.connect() as client:
@@ -54,7 +54,7 @@ def test_a_flood_of_chunks(server: Server, server_kind: Kind, idle: Idle) -> Non
 
 
 def test_requests_that_do_not_wait_for_answers(server: Server, server_kind: Kind, idle: Idle) -> None:
-    """Of 100 requests that are sent at once on a connection each is answered once, in their order."""
+    """If 100 requests are sent at once on a connection, each is answered once, in their order."""
     if not server_kind.keeps_alive:
         pytest.skip("serves one request a connection")
     before, numbers = runs_of(server), range(4000, 4100)
@@ -70,7 +70,7 @@ def test_requests_that_do_not_wait_for_answers(server: Server, server_kind: Kind
 
 @pytest.mark.parametrize("count", [200, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
 def test_connections_in_turn(server: Server, server_kind: Kind, idle: Idle, count: int) -> None:
-    """As many connections as there may be, a request on each, leave the server as it was."""
+    """As many connections as the server allows, with one request on each, leave nothing behind."""
     before, numbers = runs_of(server), range(10_000, 10_000 + count)
     for number in numbers:
         assert ask(server, "/hello", number) == (200, str(number), b"hello")

@@ -1,4 +1,4 @@
-"""More requests than there are threads: who comes late waits, and is answered once."""
+"""More requests than threads: late ones wait, and each is answered once."""
 
 import contextlib
 import socket
@@ -11,7 +11,7 @@ from tests.sockets import read_until
 
 
 def test_full_pool(server: Server, server_kind: Kind, idle: Idle) -> None:
-    """With all threads taken requests wait for one, in any number; those whose clients left are run once at most."""
+    """While all threads are busy, any number of requests wait; those whose clients left run once at most."""
     before = runs_of(server)
     with listening() as (listener, port), contextlib.ExitStack() as stack:
 
@@ -21,13 +21,13 @@ def test_full_pool(server: Server, server_kind: Kind, idle: Idle) -> None:
             return connection
 
         def let_go() -> None:
-            with contextlib.suppress(OSError):  # once the test is over
+            with contextlib.suppress(OSError):  # when the test is over
                 while True:
                     listener.accept()[0].close()
 
         stay, leave = range(2000, 2000 + 3 * server_kind.parallel), range(3000, 3010)
         clients = {number: client(number) for number in stay[: server_kind.parallel]}
-        held = [listener.accept()[0] for _ in clients]  # so all threads are taken
+        held = [listener.accept()[0] for _ in clients]  # so all threads are busy
         clients.update({number: client(number) for number in stay[server_kind.parallel :]})
         for number in leave:
             client(number).close()

@@ -1,4 +1,4 @@
-"""Worker processes killed by SIGKILL: their requests are lost, no others are, and the server serves on."""
+"""Worker processes killed by SIGKILL: only their requests are lost, and the server goes on."""
 
 import contextlib
 import functools
@@ -23,7 +23,7 @@ def two_workers(server_kind: Kind) -> Iterator[Server]:
     if not server_kind.restarts:
         pytest.skip("ends where a worker has died")
     command = [*server_kind.command[:-1], server_kind.workers, str(WORKERS), server_kind.command[-1]]
-    if server_kind.name == "uwsgi":  # whose last two are an option and its value
+    if server_kind.name == "uwsgi":  # the last two arguments are an option and its value
         command = [*server_kind.command, server_kind.workers, str(WORKERS)]
     with serving(command) as server:
         wait_until(lambda: len(pids(server)) == WORKERS, SOON, "two workers")
@@ -35,7 +35,7 @@ def all_serve(server: Server, victim: int) -> bool:
 
 
 def pids(server: Server) -> set[int]:
-    """Return the processes that answer to some requests."""
+    """Return the pids of the processes that answer some requests."""
     found = set()
     for _ in range(4 * WORKERS):
         with contextlib.suppress(OSError, http.client.HTTPException):
@@ -44,7 +44,7 @@ def pids(server: Server) -> set[int]:
 
 
 def test_killed_workers(two_workers: Server, server_kind: Kind) -> None:
-    """A killed worker's clients see their connections end; the others get their answers, and so do new ones."""
+    """The connections of a killed worker's clients end; all other clients, old and new, get their answers."""
     server = two_workers
     for _ in range(2):
         with listening() as (listener, port), contextlib.ExitStack() as stack:

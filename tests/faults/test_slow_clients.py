@@ -1,4 +1,4 @@
-"""Clients that read or write slowly, or not at all for a while: only they wait, and they get all that is theirs."""
+"""Clients that read or write slowly, or pause: only they wait, and they get whole responses."""
 
 import contextlib
 import http.client
@@ -17,7 +17,7 @@ TEXT = b"one byte at a time"
 
 
 def memory_peak(server: Server) -> int:
-    """Return the most memory that the server has had resident so far, in bytes."""
+    """Return the peak of the server's resident memory, in bytes."""
     status = Path(f"/proc/{status_of(server)['pid']}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
@@ -27,7 +27,7 @@ def serves_others(server: Server, server_kind: Kind) -> bool:
 
 
 def test_slow_readers(server: Server, server_kind: Kind, idle: Idle) -> None:
-    """Downloads of 32 MiB that nobody reads stay with the app, and are whole when they are read in the end."""
+    """The app waits with downloads of 32 MiB that nobody reads, and they are whole when they are read later."""
     readers = [
         http.client.HTTPConnection("127.0.0.1", server.port, timeout=SOON) for _ in range(server_kind.parallel // 2)
     ]
@@ -49,7 +49,7 @@ def test_slow_readers(server: Server, server_kind: Kind, idle: Idle) -> None:
 
 @pytest.mark.parametrize("framing", [f"Content-Length: {len(TEXT)}", "Transfer-Encoding: chunked"])
 def test_slow_writers(server: Server, server_kind: Kind, idle: Idle, framing: str) -> None:
-    """Requests that come byte by byte, from the request line on, hold no others up, and are answered in full."""
+    """Requests that arrive byte by byte, from the request line on, delay no others, and get whole responses."""
     if "chunked" in framing and not server_kind.takes_chunks:
         pytest.skip("takes no chunks")
     body = TEXT if "Length" in framing else b"".join(b"1\r\n%c\r\n" % byte for byte in TEXT) + b"0\r\n\r\n"
@@ -71,7 +71,7 @@ def test_slow_writers(server: Server, server_kind: Kind, idle: Idle, framing: st
 
 
 def test_uploads_that_do_not_begin(server: Server, server_kind: Kind, idle: Idle) -> None:
-    """Under an ASGI server a client takes no thread before its body begins, however many of them there are."""
+    """Under an ASGI server, any number of clients occupy no thread before their bodies begin."""
     if server_kind.app != "wsgi_app":
         pytest.skip("a WSGI server calls the app before that")
     with contextlib.ExitStack() as stack:
@@ -84,7 +84,7 @@ def test_uploads_that_do_not_begin(server: Server, server_kind: Kind, idle: Idle
 
 
 def test_aborted_uploads_in_numbers(server: Server, server_kind: Kind, idle: Idle) -> None:
-    """Of 200 uploads that end early, somewhere, by FIN or RST, none is run twice, and nothing is left."""
+    """Of 200 uploads that end early, anywhere, by FIN or RST, none runs twice, and nothing is left behind."""
     before, runs_before, numbers = len(server.output()), runs_of(server), range(1000, 1200)
     for number in numbers:
         framing = (
@@ -105,7 +105,7 @@ def test_aborted_uploads_in_numbers(server: Server, server_kind: Kind, idle: Idl
 
 
 def test_readers_that_leave_in_numbers(server: Server, server_kind: Kind, idle: Idle) -> None:
-    """Of 100 downloads that are given up after some bytes, none goes on."""
+    """All of 100 downloads end that their clients abandon after some bytes."""
     before = len(server.output())
     for number in range(1, 101):
         client = server.connect()

@@ -1,4 +1,4 @@
-"""100,000 requests of all kinds in each direction: none lost, none doubled, and nothing that grows."""
+"""100,000 requests of all kinds in each direction: none is lost or runs twice, and nothing grows."""
 
 import contextlib
 import http.client
@@ -18,12 +18,12 @@ from tests.sockets import read_until, reset
 REQUESTS = 100_000
 ROUND = 10_000
 CLIENTS = 4
-# How much more memory there may be than after the first round: some pages, and no more than 90 bytes a request.
+# How much memory may grow after the first round: some pages, which is no more than 90 bytes per request.
 GROWTH = 8 << 20
 
 
 class Visitor:
-    """One of the clients: it sends requests of all kinds, by their weights, and looks at each answer."""
+    """One of the clients: sends requests of all kinds, according to their weights, and checks each response."""
 
     def __init__(self, server: Server, seed: int) -> None:
         self.aborted: list[int] = []
@@ -32,7 +32,7 @@ class Visitor:
         self._random = random.Random(seed)
 
     def send(self, number: int) -> None:
-        """Send the request of that number."""
+        """Send the request with this number."""
         self._random.choices(*zip(*KINDS, strict=True))[0](self, number)
 
     def get(self, number: int) -> None:
@@ -112,7 +112,7 @@ KINDS: list[tuple[Callable[[Visitor, int], None], int]] = [
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_soak(server_kind: Kind) -> None:
-    """Each request is answered once; memory, threads, tasks and descriptors stay as they were."""
+    """Each request is answered once, and memory, threads, tasks and descriptors do not grow."""
     if not server_kind.takes_chunks:
         pytest.skip("takes no chunks")
     with serving(server_kind.command) as server:
@@ -134,7 +134,7 @@ def test_soak(server_kind: Kind) -> None:
 
 
 def visits(server: Server, numbers: range) -> set[int]:
-    """Send a request of each number, by a few clients side by side; return those that were given up."""
+    """Send one request per number, by a few clients at the same time; return the numbers that were abandoned."""
     with ThreadPoolExecutor(CLIENTS) as threads:
         visitors = [Visitor(server, numbers.start + index) for index in range(CLIENTS)]
 

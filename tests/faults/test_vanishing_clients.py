@@ -1,4 +1,4 @@
-"""Clients that vanish, at every stage of a request: what was theirs is given back, and the others are served."""
+"""Clients that vanish at every stage of a request: nothing is left behind, and others are served."""
 
 import socket
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from tests.sockets import read_until, reset
 
 
 class Stage(NamedTuple):
-    """How far a client gets: what it sends, what it reads, and whether the app runs by then."""
+    """How far a client gets: what it sends, what it reads, and whether the app already runs."""
 
     sent: bytes = b""
     read: bytes = b""
@@ -37,8 +37,8 @@ ENDINGS = {"by FIN": socket.socket.close, "by RST": reset}
 
 
 def clients_at(stage: Stage, server: Server, server_kind: Kind) -> list[socket.socket]:
-    """Return clients that have got as far as `stage`, half as many as the server serves at once."""
-    empty = b"chunked" in stage.sent and not server_kind.takes_chunks  # so that the app's run is over at once
+    """Return clients that have reached `stage`, half as many as the server serves at once."""
+    empty = b"chunked" in stage.sent and not server_kind.takes_chunks  # so the app's run ends at once
     clients = [server.connect() for _ in range(max(1, server_kind.parallel // 2))]
     for client in clients:
         client.sendall(stage.sent)
@@ -53,7 +53,7 @@ def clients_at(stage: Stage, server: Server, server_kind: Kind) -> list[socket.s
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("stage", STAGES)
 def test_clients_that_vanish(server: Server, server_kind: Kind, idle: Idle, stage: str, ending: str) -> None:
-    """Runs, tasks, threads and descriptors are given back, nothing is wrong in the log, and the next is served."""
+    """No run, task, thread or descriptor is left, the log has no error, and the next client is served."""
     before = len(server.output())
     for client in clients_at(STAGES[stage], server, server_kind):
         ENDINGS[ending](client)
@@ -64,7 +64,7 @@ def test_clients_that_vanish(server: Server, server_kind: Kind, idle: Idle, stag
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_clients_that_fall_silent(server: Server, server_kind: Kind, idle: Idle, stage: str) -> None:
-    """Clients that say and read no more hold what they hold, and no others up."""
+    """Clients that neither send nor read any more occupy their own share, but delay no others."""
     if server_kind.parallel == 1:
         pytest.skip("a single thread is held up, whatever it serves")
     clients = clients_at(STAGES[stage], server, server_kind)

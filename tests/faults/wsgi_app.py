@@ -1,6 +1,6 @@
-"""The WSGI app of these tests, and `asgi_app`, which serves it by the adapter; a twin of `asgi_app.py`.
+"""The WSGI app of these tests, and `asgi_app`, which is its adapter. A twin of `asgi_app.py`.
 
-What the tests ask about the process is answered beside the adapter, so that it is when all threads are taken.
+`asgi_app` itself answers questions about the process, because the app cannot while all threads are busy.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ ledger = Ledger()
 
 
 class Run:
-    """A response that is streamed; the run ends where it is closed."""
+    """A streamed response. The run ends when it is closed."""
 
     def __init__(self, blocks: Iterable[bytes]) -> None:
         self._blocks = blocks
@@ -35,7 +35,7 @@ class Run:
 
 
 def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Call what the path names, and note the run; the answer has the request's number."""
+    """Run the app that the path names, and record the run. The response has the request's number."""
     number = number_from_header(environ.get("HTTP_X_NUMBER"))
     name, _, argument = environ["PATH_INFO"].strip("/").partition("/")
     ledger.begin(number)
@@ -76,27 +76,27 @@ def echo(environ: Environ, start: Start, argument: str) -> list[bytes]:
 
 
 def download(environ: Environ, start: Start, count: str) -> Iterable[bytes]:
-    """Send as many blocks as the path says, without saying how many."""
+    """Send the number of blocks in the path, without a Content-Length."""
     start("200 OK")
     number = number_from_header(environ.get("HTTP_X_NUMBER"))
     return (ledger.block(number) for _ in range(int(count)))
 
 
 def events(environ: Environ, start: Start, argument: str) -> Iterable[bytes]:
-    """Send server-sent events for as long as somebody listens."""
+    """Send server-sent events until the client leaves."""
     start("200 OK", ("Content-Type", "text/event-stream"))
     while not environ["bridge.disconnected"].wait(0.01):
         yield b"data: tick\n\n"
 
 
 def wait(environ: Environ, start: Start, argument: str) -> list[bytes]:
-    """Take the body, and answer nothing before the client has left."""
+    """Read the body, and send nothing until the client has left."""
     environ["wsgi.input"].read()
     return answer(start, b"late" if environ["bridge.disconnected"].wait(PATIENCE) else b"in vain")
 
 
 def hold(environ: Environ, start: Start, port: str) -> list[bytes]:
-    """Tell whoever listens on the port who this is, and answer when that connection ends."""
+    """Connect to the port, send the request's number there, and answer once that connection ends."""
     with socket.create_connection(("127.0.0.1", int(port)), timeout=PATIENCE) as connection:
         connection.sendall(b"%d %d\n" % (number_from_header(environ.get("HTTP_X_NUMBER")), os.getpid()))
         with contextlib.suppress(ConnectionError):
@@ -204,7 +204,7 @@ def exit_in_response(environ: Environ, start: Start, argument: str) -> Iterable[
     raise SystemExit(3)
 
 
-# What a client gets of each: a 500, a response that is cut off, or a whole one.
+# What a client gets from each: a 500, a response that is cut off, or a whole one.
 RAISE_BEFORE = [
     raise_at_once,
     raise_in_body,
@@ -229,7 +229,7 @@ adapter = WSGIToASGI(app, workers=WORKERS)
 
 
 async def asgi_app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Say what the process has open, and what it has run; leave all else to the adapter."""
+    """Answer with what the process has open and has run; pass everything else to the adapter."""
     if scope["type"] != "http" or scope["path"] not in ("/status", "/runs"):
         await adapter(scope, receive, send)
         return

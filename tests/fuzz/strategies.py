@@ -1,11 +1,11 @@
-"""What servers, clients and apps may come up with: the right things, with wrong ones among them."""
+"""What servers, clients and apps may send: mostly legal values, with illegal ones among them."""
 
 from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-# The number of examples is the profile's: `--hypothesis-profile=long` looks for minutes.
+# The profile sets the number of examples: `--hypothesis-profile=long` runs for minutes.
 FUZZ = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
@@ -13,11 +13,11 @@ FUZZ = settings(
 
 
 def mostly(usual: st.SearchStrategy[Any], odd: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Return a strategy that is seldom odd: one wrong thing is enough to have a whole request refused."""
+    """Return a strategy for mostly legal values, because one illegal value has a whole request refused."""
     return st.sampled_from([usual] * 9 + [odd]).flatmap(lambda chosen: chosen)
 
 
-# Any text, lone surrogates included; and the text that bytes become (PEP 3333, A Note On String Types).
+# Any text, even lone surrogates; and text that holds bytes (PEP 3333, A Note On String Types).
 TEXT = st.text(st.characters(exclude_categories=()), max_size=12)
 NATIVE = st.binary(max_size=12).map(lambda value: value.decode("latin-1"))
 ANY_TEXT = NATIVE | TEXT
@@ -28,14 +28,14 @@ PATHS = st.sampled_from(
     ["", "/", "//", "/a", "/a/b", "a", "/base/a", "/b\xc3\xa9", "/%ff", "/a%2fb", "*", "/a?b", "/\0"]
 )
 
-# What Python has to offer, but for what only Python has.
+# Python objects of all common types.
 ANYTHING: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXT | st.binary(max_size=12),
     lambda inner: st.lists(inner, max_size=3) | st.tuples(inner, inner) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=6,
 )
 
-# Stands for 70,000 bytes, which would not be fit to be shown.
+# Stands for 70,000 bytes, which would be too long to show in a report.
 LONG = b"<70000>"
 BODIES = st.binary(max_size=8) | st.just(LONG)
 
@@ -86,7 +86,7 @@ _TLS = st.fixed_dictionaries(
         "cipher_suite": st.none() | st.sampled_from([0x1301, 0]) | st.integers(),
     },
 )
-# Scopes of the types that the spec has, of any value.
+# Scopes with the spec's types and any values.
 SCOPES = st.fixed_dictionaries(
     {
         "type": st.sampled_from(["http", "http", "websocket"]),
@@ -113,7 +113,7 @@ def _spoiled(given: dict[str, Any], key: Any, value: Any) -> dict[Any, Any]:
     return {**{each: given[each] for each in given if each != key}, **({} if value == "missing" else {key: value})}
 
 
-# One of them is missing, or is anything.
+# One key is missing, or holds any object.
 _SCOPE_KEYS = ["asgi", "method", "path", "headers", "http_version", "scheme", "raw_path", "query_string", "root_path"]
 SPOILED_SCOPES = st.builds(
     _spoiled,
@@ -166,7 +166,7 @@ SPOILED_ENVIRONS = st.builds(
 )
 EXC_INFOS = st.none() | ANYTHING | st.tuples(ANYTHING, st.just(RuntimeError("the app's")), ANYTHING)
 
-# --- What apps say --------------------------------------------------------------------------------
+# --- What apps send -------------------------------------------------------------------------------
 
 STATUS_CODES = mostly(st.sampled_from([200, 204, 304, 404, 500]), st.sampled_from([100, 999, 1000, 0, True]) | ANYTHING)
 STATUSES = mostly(

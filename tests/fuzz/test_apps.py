@@ -1,4 +1,4 @@
-"""Whole requests to apps that do anything: each ends, in an answer or in a documented error."""
+"""Whole requests to apps that do anything: each request ends with a response or a documented error."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -31,7 +31,7 @@ from tests.fuzz.strategies import (
 
 
 class AppError(Exception):
-    """What these apps raise themselves."""
+    """Raised by these apps themselves."""
 
 
 RAISED = st.sampled_from(
@@ -52,7 +52,7 @@ ASGI_STEPS = st.lists(
 
 
 class ASGIScript:
-    """An ASGI app that takes the steps it was given last; `stubborn` goes on where a step raises."""
+    """An ASGI app that plays the steps it was given last. If it is `stubborn`, it goes on after a step that raises."""
 
     def __init__(self) -> None:
         self.steps: list[tuple[str, Any]] = []
@@ -64,7 +64,7 @@ class ASGIScript:
                 if name == "send":
                     await send({**argument, "body": expanded(argument["body"])} if "body" in argument else argument)
                 elif name == "receive":
-                    with anyio.move_on_after(0.01):  # after the last part of the body it waits for the end
+                    with anyio.move_on_after(0.01):  # after the last part of the body, `receive` waits for the end
                         assert (await receive())["type"] in ("http.request", "http.disconnect")
                 else:
                     raise argument
@@ -86,13 +86,13 @@ def asgi() -> Iterator[tuple[ASGIScript, ASGIToWSGI]]:
 def test_any_asgi_app(
     asgi: tuple[ASGIScript, ASGIToWSGI], method: str, body: bytes, steps: list[Any], stubborn: bool
 ) -> None:
-    """The WSGI server gets a response that keeps PEP 3333, or an error that says who broke what."""
+    """The WSGI server gets a response that follows PEP 3333, or an error that says who broke which rule."""
     script, adapter = asgi
     script.steps, script.stubborn = steps, stubborn
     try:
         server = respond(adapter, http_environ(method, "/", expanded(body)))
     except (BridgeError, AppError, StopIteration, OSError, RuntimeError):
-        return  # RuntimeError is what a coroutine makes of StopIteration
+        return  # a coroutine turns StopIteration into RuntimeError
     assert len(server.starts) == 1
     lengths = [value for name, value in server.headers if name.lower() == "content-length"]
     bodiless = method == "HEAD" or server.status[:3] in ("204", "304")
@@ -102,7 +102,7 @@ def test_any_asgi_app(
 @FUZZ
 @given(ENVIRONS | SPOILED_ENVIRONS, BODIES)
 def test_any_environ(asgi: tuple[ASGIScript, ASGIToWSGI], environ: Environ, body: bytes) -> None:
-    """The app answers it, or the adapter does, or says that the server broke PEP 3333."""
+    """The app or the adapter answers, or the adapter raises that the server broke PEP 3333."""
     script, adapter = asgi
     end = {"type": "http.response.body"}
     script.steps = [("receive", None), ("send", {"type": "http.response.start", "status": 200}), ("send", end)]
@@ -127,7 +127,7 @@ WSGI_STEPS: st.SearchStrategy[list[tuple[str, Any]]] = st.lists(
 
 
 class WSGIScript:
-    """A WSGI app that takes the steps it was given, before or while it is iterated, and returns what it was given."""
+    """A WSGI app that plays the given steps, before or while it is iterated, and returns a given object."""
 
     def __init__(self, steps: list[tuple[str, Any]], late: bool, returned: Any) -> None:
         self.steps = steps
@@ -162,7 +162,7 @@ class WSGIScript:
 @FUZZ
 @given(METHODS, st.lists(BODIES, min_size=1, max_size=3), WSGI_STEPS, st.booleans(), mostly(st.lists(BODIES), ANYTHING))
 def test_any_wsgi_app(method: str, blocks: list[bytes], steps: list[Any], late: bool, returned: Any) -> None:
-    """The ASGI server gets messages that keep the spec, or an error that says who broke what."""
+    """The ASGI server gets messages that follow the spec, or an error that says who broke which rule."""
     app = WSGIToASGI(WSGIScript(steps, late, returned), workers=1)
     state, length = "nothing sent", math.inf
 
@@ -185,7 +185,7 @@ def test_any_wsgi_app(method: str, blocks: list[bytes], steps: list[Any], late: 
 @FUZZ
 @given(SCOPES, st.lists(BODIES, min_size=1, max_size=3))
 def test_any_scope(scope: Scope, blocks: list[bytes]) -> None:
-    """The app gets an environ that keeps PEP 3333, and answers, or the adapter says that this cannot be."""
+    """The app gets an environ that follows PEP 3333 and answers, or the adapter refuses the request."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         body: bytes = environ["wsgi.input"].read(-1)
@@ -205,7 +205,7 @@ def test_any_scope(scope: Scope, blocks: list[bytes]) -> None:
 @FUZZ
 @given(SPOILED_SCOPES)
 def test_any_value_in_a_scope(scope: Scope) -> None:
-    """The app answers, or the adapter does, or says that the server broke the ASGI spec."""
+    """The app or the adapter answers, or the adapter raises that the server broke the ASGI spec."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         start_response("200 OK", [("Content-Type", "text/plain")])

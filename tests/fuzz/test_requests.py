@@ -1,4 +1,4 @@
-"""Requests, both ways: any environ and any scope has its counterpart, or is refused."""
+"""Requests in both directions: each environ and each scope has a counterpart, or is refused."""
 
 from hypothesis import given
 
@@ -12,12 +12,12 @@ from bridge.sansio.websocket import Refusal, is_websocket_request, maybe_refusal
 from bridge.types import Environ, Scope
 from tests.fuzz.strategies import ENVIRONS, FUZZ, SCOPES, SPOILED_ENVIRONS, SPOILED_SCOPES
 
-# What the adapter leaves as it is: control characters in a request's headers, which are for the server to refuse.
+# The adapter also passes on control characters in a request's headers, because servers should have refused them.
 TOLERATED = BY_SERVERS | {"RFC9110-003"}
 
 
 def check_scope(scope: Scope) -> None:
-    """Hold a scope to the ASGI spec."""
+    """Check a scope against the ASGI spec."""
     shape = SHAPES[scope["type"]]
     assert scope.keys() >= set(shape.required)
     for key, rules in shape.keys.items():
@@ -28,7 +28,7 @@ def check_scope(scope: Scope) -> None:
 @FUZZ
 @given(ENVIRONS)
 def test_any_environ_has_a_scope_or_is_refused(environ: Environ) -> None:
-    """The scope keeps the ASGI spec, and leads back to an environ."""
+    """The scope follows the ASGI spec, and can be translated back to an environ."""
     try:
         scope = scope_from_environ(environ)
     except ServerProtocolError:
@@ -45,7 +45,7 @@ def test_any_environ_has_a_scope_or_is_refused(environ: Environ) -> None:
 @FUZZ
 @given(SCOPES)
 def test_any_scope_has_an_environ_or_is_refused(scope: Scope) -> None:
-    """The environ holds bytes as latin-1, and leads back to a scope; `test_apps` holds it to PEP 3333."""
+    """The environ holds bytes as latin-1, and can be translated back to a scope; `test_apps` checks PEP 3333."""
     try:
         environ = environ_from_scope(scope)
     except ClientProtocolError:
@@ -60,7 +60,7 @@ def test_any_scope_has_an_environ_or_is_refused(scope: Scope) -> None:
 @FUZZ
 @given(SPOILED_ENVIRONS)
 def test_any_value_in_an_environ_is_read_or_refused(environ: Environ) -> None:
-    """What is no str reaches no scope: it is passed over, or the server's fault."""
+    """A value that is not a str reaches no scope: it is skipped, or an error of the server."""
     environ = {"REQUEST_METHOD": "GET", **environ}
     try:
         maybe_refusal(environ)
@@ -73,7 +73,7 @@ def test_any_value_in_an_environ_is_read_or_refused(environ: Environ) -> None:
 @FUZZ
 @given(SPOILED_SCOPES)
 def test_any_value_in_a_scope_is_read_or_refused(scope: Scope) -> None:
-    """What is not as the ASGI spec has it is read as what it can only mean, or is the server's fault."""
+    """A value that breaks the ASGI spec is either read in the only sensible way, or an error of the server."""
     try:
         environ = environ_from_scope(with_header_pairs(scope))
         assert isinstance(announcement_from_scope(scope), Announcement)
@@ -85,7 +85,7 @@ def test_any_value_in_a_scope_is_read_or_refused(scope: Scope) -> None:
 @FUZZ
 @given(ENVIRONS)
 def test_any_handshake_is_answered(environ: Environ) -> None:
-    """One that is good has a scope of its own; any other one is refused with a status and a sentence."""
+    """A correct handshake has a websocket scope; any other is refused with a status and a sentence."""
     environ = {"REQUEST_METHOD": "GET", "HTTP_SEC_WEBSOCKET_VERSION": "13", **environ}
     assert is_websocket_request(environ) in (True, False)
     refusal = maybe_refusal(environ)

@@ -1,4 +1,4 @@
-"""Responses, both ways: whatever an app says is passed on as the specs have it, or is the app's error."""
+"""Responses in both directions: whatever an app sends becomes a legal response, or is an error of the app."""
 
 import re
 from typing import Any
@@ -30,7 +30,7 @@ TOKEN, FIELD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"), re.compile(r"[\t\x20-
 
 
 def check_native(headers: Any) -> None:
-    """Hold a list of headers to PEP 3333 and RFC 9110: nothing in it can pass for anything else."""
+    """Check a list of headers against PEP 3333 and RFC 9110."""
     assert type(headers) is list
     assert all(TOKEN.fullmatch(name) and FIELD.fullmatch(value) for name, value in headers)
 
@@ -38,7 +38,7 @@ def check_native(headers: Any) -> None:
 @FUZZ
 @given(METHODS, mostly(RESPONSE_STARTS, RESPONSE_MESSAGES), st.lists(RESPONSE_MESSAGES, max_size=4))
 def test_any_message_of_an_asgi_app(method: str, start: Any, bodies: list[Any]) -> None:
-    """It makes a WSGI response, whose body is no longer than it says, or raises AppProtocolError."""
+    """Any message becomes a WSGI response whose body is no longer than declared, or raises AppProtocolError."""
     response, body, length = ResponseFromASGI(method), b"", None
     try:
         response.start(start)
@@ -61,7 +61,7 @@ def test_any_message_of_an_asgi_app(method: str, start: Any, bodies: list[Any]) 
     st.lists(mostly(BODIES, ANYTHING)),
 )
 def test_any_call_of_a_wsgi_app(method: str, starts: list[Any], chunks: list[Any]) -> None:
-    """It makes ASGI messages, whose body is no longer than they say, or raises AppProtocolError or TypeError."""
+    """Any call becomes ASGI messages whose body is no longer than declared, or raises AppProtocolError or TypeError."""
     response, body = ResponseFromWSGI(method), b""
     error = RuntimeError("the app's")
     try:
@@ -88,7 +88,7 @@ def test_any_call_of_a_wsgi_app(method: str, starts: list[Any], chunks: list[Any
     st.lists(RESPONSE_MESSAGES | WEBSOCKET_MESSAGES | ANYTHING, max_size=6),
 )
 def test_any_order_of_messages(order: Any, messages: list[Any]) -> None:
-    """Each message leads to a state that there is, or raises AppProtocolError."""
+    """Each message leads to a known state, or raises AppProtocolError."""
     state = next(iter(order))
     for message in messages:
         try:
@@ -101,7 +101,7 @@ def test_any_order_of_messages(order: Any, messages: list[Any]) -> None:
 @FUZZ
 @given(WEBSOCKET_MESSAGES, st.lists(st.sampled_from(["chat", "other"]), max_size=2))
 def test_any_message_of_a_websocket_app(message: Any, subprotocols: list[str]) -> None:
-    """It is an answer, a payload or a close that RFC 6455 knows, or raises AppProtocolError."""
+    """Any message becomes a response, a payload or a close that RFC 6455 allows, or raises AppProtocolError."""
     try:
         response = response_from_accept(message, KEY, subprotocols, None)
         head, *lines = response.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")

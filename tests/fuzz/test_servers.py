@@ -1,4 +1,4 @@
-"""Bytes that may be requests, sent to real servers: whatever they are, the server goes on, and logs no error."""
+"""Bytes that may be requests, sent to real servers: whatever they are, the server goes on and logs no error."""
 
 import contextlib
 import socket
@@ -15,10 +15,10 @@ from tests.processes import Server, serving
 from tests.sockets import reset
 from wsgi_asgi_conformance.strategies import REQUEST_BYTES
 
-# The app's, and one of uvicorn's own: it answers the first of several requests after it has hung up on a later one.
+# The app's error, and one of uvicorn's, which answers the first of several requests after closing for a later one.
 EXPECTED = ["RuntimeError: in the body", "RuntimeError: unable to perform operation on <TCPTransport closed=True"]
 TARGETS = st.sampled_from([b"/echo", b"/hello", b"/download/2", b"/raise_in_body"])
-# A place in a request, by its share of the whole, what is taken out there, and what is put in.
+# A place in a request, as a fraction of its length; how much is removed there; and what is inserted.
 MUTATIONS = st.lists(
     st.tuples(
         st.floats(0, 1),
@@ -45,7 +45,7 @@ REQUESTS = st.builds(mutated, st.lists(ONE, min_size=1, max_size=3).map(b"".join
 
 @pytest.fixture(scope="module", params=CORE, ids=lambda kind: kind.name)
 def target(request: pytest.FixtureRequest) -> Iterator[tuple[Server, Idle]]:
-    """Return a server, and what it has open at rest; in the end it has no more, and its log no error but the app's."""
+    """Yield a server, and what it has open while idle. At the end it has no more, and its log only the app's errors."""
     kind: Kind = request.param
     with serving(kind.command) as server:
         idle = idle_of(server, spare_threads=kind.parallel)
@@ -58,10 +58,10 @@ def target(request: pytest.FixtureRequest) -> Iterator[tuple[Server, Idle]]:
 @FUZZ
 @given(sent=REQUESTS, ending=st.sampled_from(["waits", "has no more to say", "leaves", "breaks off"]))
 def test_any_bytes_to_a_server(target: tuple[Server, Idle], sent: bytes, ending: str) -> None:
-    """A server answers or hangs up, in its own time, and answers the next client."""
+    """A server answers or hangs up, whenever it likes, and answers the next client."""
     server, _ = target
     with server.connect() as client:
-        client.settimeout(0.02)  # a server may wait for more, and longer than this test
+        client.settimeout(0.02)  # a server may wait for more, for longer than this test
         with contextlib.suppress(OSError):
             client.sendall(sent)
             if ending == "has no more to say":

@@ -1,4 +1,4 @@
-"""WebSockets of clients, servers and apps that say anything: each ends, and breaks nothing."""
+"""WebSockets whose clients, servers and apps send anything: each ends, and breaks nothing."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -22,7 +22,7 @@ PAYLOADS = (
     | st.builds(close_payload, st.integers(0, 65535), st.sampled_from(["", "bye"]))
     | st.sampled_from([b"x" * 126, LONG, LONG])
 )
-# Of a frame: opcode, payload, whether it is the last, whether it is masked, and the reserved bits.
+# A frame: opcode, payload, whether it is the last, whether it is masked, and the reserved bits.
 FRAMES = st.tuples(
     mostly(st.sampled_from([1, 2, 1, 2, 0, 8, 9, 10]), st.integers(0, 15)),
     PAYLOADS,
@@ -35,7 +35,7 @@ CUTS = st.lists(st.integers(1, 200), max_size=6)
 
 
 class Transport:
-    """A transport that keeps what is written; nothing may be after the end."""
+    """A transport that records what is written, and allows nothing after the end."""
 
     def __init__(self) -> None:
         self.written = b""
@@ -62,7 +62,7 @@ class Transport:
 
 
 def bytes_of(parts: list[Any]) -> bytes:
-    """Return what frames, and bytes that are none, look like on the wire."""
+    """Return frames, and other bytes, as they are sent."""
     return b"".join(
         part
         if isinstance(part, bytes)
@@ -72,7 +72,7 @@ def bytes_of(parts: list[Any]) -> bytes:
 
 
 def cut(stream: bytes, sizes: list[int]) -> Iterable[bytes]:
-    """Yield a stream in blocks of those sizes, and then the rest of it."""
+    """Yield a stream in blocks of the given sizes, and then the rest."""
     for size in sizes:
         yield stream[:size]
         stream = stream[size:]
@@ -82,7 +82,7 @@ def cut(stream: bytes, sizes: list[int]) -> Iterable[bytes]:
 @FUZZ
 @given(STREAMS, CUTS, st.sampled_from(["nothing", "receive", "send", "close"]), st.booleans())
 def test_any_bytes_of_a_client(stream: list[Any], sizes: list[int], deed: str, compressed: bool) -> None:
-    """The connection stays open or ends, with a code; what it writes are frames; the app gets messages."""
+    """The connection stays open or ends with a code; it writes only frames; the app gets only messages."""
 
     async def converse() -> None:
         extensions: list[Extension] = []
@@ -128,7 +128,7 @@ SERVER_MESSAGES = st.fixed_dictionaries(
 @FUZZ
 @given(STREAMS, st.booleans(), st.lists(SERVER_MESSAGES, max_size=4))
 def test_any_bytes_of_an_app(stream: list[Any], accepts: bool, messages: list[Any]) -> None:
-    """Whatever a WSGI app writes on its socket, and whatever the server has to say: it ends, or says who broke what."""
+    """Whatever a WSGI app writes and the server sends, the WebSocket ends, or an error says who broke which rule."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         if accepts:

@@ -1,9 +1,9 @@
-"""Mutants of `bridge`, one at a time, to see whether the fast tests notice.
+"""Try mutants of `bridge`, one at a time, to see whether the fast tests notice.
 
     python -m tests.mutation [--sample N] [MODULE ...]
 
-Modules are named as `sansio/tls.py`, or by how they begin; without names, all are taken. A run can be stopped and
-gone on with: what was tried is in the results, with the map of which test runs which line.
+Name modules like `sansio/tls.py`, or by the start of their names; without names, all are tried. A run can be stopped
+and resumed, because its folder holds the results, and the map of which test runs which line.
 """
 
 import argparse
@@ -24,16 +24,16 @@ _TESTS = ("tests/sansio", "tests/validate", "tests/wsgi_to_asgi", "tests/asgi_to
 
 
 def read_results(path: Path) -> dict[str, str]:
-    """Return what became of each mutant that was tried, by its name; what came last counts."""
+    """Return the outcome of each mutant that was tried, by its name. The last outcome counts."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return {result["mutant"]: result["outcome"] for result in map(json.loads, lines)}
 
 
 def run_pytest(folder: Path, tests: tuple[str, ...], *options: str) -> None:
-    """Run the tests on a copy of the project, as its own plugin."""
+    """Run the tests on a copy of the project, with our plugin."""
     shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".*", "__pycache__"), dirs_exist_ok=True)
     command = [sys.executable, "-m", "pytest", *tests, "-q", "--timeout", "15", "-p", "no:cacheprovider"]
-    # Nobody may find the compiled code of another mutant, which is as long and was written in the same second.
+    # No run may load compiled code of another mutant, whose source has the same length and time of writing.
     env = {**os.environ, "PYTHONPATH": str(folder / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
     with (folder / "log").open("wb") as log:
         subprocess.run(

@@ -1,4 +1,4 @@
-"""The mutants of a module: mutmut's, without those of mere text, and two kinds that it has not."""
+"""The mutants of a module: mutmut's, without those that only change text, and two kinds that mutmut does not have."""
 
 import itertools
 import random
@@ -12,8 +12,8 @@ import libcst.matchers as m
 from libcst.metadata import CodeRange, MetadataWrapper, ParentNodeProvider, PositionProvider
 from mutmut.mutation.mutators import mutation_operators, operator_string
 
-# What has no behaviour that a test should pin: types, docstrings, the words of errors and of the log, asserts (which
-# are for the type checker and the reader), names of threads.
+# Nodes without behaviour that a test should pin: types, docstrings, the texts of errors and of the log, asserts (which
+# are for type checkers and readers), and names of threads.
 _LOG = m.Call(func=m.Attribute(value=m.Name("_logger") | m.Name("logging") | m.Name("warnings")))
 _TEXTLESS = (
     m.Annotation()
@@ -27,7 +27,7 @@ _TEXTLESS = (
     | m.AnnAssign(annotation=m.Annotation(m.Name("TypeAlias")))
     | m.Assign(targets=[m.AssignTarget(m.Name("_logger") | m.Name("__all__") | m.Name("__slots__"))])
 )
-# Clauses and sections, which errors name.
+# Names of clauses and sections in errors.
 _CITATION = re.compile(r"[rb]*[\"'](ASGI-|ASGI |docs/|PEP |RFC )")
 _OF_TABLES = (cst.BaseNumber, cst.BaseString, cst.Name, cst.BinaryOperation, cst.BooleanOperation, cst.ComparisonTarget)
 _CALL = m.Expr(m.Call() | m.Await(m.Call()))
@@ -42,22 +42,22 @@ class Mutant:
     name: str
     line: int
     lines: range  # of the statement, without the body of a compound one
-    function: tuple[str, int] | None  # qualified name and first line; None: changes what runs at import
+    function: tuple[str, int] | None  # qualified name and first line; None if it changes code that runs at import
     source: str
 
 
 def chosen_mutants(source: Path, seed: int, sample: int | None, modules: Sequence[str]) -> Iterator[Mutant]:
-    """Return the mutants of the modules under `source` whose names begin so, or as many of each as a sample has."""
+    """Return the mutants of the modules under `source` whose names begin as given: all, or a sample of each module."""
     for path in sorted(source.rglob("*.py")):
         name = path.relative_to(source).as_posix()
         if name.startswith(tuple(modules)):
             mutants = list(mutants_of(path, name))
-            random.Random(f"{seed} {name}").shuffle(mutants)  # so that a larger sample has all of a smaller one
+            random.Random(f"{seed} {name}").shuffle(mutants)  # so that a larger sample includes a smaller one
             yield from mutants[:sample]
 
 
 def mutants_of(path: Path, name: str) -> Iterator[Mutant]:
-    """Return all mutants of a module; `name` is the module's in theirs."""
+    """Return all mutants of a module; their names begin with `name`."""
     text = path.read_text(encoding="utf-8")
     wrapper = MetadataWrapper(cst.parse_module(text), unsafe_skip_copy=True)
     positions, parents = wrapper.resolve(PositionProvider), wrapper.resolve(ParentNodeProvider)
@@ -85,7 +85,7 @@ def mutants_of(path: Path, name: str) -> Iterator[Mutant]:
         function = _function_of(above)
         for part, changed in _changes(node):
             if function is None and not isinstance(part, _OF_TABLES):
-                continue  # most would keep the module from being imported, which no test is needed to notice
+                continue  # most would break the import, which needs no test
             if function is None and "_to_" in name:
                 continue  # limits, timeouts and defaults
             old, new = wrapper.module.code_for_node(part), wrapper.module.code_for_node(changed)
@@ -106,11 +106,11 @@ def mutants_of(path: Path, name: str) -> Iterator[Mutant]:
 
 
 def _changes(node: cst.CSTNode) -> Iterator[tuple[cst.CSTNode, cst.CSTNode]]:
-    """Return what may change in the node, each with what comes in its place."""
+    """Return the changes of the node: each a part and its replacement."""
     for kind, operator in mutation_operators:
         if isinstance(node, kind):
             changes = list(operator(node))
-            # The first of a string's changes makes another string of it; those of its case would be more of the same.
+            # Only the first change of a string, because others (of its case) would show nothing new.
             for changed in changes[:1] if operator is operator_string else changes:
                 yield node, changed
     if m.matches(node, _CALL):
@@ -121,7 +121,7 @@ def _changes(node: cst.CSTNode) -> Iterator[tuple[cst.CSTNode, cst.CSTNode]]:
 
 
 def _is_text(node: cst.CSTNode, above: list[cst.CSTNode]) -> bool:
-    """Return whether the node is a docstring, or of the text of an error or of the log."""
+    """Return whether the node is a docstring, or part of the text of an error or a log line."""
     if isinstance(node, cst.SimpleString):
         around, call = above[1], above[2] if len(above) > 2 else None
         if isinstance(around, cst.Expr) or _CITATION.match(node.value):
@@ -132,7 +132,7 @@ def _is_text(node: cst.CSTNode, above: list[cst.CSTNode]) -> bool:
 
 
 def _function_of(above: list[cst.CSTNode]) -> tuple[str, cst.FunctionDef] | None:
-    """Return the outermost function whose body has the node, with its name: the signature is evaluated outside."""
+    """Return the outermost function whose body holds the node, with its name. A signature is not part of the body."""
     outer = None
     for child, parent in itertools.pairwise(above):
         if isinstance(parent, cst.FunctionDef) and child is parent.body:

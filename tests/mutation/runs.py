@@ -1,8 +1,8 @@
-"""A plugin of pytest that notes which test runs which line, or tries mutants on the tests that run theirs.
+"""A pytest plugin that records which test runs which line, or tries each mutant on the tests that run its line.
 
-A mutant is tried in a fork of a process that has all tests collected: its function gets the changed code there, and
-the file on disk, for tests that start an interpreter of their own. What runs at import is tried in a new interpreter,
-on the files that have the module's tests.
+A mutant is tried in a fork of a process that has collected all tests. The fork gives its function the changed code,
+and writes the file, for tests that start other interpreters. A mutant of code that runs at import is tried in a new
+interpreter, on the files with the module's tests.
 """
 
 import functools
@@ -23,7 +23,7 @@ import pytest
 
 from tests.mutation.mutants import Mutant, chosen_mutants
 
-# How long a run of whole files takes at most, in seconds.
+# How many seconds a run of whole files may take.
 _SECONDS_ANEW = 30.0
 
 
@@ -34,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Begin before anything of `bridge` is imported."""
+    """Start before any module of `bridge` is imported."""
     given = early_config.known_args_namespace
     if given.mutation_map:
         early_config.pluginmanager.register(_Mapping(Path(given.mutation_map)))
@@ -54,13 +54,13 @@ class _Mapping:
         self._coverage.start()
 
     def pytest_collection_finish(self) -> None:
-        gc.unfreeze()  # what others have frozen would not be found
+        gc.unfreeze()  # otherwise frozen objects would not be found
         found = [each for each in gc.get_objects() if type(each) is type(functools.cache(len))]
         self._caches = [each for each in found if each.__module__.startswith("bridge")]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        for cache in self._caches:  # else only the first of the tests would run what it keeps
+        for cache in self._caches:  # otherwise only the first test would run the cached functions
             cache.cache_clear()
         self._coverage.switch_context(item.nodeid)
         began = time.perf_counter()
@@ -69,7 +69,7 @@ class _Mapping:
         return result
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.failed:  # without a mutant: it would kill all
+        if report.failed:  # without a mutant, so it would "kill" all of them
             self._failed.add(report.nodeid)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -90,7 +90,7 @@ class _Mapping:
 
 
 class _Trial:
-    """Tries mutants one after the other, and appends what became of them to a file."""
+    """Tries mutants one after the other, and appends their outcomes to a file."""
 
     def __init__(self, plan: dict[str, Any]) -> None:
         self._plan = plan
@@ -106,7 +106,7 @@ class _Trial:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         items = {item.nodeid: item for item in session.items}
         functions: dict[tuple[Path, tuple[str, int]], list[FunctionType]] = defaultdict(list)
-        gc.unfreeze()  # what others have frozen would not be found
+        gc.unfreeze()  # otherwise frozen objects would not be found
         for each in gc.get_objects():
             if type(each) is FunctionType:
                 code = each.__code__
@@ -131,7 +131,7 @@ class _Trial:
         return not imported.isdisjoint(mutant.lines)
 
     def _files_of(self, mutant: Mutant) -> list[str]:
-        """Return the files whose tests run the mutant's module, those first that are about it alone."""
+        """Return the files whose tests run the mutant's module, starting with the module's own."""
         lines = self._map["lines"].get(mutant.name.partition(":")[0], {})
         hits = {number for numbers in lines.values() for number in numbers}
         files = [test.partition("::")[0] for test in self._map["tests"]]
@@ -142,7 +142,7 @@ class _Trial:
         )[:3]
 
     def _tests_of(self, mutant: Mutant) -> list[tuple[str, float]]:
-        """Return the tests that run the mutant's statement, its room's first, the fastest first."""
+        """Return the tests that run the mutant's statement: those of its room first, and the fastest of each first."""
         lines = self._map["lines"].get(mutant.name.partition(":")[0], {})
         numbers = {number for line in mutant.lines for number in lines.get(str(line), ())}
         tests = [(self._map["tests"][number], self._map["seconds"][number]) for number in numbers]
@@ -156,7 +156,7 @@ class _Trial:
         return chosen
 
     def _try(self, mutant: Mutant, tests: Sequence[object], seconds: float, run_tests: Callable[[], None]) -> None:
-        """Run tests in a fork, and note how it ended."""
+        """Run tests in a fork, and record the outcome."""
         path, before = mutant.path, mutant.path.read_text(encoding="utf-8")
         began = time.monotonic()
         outcome = "no test"
@@ -177,7 +177,7 @@ class _Trial:
 
 
 def _wait(pid: int, seconds: float) -> int:
-    """Return the exit status of a fork, which is ended with all that it has started."""
+    """Return the exit status of a fork, after killing all processes that it has started."""
     ends = time.monotonic() + seconds
     while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
         if time.monotonic() > ends:
@@ -188,12 +188,12 @@ def _wait(pid: int, seconds: float) -> int:
     try:
         os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:
-        pass  # nothing is left
+        pass  # no process is left
     return os.waitstatus_to_exitcode(ended[1])
 
 
 def run(session: pytest.Session, items: list[pytest.Item]) -> None:
-    """Run tests up to the first that fails, and end the process."""
+    """Run tests up to the first failure, and exit."""
     for item, following in zip(items, [*items[1:], None], strict=True):
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         if session.testsfailed:
@@ -204,7 +204,7 @@ def run(session: pytest.Session, items: list[pytest.Item]) -> None:
 def run_swapped(
     mutant: Mutant, functions: list[FunctionType], session: pytest.Session, items: list[pytest.Item], files: list[str]
 ) -> None:
-    """Run tests with the mutant's function, or anew where it cannot be given its code (one that uses no `super()`)."""
+    """Run tests with the mutant's function, or in a new interpreter if the function cannot get the changed code."""
     if not swap(mutant, functions):
         run_anew(files)
     run(session, items)

@@ -40,14 +40,14 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 @on(where=lambda kind: not kind.variant and kind.name not in ENDED_IN_FLIGHT)
 def test_lifespan_ends_with_the_server(kind: Kind) -> None:
-    """A process that ends in good order runs the app's shutdown."""
+    """A process that exits normally runs the app's shutdown."""
     with running(kind, APP) as server:
         end(server)
 
 
 @on("gunicorn-gthread-preload", "uwsgi-lazy-apps")
 def test_killed_worker_is_replaced(kind: Kind) -> None:
-    """What a worker leaves behind does not keep the next one from serving, and from ending in good order."""
+    """After a worker was killed, the next one serves requests and exits normally."""
     with running(kind, APP) as server:
         assert_every_worker_answers(kind, server)
         pid = pid_of(server)
@@ -59,9 +59,9 @@ def test_killed_worker_is_replaced(kind: Kind) -> None:
 
 @on(*ENDED_IN_FLIGHT)
 def test_server_ends_with_requests_in_flight(kind: Kind, puppet: Puppet) -> None:
-    """An endless stream holds the server for its own grace, and not for longer.
+    """An endless stream delays the server's exit by the server's own grace period, and no longer.
 
-    The other servers give a thread that is in an app no end of time, or one of their own.
+    The other servers wait for ever for a thread that runs an app, or for a time of their own.
     """
     with running(kind, APP) as server, server.connect() as connection:
         connection.sendall(request_head(puppet.path))
@@ -84,7 +84,7 @@ def test_server_ends_with_requests_in_flight(kind: Kind, puppet: Puppet) -> None
     ids=lambda kind: kind.name,
 )
 def test_gevent_patches_after_the_import(kind: Kind) -> None:
-    """An adapter that was imported before gevent patched the process works after it."""
+    """An adapter that was imported before gevent patched the process works afterwards."""
     with running(kind, APP) as server:
         assert outcome(server, "/hello", timeout=5) == "hello"
         with ThreadPoolExecutor(5) as clients:
@@ -93,7 +93,7 @@ def test_gevent_patches_after_the_import(kind: Kind) -> None:
 
 @on("gunicorn-gthread-preload")
 def test_adapter_that_was_started_before_the_fork(kind: Kind) -> None:
-    """Master and workers each have a lifespan of their own, which begins and ends with them."""
+    """The master and each worker have lifespans of their own, which begin and end with them."""
     with running(kind, APP, env={"START_AT_IMPORT": "1"}) as server:
         worker = pid_of(server)
         server.stop()
@@ -102,12 +102,12 @@ def test_adapter_that_was_started_before_the_fork(kind: Kind) -> None:
 
 
 def script(code: str, *, env: dict[str, str] | None = None, timeout: float = 5) -> tuple[str, str, float]:
-    """Run some lines of Python; return what they print, and the seconds from their last line to their end."""
+    """Run some lines of Python; return their output, and the seconds from the last line of it to the exit."""
     with subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **(env or {})},
-        bufsize=0,  # or communicate() would miss what was read ahead
+        bufsize=0,  # otherwise communicate() would miss what was read ahead
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -156,7 +156,7 @@ def test_cgi() -> None:
 
 @pytest.mark.parametrize("first", ["pool", "adapter"])
 def test_interpreter_ends_with_a_stream_in_flight(first: str) -> None:
-    """It ends an event stream in a thread of a pool in good order, whether adapter or pool was there first."""
+    """The interpreter ends an event stream in a pool's thread properly, whether the adapter or the pool came first."""
     code = (
         IN_FLIGHT
         + """
@@ -179,7 +179,7 @@ print("leaving")
 
 
 def test_interpreter_ends_with_a_server_in_a_thread() -> None:
-    """A wsgiref server in a daemon thread does not keep the app from shutting down, or the interpreter from ending."""
+    """With a wsgiref server in a daemon thread, the app shuts down and the interpreter exits."""
     code = f"""
 import threading, urllib.request
 from wsgiref.simple_server import make_server
@@ -197,7 +197,7 @@ print("leaving")
 
 
 def test_interpreter_ends_during_a_startup() -> None:
-    """It does not wait for a startup that hangs, on behalf of a request in a thread of a pool."""
+    """The interpreter does not wait for a startup that hangs and that a request in a pool's thread waits for."""
     code = """
 import concurrent.futures, threading
 from bridge import ASGIToWSGI
@@ -222,7 +222,7 @@ print("leaving")
 
 @pytest.mark.skipif(sys.version_info[:2] == (3, 12), reason="Python 3.12 starts no threads once it exits")
 def test_shutdown_at_the_interpreters_end_may_use_threads() -> None:
-    """An app that closes what it has in a thread, by asyncio.to_thread, can do so at the interpreter's exit."""
+    """An app's shutdown can use threads (asyncio.to_thread) at the interpreter's exit."""
     code = """
 import asyncio
 from bridge import ASGIToWSGI
@@ -244,7 +244,7 @@ print("leaving")
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_request_that_comes_during_the_shutdown(backend: str) -> None:
-    """A request whose body is still being read when the app shuts down is refused, and the shutdown completed."""
+    """A request whose body is still being read when the app shuts down is refused, and the shutdown is completed."""
     code = f"""
 import anyio, io, threading
 from bridge import ASGIToWSGI
@@ -292,7 +292,7 @@ thread.join(2)
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_adapter_that_is_closed_while_it_starts(backend: str) -> None:
-    """An app that has started is shut down, and its loop ends, whenever close() comes."""
+    """Whenever close() comes, an app that has started is shut down, and its loop ends."""
     code = f"""
 import threading, time
 from bridge import AdapterClosed, ASGIToWSGI
@@ -332,7 +332,7 @@ print(started - shut_down, "not shut down,", threading.active_count() - 1, "thre
     assert output == "0 not shut down, 0 threads left\n", errors
 
 
-# --- What it takes --------------------------------------------------------------------------------
+# --- Memory, threads and files ----------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -343,14 +343,14 @@ def gthread() -> Iterator[Server]:
 
 
 def memory_peak(pid: int) -> int:
-    """Return the most memory that a process has had resident so far, in bytes."""
+    """Return the peak of a process's resident memory, in bytes."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_body(gthread: Server) -> None:
-    """1 GiB up and 1 GiB down go through in a few blocks."""
+    """1 GiB up and 1 GiB down take the memory of a few blocks."""
     pid = pid_of(gthread)
     gthread.client.post("/total", content=b"x" * 1_000_000)
     before = memory_peak(pid)
@@ -371,15 +371,15 @@ def test_memory_does_not_grow_with_the_body(gthread: Server) -> None:
 
 @pytest.mark.slow
 def test_nothing_is_left_behind(gthread: Server) -> None:
-    """After 1,000 requests of all kinds, many of them given up, the worker has the threads and files it had."""
+    """After 1,000 requests of all kinds, many of them abandoned, the worker has as many threads and files as before."""
     pid = pid_of(gthread)
 
     def request(number: int) -> None:
         path, body, sent, answer = (
             ("/hello", 0, 0, b"hello"),
             ("/digest", 100_000, 100_000, b"total"),
-            ("/digest", 100_000, 70_000, b""),  # leaves in mid-upload
-            ("/download/100", 0, 0, b"x"),  # leaves in mid-download
+            ("/digest", 100_000, 70_000, b""),  # leaves in the middle of the upload
+            ("/download/100", 0, 0, b"x"),  # leaves in the middle of the download
             ("/ticking", 0, 0, b"tick"),
             ("/slow/0.1", 0, 0, b""),  # leaves before the response
             ("/raises_in_body", 0, 0, b"start"),

@@ -1,7 +1,7 @@
 """`ASGIToWSGI` behind real WSGI servers.
 
-The apps are in `asgi_apps.py`. What a server does not do for any WSGI app is said beside its name
-in `wsgi_servers.KINDS`; where it is a fault of the server's, a plain WSGI app in the app's place shows it.
+The apps are in `asgi_apps.py`. `wsgi_servers.KINDS` lists what a server does for no WSGI app. Where that is a
+fault of the server, the test shows it with a plain WSGI app in place of the adapter.
 """
 
 import contextlib
@@ -48,9 +48,9 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 @pytest.fixture(scope="module")
 def server(kind: Kind) -> Iterator[Server]:
-    """One server of each kind for all tests that leave it as it was."""
+    """Run one server of each kind for all tests that leave it unchanged."""
     with running(kind, APP) as server:
-        if kind.name.startswith("uwsgi"):  # it closes each connection, and does not say so
+        if kind.name.startswith("uwsgi"):  # it closes each connection without announcing it
             server.client.headers["Connection"] = "close"
         yield server
 
@@ -59,7 +59,7 @@ def server(kind: Kind) -> Iterator[Server]:
 
 
 def test_every_worker_answers(kind: Kind, server: Server) -> None:
-    """An adapter that was made before a fork works after it, in each of the processes."""
+    """An adapter that was created before a fork works in each of the processes."""
     assert_every_worker_answers(kind, server)
 
 
@@ -78,7 +78,7 @@ def test_body_of_any_size_arrives(server: Server, size: int) -> None:
 
 
 def test_chunked_body(kind: Kind, server: Server) -> None:
-    """A chunked body arrives where the server sets wsgi.input_terminated; elsewhere it is as if there were none."""
+    """A chunked body arrives if the server sets wsgi.input_terminated; otherwise the app gets no body."""
     blocks = [os.urandom(size) for size in (1, 100_000, 5, 300_000)]
     body = b"".join(blocks)
     answer = server.client.post("/digest", content=iter(blocks)).json()
@@ -90,7 +90,7 @@ def test_chunked_body(kind: Kind, server: Server) -> None:
 
 
 def test_body_after_100_continue(kind: Kind, server: Server) -> None:
-    """A client that waits for "100 Continue" gets it once the app asks for the body, at the latest."""
+    """A client that waits for "100 Continue" gets it when the app asks for the body, or earlier."""
     with server.connect() as connection:
         headers = ("Content-Length: 5", "Expect: 100-continue", "Connection: close")
         connection.sendall(request_head("/digest", *headers, method="POST"))
@@ -103,7 +103,7 @@ def test_body_after_100_continue(kind: Kind, server: Server) -> None:
 @on(where=lambda kind: kind.streams_uploads and (not kind.variant or kind.name == "passenger-unbuffered"))
 @pytest.mark.parametrize(("length", "sent"), [(1_000_000, 100_000), (1000, 10), (1000, 0)])
 def test_aborted_upload_is_a_disconnect(kind: Kind, server: Server, puppet: Puppet, length: int, sent: int) -> None:
-    """A client that leaves in mid-upload is http.disconnect, never a short body, and costs no CPU from then on."""
+    """If a client leaves during an upload, the app gets http.disconnect, never a short body, and no CPU is used."""
     with server.connect() as connection:
         connection.sendall(request_head(puppet.path, f"Content-Length: {length}", method="POST") + b"x" * sent)
         if length > 65536:  # a shorter body is read before the app is called
@@ -112,7 +112,7 @@ def test_aborted_upload_is_a_disconnect(kind: Kind, server: Server, puppet: Pupp
             puppet.tell("receive")
     if length > 65536:
         rest = puppet.reply("receive", SEES_LEAVING)
-        if rest != DISCONNECT:  # some servers read what came before the client left, others raise at once
+        if rest != DISCONNECT:  # some servers return what came before the client left, others raise at once
             assert rest == {"type": "http.request", "body": "x" * (sent - 65536), "more_body": True}
             assert puppet.receive() == DISCONNECT
         assert_idle(puppet.pid)
@@ -125,7 +125,7 @@ def test_aborted_upload_is_a_disconnect(kind: Kind, server: Server, puppet: Pupp
 
 @on(where=lambda kind: kind.streams_uploads and kind.takes_chunks and not kind.variant)
 def test_aborted_chunked_upload_is_no_whole_body(kind: Kind, server: Server, puppet: Puppet) -> None:
-    """A client that leaves in the middle of a chunked body is not taken for its end."""
+    """If a client leaves in the middle of a chunked body, the app does not take that for the end."""
     with server.connect() as connection:
         connection.sendall(
             request_head(puppet.path, "Transfer-Encoding: chunked", method="POST") + b"8\r\n12345678\r\n9"
@@ -143,7 +143,7 @@ def test_aborted_chunked_upload_is_no_whole_body(kind: Kind, server: Server, pup
 
 
 def test_client_that_does_not_read_holds_the_app_back(server: Server, puppet: Puppet) -> None:
-    """An app gets ahead of its client by what the server and the sockets hold, and no further."""
+    """An app can be ahead of its client only by what the server and the sockets' buffers hold."""
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         connection.settimeout(20)
@@ -170,7 +170,7 @@ def test_client_that_does_not_read_holds_the_app_back(server: Server, puppet: Pu
 
 
 def test_events_arrive_one_by_one(server: Server, puppet: Puppet) -> None:
-    """Each block is with the client before the app goes on to the next."""
+    """The client gets each block before the app sends the next."""
     with server.connect() as connection:
         connection.sendall(request_head(puppet.path, "Connection: close"))
         puppet.wait()
@@ -185,7 +185,7 @@ def test_events_arrive_one_by_one(server: Server, puppet: Puppet) -> None:
 
 @pytest.mark.parametrize("parts", [1, 2])
 def test_background_work_does_not_hold_the_worker(server: Server, puppet: Puppet, parts: int) -> None:
-    """A response ends with its last message, and the next request is served, while the app goes on."""
+    """A response ends with its last message, and the next request is served while the app still runs."""
     with server.connect() as connection:
         connection.sendall(request_head(puppet.path, "Connection: close"))
         puppet.wait()
@@ -197,7 +197,7 @@ def test_background_work_does_not_hold_the_worker(server: Server, puppet: Puppet
     start = time.monotonic()
     pid_of(server)
     assert time.monotonic() - start < AT_ONCE
-    if puppet.pid == pid_of(server):  # else a server without threads has stopped it in its tracks
+    if puppet.pid == pid_of(server):  # otherwise a server without threads has stopped it
         assert puppet.receive() == DISCONNECT
         puppet.tell("return")
 
@@ -206,7 +206,7 @@ def test_background_work_does_not_hold_the_worker(server: Server, puppet: Puppet
 
 
 def test_client_leaves_while_it_is_sent_to(server: Server, puppet: Puppet) -> None:
-    """An app that goes on sending to a client that has left gets an OSError, and http.disconnect."""
+    """An app that keeps sending to a client that has left gets an OSError and http.disconnect."""
     with server.connect() as connection:
         connection.sendall(request_head(puppet.path))
         puppet.wait()
@@ -221,7 +221,7 @@ def test_client_leaves_while_it_is_sent_to(server: Server, puppet: Puppet) -> No
 
 @on(where=lambda kind: kind.shows_client and (not kind.variant or kind.name == "waitress-lookahead"))
 def test_clients_leave_while_the_app_is_quiet(kind: Kind, server: Server) -> None:
-    """In an idle stream, and in a long poll, an app hears of it where the server shows the connection."""
+    """In an idle stream or a long poll, an app is told that its client has left if the server shows the connection."""
     with contextlib.ExitStack() as at_the_end:
 
         def leave(puppet: Puppet, streaming: bool) -> None:
@@ -248,7 +248,7 @@ def test_clients_leave_while_the_app_is_quiet(kind: Kind, server: Server) -> Non
     pid_of(server)
 
 
-# --- Apps that do wrong ---------------------------------------------------------------------------
+# --- Faulty apps ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -277,9 +277,9 @@ def test_clients_leave_while_the_app_is_quiet(kind: Kind, server: Server) -> Non
     ],
 )
 def test_faulty_app_ends_at_once(server: Server, name: str, expected: str) -> None:
-    """A fault of the app's is an error response or a cut one, at once, and the next request is served.
+    """A faulty app leads at once to an error response or one that is cut, and the next request is served.
 
-    "error" is what the server makes of an exception: uWSGI just closes the connection.
+    "error" stands for the server's answer to an exception: uWSGI just closes the connection.
     """
     if expected == "error":
         expected = outcome(server, "/native/raises")
@@ -290,7 +290,7 @@ def test_faulty_app_ends_at_once(server: Server, name: str, expected: str) -> No
 
 @on("gunicorn-gthread", "gunicorn-gevent")
 def test_loop_that_dies_answers_all(server: Server) -> None:
-    """Where a task of the app's ends the loop, a request that comes meanwhile gets an answer, too."""
+    """If a task of the app ends the loop, a request that comes meanwhile also gets an answer."""
 
     def count(text: str) -> int:
         return server.output().count(f"</without-lifespan/unwinds_slowly {text}>")
@@ -308,9 +308,9 @@ def test_loop_that_dies_answers_all(server: Server) -> None:
 
 @pytest.mark.parametrize("name", ["raises_in_chunks", "leaves_chunks_unfinished"])
 def test_faulty_stream_ends_as_it_would_natively(server: Server, name: str) -> None:
-    """Without a Content-Length only a chunked response can be seen to be cut.
+    """Without a Content-Length, a client can see only of a chunked response that it was cut.
 
-    wsgiref and uWSGI do not send such, and Werkzeug puts an error page behind what it has sent.
+    wsgiref and uWSGI send no chunks, and Werkzeug appends an error page to what it has sent.
     """
     natively = outcome(server, "/native/raises_in_chunks")
     assert natively == "cut" or natively.startswith("start")
@@ -321,7 +321,7 @@ def test_faulty_stream_ends_as_it_would_natively(server: Server, name: str) -> N
 @on("gunicorn-gthread")
 @pytest.mark.parametrize(("method", "path"), [("HEAD", "/ticking"), ("GET", "/overruns_for_ever")])
 def test_stream_that_sends_nothing_more_ends(server: Server, method: str, path: str) -> None:
-    """Where nothing of what the app sends goes to the client, the thread is not held by an app that goes on.
+    """An app that keeps sending blocks of which the client gets nothing does not hold the thread.
 
     No write fails there, so the server cannot see that the client has left.
     """
@@ -336,7 +336,7 @@ def test_stream_that_sends_nothing_more_ends(server: Server, method: str, path: 
 
 
 def test_context_variables_do_not_leak(server: Server) -> None:
-    """What a request sets is seen in its own task, and by no later request of the same thread."""
+    """A context variable that a request sets is seen in its own task, and not by later requests of the same thread."""
     for _ in range(3):
         assert server.client.get("/context").json() == ["unset", "of an earlier request"]
 
@@ -352,14 +352,14 @@ def test_any_bytes_in_path_and_query(server: Server) -> None:
 
 
 def test_path_that_is_not_utf_8(server: Server) -> None:
-    """It can be told from raw_path what the client sent."""
+    """raw_path holds the bytes that the client sent."""
     scope = server.client.get("/describe/%FF").json()
     assert scope["path"] == "/describe/\ufffd"
     assert scope["raw_path"] == "/describe/%FF"
 
 
 def test_mounted_app(server: Server) -> None:
-    """SCRIPT_NAME is the root_path, with which path and raw_path begin."""
+    """SCRIPT_NAME becomes root_path, and path and raw_path begin with it."""
     scope = server.client.get("/mounted/describe/a%20b").json()
     assert scope["root_path"] == "/mounted"
     assert scope["path"] == "/mounted/describe/a b"
@@ -367,7 +367,7 @@ def test_mounted_app(server: Server) -> None:
 
 
 def test_encoded_slash(server: Server) -> None:
-    """A slash is decoded in the path; raw_path is what the client sent where the server has kept that."""
+    """An encoded slash is decoded in path; raw_path is what the client sent, if the server has kept it."""
     scope = server.client.get("/describe/a%2Fb").json()
     assert scope["path"] == "/describe/a/b"
     keeps_target = "RAW_URI" in scope["variables"] or "REQUEST_URI" in scope["variables"]
@@ -375,7 +375,7 @@ def test_encoded_slash(server: Server) -> None:
 
 
 def test_target_may_be_a_url(kind: Kind, server: Server) -> None:
-    """RFC 9112 3.2.2 has servers accept that; some cut the path out of it, and some leave that to the app."""
+    """Servers must accept a URL as target (RFC 9112 3.2.2); some pass on only its path, and some the whole."""
     with server.connect() as connection:
         connection.sendall(request_head("http://example.org:81/describe/%C3%A9/a%20b?q=1", "Connection: close"))
         head, _, body = read_all(connection).partition(b"\r\n\r\n")
@@ -388,7 +388,7 @@ def test_target_may_be_a_url(kind: Kind, server: Server) -> None:
 
 
 def test_hosts_that_differ_are_refused(kind: Kind, server: Server) -> None:
-    """By the server or by the adapter (RFC 9112 3.2), except that cheroot forgets the first one."""
+    """The server or the adapter refuses differing Host headers (RFC 9112 3.2), except that cheroot drops the first."""
     with server.connect() as connection:
         connection.sendall(request_head("/hello", "Host: example.org", "Connection: close"))
         status = read_all(connection).split(b" ", 2)[1]
@@ -398,7 +398,7 @@ def test_hosts_that_differ_are_refused(kind: Kind, server: Server) -> None:
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("code", [200, 204, 304, 404])
 def test_responses_without_a_body(server: Server, method: str, code: int) -> None:
-    """HEAD, 204 and 304 have no body, whatever the app sends; and the next response is not mixed up with it."""
+    """HEAD, 204 and 304 have no body, whatever the app sends, and the next response is whole."""
     for _ in range(2):
         response = server.client.request(method, f"/status/{code}")
         assert response.status_code == code
@@ -406,7 +406,7 @@ def test_responses_without_a_body(server: Server, method: str, code: int) -> Non
 
 
 def test_file_that_the_proxy_sends(server: Server) -> None:
-    """An app that leaves a file to the proxy gives the file's length and no body: that arrives without the length."""
+    """An app that lets the proxy send a file declares its length and sends no body; the length is dropped."""
     for _ in range(2):
         response = server.client.get("/starlette/file_of_the_proxy")
         assert (response.status_code, response.content) == (200, b"")
@@ -422,7 +422,7 @@ def test_repeated_and_latin_1_headers(server: Server) -> None:
 
 
 def test_early_hints(kind: Kind, server: Server) -> None:
-    """They are sent where the server can, which is gunicorn; elsewhere they are not offered."""
+    """Early hints are sent on servers that can, which is gunicorn; elsewhere they are not offered."""
     with server.connect() as connection:
         connection.sendall(request_head("/early_hints", "Connection: close"))
         response = read_all(connection)
@@ -433,7 +433,7 @@ def test_early_hints(kind: Kind, server: Server) -> None:
 
 @on("mod_wsgi", "passenger")
 def test_websocket_is_refused(server: Server) -> None:
-    """Where the server keeps its sockets to itself an upgrade is answered 501, and the server goes on."""
+    """If the server does not show its sockets, an upgrade gets a 501, and the server goes on."""
     with server.connect() as connection:
         headers = ("Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
         connection.sendall(request_head("/hello", "Connection: Upgrade", "Upgrade: websocket", *headers))
@@ -446,7 +446,7 @@ def test_websocket_is_refused(server: Server) -> None:
 
 @pytest.fixture(scope="session")
 def big_file() -> Iterator[Path]:
-    """20 MB, of which every part can be told from every other."""
+    """Create a file of 20 MB in which no two parts are equal."""
     with tempfile.NamedTemporaryFile() as file:
         os.chmod(file.name, 0o644)
         file.write(b"".join(b"%019d\n" % number for number in range(1_000_000)))
@@ -455,7 +455,7 @@ def big_file() -> Iterator[Path]:
 
 
 def test_file(server: Server, big_file: Path) -> None:
-    """Starlette's FileResponse goes through the server's wsgi.file_wrapper, ranges by the app."""
+    """The server's wsgi.file_wrapper sends Starlette's FileResponse; the app sends ranges."""
     url, content = f"/starlette/file?path={big_file}", big_file.read_bytes()
     assert server.client.get(url).content == content
     head = server.client.head(url)
@@ -465,14 +465,14 @@ def test_file(server: Server, big_file: Path) -> None:
 
 
 def test_starlettes_threads_and_bodies(server: Server) -> None:
-    """Endpoints in threads and request bodies do as on an ASGI server."""
+    """Endpoints in threads and request bodies work as on an ASGI server."""
     assert server.client.get("/starlette/thread").json() == ["unset", "AnyIO worker thread"]
     assert server.client.post("/starlette/upload", content=b"x" * 200_000).json() == 200_000
 
 
 @on("gunicorn-sync", "gunicorn-gthread", "gunicorn-gevent", "uwsgi-threads", "mod_wsgi")
 def test_fastapi(server: Server) -> None:
-    """Endpoints in threads, dependencies, forms and background tasks do as on an ASGI server."""
+    """Endpoints in threads, dependencies, forms and background tasks work as on an ASGI server."""
     key = uuid4().hex
     connection, thread = server.client.get(f"/fastapi/items/{key}").json()
     assert (connection, thread) == (f"connection of {key}", "AnyIO worker thread")
@@ -484,9 +484,9 @@ def test_fastapi(server: Server) -> None:
 @on("gunicorn-gthread")
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_stream_goes_on_behind_its_last_byte(server: Server, method: str) -> None:
-    """What an app does after the last byte that goes to the client is done, as on an ASGI server.
+    """The app still runs after the last byte that goes to the client, as on an ASGI server.
 
-    The response is complete for the client by its Content-Length, or as it is one to HEAD.
+    The client knows by the Content-Length, or because it sent HEAD, that the response is complete.
     """
     path = f"/starlette/exact/{uuid4().hex}"
     assert server.client.request(method, path).text == ("hello" if method == "GET" else "")
@@ -504,9 +504,9 @@ def test_an_environ_that_is_kept_stays_its_requests_own(server: Server) -> None:
 
 @on("gunicorn-gthread")
 def test_error_behind_a_middleware_is_logged(server: Server) -> None:
-    """What the app raises after its response is logged as it is.
+    """An error that the app raises after its response is logged unchanged.
 
-    Starlette's middleware raises it out of a task group, so that it refers to a group that holds it.
+    Starlette's middleware raises it out of a task group, so it refers to a group that holds it.
     """
     assert server.client.get("/starlette/raises").status_code == 500
     wait_until(lambda: "RuntimeError: behind a middleware" in server.output())
@@ -516,7 +516,7 @@ def test_error_behind_a_middleware_is_logged(server: Server) -> None:
 
 @on("gunicorn-gthread")
 def test_client_leaves_starlettes_stream(server: Server) -> None:
-    """Starlette ends a StreamingResponse of its own accord once the client has left."""
+    """Starlette itself ends a StreamingResponse once the client has left."""
     path = f"/starlette/stream/{uuid4().hex}"
     with server.client.stream("GET", path, headers={"Connection": "close"}) as response:
         assert next(response.iter_text()) == "data: first\n\n"
@@ -524,7 +524,7 @@ def test_client_leaves_starlettes_stream(server: Server) -> None:
 
 
 def test_fifty_requests_at_once(server: Server) -> None:
-    """More requests than the server has threads are all answered, each with its own answer."""
+    """Fifty requests on fewer threads all get their own answers."""
 
     def request(number: int) -> bool:
         body = b"x" * (1000 + number)
@@ -542,7 +542,7 @@ def test_fifty_requests_at_once(server: Server) -> None:
 @on("gunicorn-gevent", "gevent-pywsgi")
 @pytest.mark.parametrize("path", ["/slow/0.5", "/starlette/sleep/0.5"])
 def test_greenlets_run_side_by_side(server: Server, path: str) -> None:
-    """Requests that wait, on the loop or in a thread, wait together on one gevent worker."""
+    """Requests that wait, on the loop or in a thread, wait at the same time on one gevent worker."""
     with ThreadPoolExecutor(20) as clients:
         start = time.monotonic()
         answers = list(clients.map(lambda _: outcome(server, path, timeout=5), range(20)))
@@ -553,7 +553,7 @@ def test_greenlets_run_side_by_side(server: Server, path: str) -> None:
 @on(where=lambda kind: "gevent" not in kind.name and not kind.variant)
 @pytest.mark.parametrize("backend", ["trio", "uvloop"])
 def test_other_event_loops(server: Server, puppet: Puppet, backend: str) -> None:
-    """trio and uvloop serve as asyncio does, and hear of a client that leaves."""
+    """Apps on trio and uvloop are served as on asyncio, and are told when a client leaves."""
     assert server.client.post(f"/{backend}/digest", content=b"x" * 200_000).json()["total"] == 200_000
     assert server.client.get(f"/{backend}/starlette/thread").json()[0] == "unset"
     assert outcome(server, f"/{backend}/raises_before_start") == outcome(server, "/native/raises")
@@ -570,7 +570,7 @@ def test_other_event_loops(server: Server, puppet: Puppet, backend: str) -> None
 @on("gunicorn-gevent", "gevent-pywsgi")
 @pytest.mark.parametrize("backend", ["trio", "uvloop"])
 def test_other_event_loops_are_refused_among_greenlets(server: Server, backend: str) -> None:
-    """trio and uvloop would stop a gevent worker: a request gets an error that says so, and no hang."""
+    """trio and uvloop would stop a gevent worker, so a request gets an error that says so, and does not hang."""
     assert outcome(server, f"/{backend}/hello") == "error"
     wait_until(lambda: "gevent has patched this process" in server.output())
     pid_of(server)
@@ -580,7 +580,7 @@ def test_other_event_loops_are_refused_among_greenlets(server: Server, backend: 
 
 
 def test_lifespan(kind: Kind, server: Server) -> None:
-    """It starts once a process, each request gets its state, and its tasks run between requests."""
+    """The lifespan starts once per process, each request gets its state, and its tasks run between requests."""
     before = server.client.get("/lifespan_state").json()
     time.sleep(0.2)
     after = [server.client.get("/lifespan_state").json() for _ in range(10)]
@@ -592,7 +592,7 @@ def test_lifespan(kind: Kind, server: Server) -> None:
 
 @on(where=lambda kind: kind.workers == 1 and not kind.variant)
 def test_failed_startup_is_tried_again(server: Server) -> None:
-    """A startup that fails is an error for its request, and the next one tries again."""
+    """A startup that fails is an error for its request, and the next request tries again."""
     path = f"/fails-at-first/{uuid4().hex}"
     error = outcome(server, "/native/raises")
     assert [outcome(server, path) for _ in range(4)] == [error, error, "started", "started"]

@@ -40,7 +40,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="module")
 def server(host: Host) -> Iterator[Server]:
-    """One server of each kind for all tests that leave it as it was."""
+    """Run one server of each kind for all tests that leave it unchanged."""
     with running(host) as server:
         server.client.close()
         yield server
@@ -71,7 +71,7 @@ def test_an_open_websocket_keeps_its_environ(host: Host, server: Server) -> None
 
 
 def test_fragments_are_joined_though_a_ping_comes_between(host: Host, server: Server) -> None:
-    """Three fragments are one message, and the ping among them is answered before that."""
+    """Three fragments become one message, and a ping between them is answered before it."""
     with Raw(host, server) as raw:
         raw.send(TEXT, b"one, ", fin=False)
         raw.send(PING, b"are you there?")
@@ -82,7 +82,7 @@ def test_fragments_are_joined_though_a_ping_comes_between(host: Host, server: Se
 
 
 def test_ten_thousand_messages_come_in_order(host: Host, server: Server) -> None:
-    """None is lost, and none overtakes another, while thousands are on the way."""
+    """While thousands of messages are on the way, none is lost and none overtakes another."""
     with Raw(host, server) as raw:
         messages = [b"%d" % number for number in range(10_000)]
         raw.socket.sendall(b"".join(client_frame(TEXT, message) for message in messages))
@@ -93,7 +93,7 @@ def test_ten_thousand_messages_come_in_order(host: Host, server: Server) -> None
 
 
 def test_the_handshake_says_what_the_app_says(host: Host, server: Server) -> None:
-    """Subprotocol and headers of websocket.accept are in the response, repeated ones too; scheme is ws or wss."""
+    """The response has the subprotocol and headers of websocket.accept, even repeated ones; the scheme is ws or wss."""
     with open_websocket(host, server, "/agree", subprotocols=[Subprotocol("a"), Subprotocol("b")]) as websocket:
         assert websocket.subprotocol == "b"
         assert websocket.response is not None
@@ -103,7 +103,7 @@ def test_the_handshake_says_what_the_app_says(host: Host, server: Server) -> Non
 
 @pytest.mark.parametrize(("path", "status", "body"), [("/refuse", 403, b"Forbidden\n"), ("/deny", 401, b"who is it?")])
 def test_a_refusal_is_a_response(host: Host, server: Server, path: str, status: int, body: bytes) -> None:
-    """close before accept is 403; a denial response reaches the client whole."""
+    """A close before accept becomes a 403, and a denial response reaches the client whole."""
     with Raw(host, server, path, status=status) as raw:
         assert ("x-why: no cookie" in raw.head.lower()) == (status == 401)
         while len(raw.unread) < len(body):
@@ -113,7 +113,7 @@ def test_a_refusal_is_a_response(host: Host, server: Server, path: str, status: 
 
 @pytest.mark.parametrize("path", ["/crash-before", "/say-nothing"])
 def test_an_app_that_does_not_answer_is_a_500(host: Host, path: str) -> None:
-    """An app that raises, or returns, before it has answered fails the request."""
+    """An app that raises or returns before it has answered the handshake leads to a 500."""
     with running(host) as server:
         if host.answers_errors:
             Raw(host, server, path, status=500).socket.close()
@@ -134,13 +134,13 @@ def test_an_app_that_does_not_answer_is_a_500(host: Host, path: str) -> None:
     ],
 )
 def test_a_bad_handshake_is_refused(host: Host, server: Server, headers: dict[str, str], status: int) -> None:
-    """Another version than 13 is told so, and a key that is none is a bad request."""
+    """A client with a version other than 13 is told so, and an invalid key is a bad request."""
     with Raw(host, server, status=status, **headers) as raw:
         assert ("sec-websocket-version: 13" in raw.head.lower()) == (status == 426)
 
 
 def test_compression_is_agreed_where_it_is_on(host: Host) -> None:
-    """permessage-deflate is off by default; with it on, messages go compressed both ways."""
+    """permessage-deflate is off by default; if it is on, messages are compressed in both directions."""
     with (
         running(host, COMPRESSION="1") as server,
         open_websocket(host, server, "/echo", compression="deflate") as websocket,
@@ -156,7 +156,7 @@ def test_compression_is_agreed_where_it_is_on(host: Host) -> None:
 
 
 def test_a_client_that_closes_is_answered_and_told_of(host: Host, server: Server) -> None:
-    """Its code and reason reach the app, its Close frame comes back, and then there is silence."""
+    """The client's code and reason reach the app, its Close frame comes back, and then nothing more."""
     with Raw(host, server) as raw:
         raw.send(CLOSE, close_payload(4321, "that is all"))
         assert raw.receive() == Frame(CLOSE, close_payload(4321, "that is all"))
@@ -165,7 +165,7 @@ def test_a_client_that_closes_is_answered_and_told_of(host: Host, server: Server
 
 
 def test_a_close_without_code_is_1005(host: Host, server: Server) -> None:
-    """A Close frame without a code is answered in kind."""
+    """A Close frame without a code gets one without a code, and the app gets 1005."""
     with Raw(host, server) as raw:
         raw.send(CLOSE)
         assert raw.receive() == Frame(CLOSE, b"")
@@ -174,7 +174,7 @@ def test_a_close_without_code_is_1005(host: Host, server: Server) -> None:
 
 
 def test_a_client_that_vanishes_is_1006(host: Host, server: Server) -> None:
-    """A connection that ends without a Close frame is an abnormal end."""
+    """If the connection ends without a Close frame, the app gets 1006."""
     with Raw(host, server) as raw:
         raw.send(TEXT, b"hello")
         raw.receive()
@@ -185,7 +185,7 @@ def test_a_client_that_vanishes_is_1006(host: Host, server: Server) -> None:
     ("path", "code", "reason"), [("/close", 4001, "enough"), ("/leave", 1000, ""), ("/crash-after", 1011, "")]
 )
 def test_the_app_closes(host: Host, server: Server, path: str, code: int, reason: str) -> None:
-    """By websocket.close, by returning, and by raising; after the client's answer there is silence."""
+    """The app closes by websocket.close, by returning or by raising; nothing follows the client's answer."""
     with Raw(host, server, path) as raw:
         assert raw.receive() == Frame(CLOSE, close_payload(code, reason))
         raw.send(CLOSE, close_payload(code, reason))
@@ -205,7 +205,7 @@ def test_the_app_closes(host: Host, server: Server, path: str, code: int, reason
     ids=["UTF-8", "unmasked", "RSV", "continuation first", "close 1005", "long ping"],
 )
 def test_a_client_that_breaks_the_protocol_is_told_how(host: Host, server: Server, frame: bytes, code: int) -> None:
-    """The Close frame has the fitting code, and the connection ends."""
+    """The client gets a Close frame with the fitting code, and the connection ends."""
     with Raw(host, server) as raw:
         raw.socket.sendall(frame)
         opcode, payload, _ = raw.receive()
@@ -214,7 +214,7 @@ def test_a_client_that_breaks_the_protocol_is_told_how(host: Host, server: Serve
 
 
 def test_a_message_beyond_the_limit_is_1009(host: Host, server: Server) -> None:
-    """16 MiB and a bit, in frames of 1 MiB, are refused, whatever else is on the way."""
+    """A message of just over 16 MiB, in frames of 1 MiB, is refused, whatever else is on the way."""
     with Raw(host, server) as raw:
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             for index in range(20):
@@ -224,7 +224,7 @@ def test_a_message_beyond_the_limit_is_1009(host: Host, server: Server) -> None:
 
 
 def test_sigterm_says_goodbye(host: Host) -> None:
-    """Clients get 1012, and the server ends in its time, without a traceback."""
+    """After SIGTERM, clients get 1012, and the server exits in time and without a traceback."""
     with contextlib.ExitStack() as clients, running(host) as server:
         raws = [clients.enter_context(Raw(host, server)) for _ in range(3)]
         for raw in raws:
@@ -245,7 +245,7 @@ def test_sigterm_says_goodbye(host: Host) -> None:
 
 
 def test_many_sockets_are_open_while_http_is_served(host: Host, server: Server) -> None:
-    """Two hundred at once with four threads, each with messages both ways, and HTTP beside them."""
+    """Two hundred WebSockets exchange messages on a server with four threads, which also serves HTTP."""
     with contextlib.ExitStack() as clients:
         raws = [clients.enter_context(Raw(host, server)) for _ in range(host.crowd)]
         for index, raw in enumerate(raws):
@@ -258,7 +258,7 @@ def test_many_sockets_are_open_while_http_is_served(host: Host, server: Server) 
 
 
 def test_too_many_sockets_are_503(host: Host) -> None:
-    """Beyond max_websockets clients are told to come back, until there is room again."""
+    """Above max_websockets, clients get a 503 with Retry-After until there is room again."""
     with running(host, MAX_WEBSOCKETS="2") as server, Raw(host, server) as first, Raw(host, server):
         with Raw(host, server, status=503) as refused:
             assert "retry-after: " in refused.head.lower()
@@ -277,10 +277,10 @@ def test_too_many_sockets_are_503(host: Host) -> None:
 
 
 def test_an_app_that_floods_is_slowed_by_its_client(host: Host) -> None:
-    """send waits while the client does not read, goes on when it does, and raises when it has left."""
+    """send waits while the client does not read, returns when it reads, and raises when it has left."""
     with running(host) as server:
         with Raw(host, server, "/flood") as raw:
-            noted = -1  # that it stands still can only be seen by a second look
+            noted = -1  # only a second look can show that nothing changes
             while noted < (noted := int(http(host, server, "/flood"))):
                 time.sleep(0.3)
             assert noted < 30_000_000
@@ -291,7 +291,7 @@ def test_an_app_that_floods_is_slowed_by_its_client(host: Host) -> None:
 
 
 def test_a_client_that_floods_is_slowed_by_its_app(host: Host) -> None:
-    """What the app does not receive is not read, and nothing of it is lost."""
+    """The server does not read what the app does not receive, and nothing is lost."""
     with running(host) as server, Raw(host, server, "/digest") as raw:
         block = random.randbytes(65_536)
         total, count = hashlib.sha256(), 0
@@ -306,7 +306,7 @@ def test_a_client_that_floods_is_slowed_by_its_app(host: Host) -> None:
                     total.update(block)
         except TimeoutError:
             pass
-        assert 0 < count < 500  # 30 MB; what the kernel takes is some of it
+        assert 0 < count < 500  # of 30 MB, of which the kernel's buffers take a part
         raw.socket.settimeout(20)
         http(host, server, "/digest", "POST")
         raw.socket.sendall(unsent + client_frame(BINARY))
@@ -316,13 +316,13 @@ def test_a_client_that_floods_is_slowed_by_its_app(host: Host) -> None:
 
 
 def test_a_handshake_that_is_pipelined_leaves_the_response_before_it_whole() -> None:
-    """waitress runs it while it has still to send that response, and no 101 comes amidst it."""
+    """waitress runs the handshake before it has sent that response, so there must be no 101 in the middle of it."""
     host = script("waitress", WAITRESS)
     with running(host) as server, contextlib.closing(server.connect()) as connection:
         requests = ["GET /large HTTP/1.1", "Host: a", "", "GET /echo HTTP/1.1", "Host: a", "Connection: Upgrade"]
         requests += ["Upgrade: websocket", "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {KEY}", "", ""]
         connection.sendall("\r\n".join(requests).encode())
-        time.sleep(0.5)  # for the second to be served while the first is not read
+        time.sleep(0.5)  # so that the second is served while the first is not read
         received = b""
         while len(received) < len(LARGE):
             received += connection.recv(1 << 20)
@@ -349,7 +349,7 @@ UNABLE = [
 
 @pytest.mark.parametrize("unable", UNABLE, ids=lambda host: host.name)
 def test_where_it_cannot_be_the_refusal_is_501(unable: Host) -> None:
-    """One plain sentence says why, and HTTP goes on."""
+    """The response says why in one plain sentence, and HTTP requests are still served."""
     with running(unable) as server:
         with Raw(unable, server, status=501, Connection="Upgrade") as raw:
             assert "content-type: text/plain" in raw.head.lower()

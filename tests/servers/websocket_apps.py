@@ -1,4 +1,4 @@
-"""The ASGI app that real WSGI servers serve for the tests: one small WebSocket app a path.
+"""The ASGI app that real WSGI servers serve for the tests: one small WebSocket app per path.
 
 WEBSOCKET, MAX_WEBSOCKETS, COMPRESSION and BACKEND are options of the adapter.
 """
@@ -14,15 +14,15 @@ from bridge import ASGIToWSGI, WebSocketOptions
 from bridge.types import Receive, Scope, Send
 
 BLOCK = b"x" * 65_536
-# What became of the apps below, for the tests to ask for by HTTP.
+# How the apps below ended; the tests ask for it over HTTP.
 noted: dict[str, Any] = {}
 
 
 class Deliberate(Exception):
-    """What an app raises that is meant to."""
+    """Raised by an app that is meant to fail."""
 
 
-# More than the kernel takes of a response whose client does not read, and less than what waitress does.
+# More than the kernel's buffers take of a response that the client does not read, and less than waitress buffers.
 LARGE = bytes(12 * 1024 * 1024)
 
 
@@ -39,7 +39,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def who(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer each message with the cookie that is in the environ by then."""
+    """Answer each message with the cookie that the environ holds at that moment."""
     await accept(receive, send)
     while (await receive())["type"] == "websocket.receive":
         await send({"type": "websocket.send", "text": scope["wsgi_environ"]["HTTP_COOKIE"]})
@@ -88,7 +88,7 @@ async def close(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def flood(scope: Scope, receive: Receive, send: Send) -> None:
-    """Send until that raises, and note how much it was."""
+    """Send until send raises, and note how much was sent."""
     await accept(receive, send)
     noted["flood"] = 0
     try:
@@ -100,7 +100,7 @@ async def flood(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def digest(scope: Scope, receive: Receive, send: Send) -> None:
-    """Receive nothing until told to; answer with a digest of all there was before an empty message."""
+    """Receive nothing until told to; then answer with a digest of all messages before the first empty one."""
     await accept(receive, send)
     while "digest" not in noted:
         await anyio.sleep(0.01)

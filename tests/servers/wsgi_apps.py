@@ -1,7 +1,7 @@
 """The WSGI apps that the ASGI servers serve, mounted in one ASGI app: `app`.
 
-What an app has to say besides its response it writes to stdout, one line a note, headed by the `id` of
-the request's query: a test reads it from the server's output, whatever became of the connection.
+Besides its response, an app writes notes to stdout, one per line, each after the `id` of the request's query.
+Tests read them from the server's output, whatever happened to the connection.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ def _json(start_response: StartResponse, value: object) -> Iterable[bytes]:
 
 # --- The request ----------------------------------------------------------------------------------
 
-# Each way to read a body, as a function from a file to the pieces it gives; io.BytesIO is the oracle.
+# Each way to read a body, as a function that reads a file in pieces. io.BytesIO shows what is right.
 READS: dict[str, Callable[[BinaryIO], list[bytes]]] = {
     "read": lambda file: [file.read()],
     "read(-1)": lambda file: [file.read(-1)],
@@ -57,7 +57,7 @@ READS: dict[str, Callable[[BinaryIO], list[bytes]]] = {
 
 
 def body(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Answer with the pieces that a body is read in."""
+    """Answer with the pieces in which the body was read."""
     pieces = READS[_query(environ, "how", "read")](environ["wsgi.input"])
     return _json(start_response, [piece.decode("latin-1") for piece in pieces])
 
@@ -68,7 +68,7 @@ def variables(environ: Environ, start_response: StartResponse) -> Iterable[bytes
 
 
 def upload(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Read a body in blocks; note where it begins, how long it is, and whether it was cut off."""
+    """Read a body in blocks; note its start, its length, and whether it was cut off."""
     _note(environ, "called")
     size = 0
     try:
@@ -82,14 +82,14 @@ def upload(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
 
 
 def duplex(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Answer each line before the next one is read."""
+    """Answer each line before reading the next."""
     start_response("200 OK", TEXT)
     for line in environ["wsgi.input"]:
         yield line.upper()
 
 
 def pausing(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Read a body in blocks, take six seconds over the first one, and say so meanwhile."""
+    """Read a body in blocks, pause for six seconds after the first one, and send something during the pause."""
     start_response("200 OK", TEXT)
     size = len(environ["wsgi.input"].read(1000))
     for _ in range(12):
@@ -102,13 +102,13 @@ def pausing(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
 
 
 def empty(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Answer with the status of the query, and without a body."""
+    """Answer with the status in the query and without a body."""
     start_response(_query(environ, "status", "200 OK"), [])
     return iter(())
 
 
 def late(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Call start_response where a generator does: when its first block is asked for."""
+    """Call start_response only when the first block is asked for, as a generator does."""
     yield b""
     start_response("202 Accepted", TEXT)
     yield from (b"", b"one,", b"", b"two")
@@ -130,7 +130,7 @@ def headers(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
 
 
 def replaced(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Fail before the first byte, and say so by exc_info."""
+    """Fail before the first byte, and replace the response through exc_info."""
     start_response("200 OK", [("X-Word", "one")])
     try:
         raise ValueError("replaced")
@@ -140,7 +140,7 @@ def replaced(environ: Environ, start_response: StartResponse) -> Iterable[bytes]
 
 
 def too_late_to_replace(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Fail after the first byte, and say so by exc_info, which raises."""
+    """Fail after the first byte, and call start_response with exc_info, which raises."""
     start_response("200 OK", TEXT)
     yield b"x" * 1000
     try:
@@ -151,26 +151,26 @@ def too_late_to_replace(environ: Environ, start_response: StartResponse) -> Iter
 
 
 def early_error(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Raise behind start_response and an empty block."""
+    """Raise after start_response and an empty block."""
     start_response("200 OK", TEXT)
     yield b""
     raise ValueError("early error")
 
 
 def late_error(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Raise behind the first block."""
+    """Raise after the first block."""
     start_response("200 OK", TEXT)
     yield b"x" * 1000
     raise ValueError("late error")
 
 
 def no_start(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Forget start_response."""
+    """Return a body without calling start_response."""
     return [b"hello"]
 
 
 def declared(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Give the query's `blocks` of five bytes, and declare its `length`."""
+    """Send `blocks` blocks of five bytes, and declare a Content-Length of `length`; both are in the query."""
     start_response("200 OK", [*TEXT, ("Content-Length", _query(environ, "length"))])
     for _ in range(int(_query(environ, "blocks"))):
         yield b"01234"
@@ -185,7 +185,7 @@ def sized(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
 
 
 def file(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Send the file at the `path` of the query from `offset` on: as it is, unpacked, or a copy that close() deletes."""
+    """Send the file at the query's `path` from `offset` on: plain, unpacked, or a copy that close() deletes."""
     path, way = os.fsdecode(_query(environ, "path").encode("utf-8", "surrogateescape")), _query(environ, "way")
     content: Any
     if way == "gzip":
@@ -214,7 +214,7 @@ def close_error(environ: Environ, start_response: StartResponse) -> Iterable[byt
 
 
 def hints(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Send early hints, where there is a way to."""
+    """Send early hints, if the server offers them."""
     if "wsgi.early_hints" in environ:
         environ["wsgi.early_hints"]([("Link", "</style.css>; rel=preload")])
     start_response("200 OK", TEXT)
@@ -225,7 +225,7 @@ def hints(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
 
 
 def ticks(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Stream without an end, a tick each 50 ms."""
+    """Stream without end, one tick every 50 ms."""
     _note(environ, "called")
     start_response("200 OK", TEXT)
     try:
@@ -237,7 +237,7 @@ def ticks(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
 
 
 def written_ticks(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Stream without an end, by write()."""
+    """Stream without end, by write()."""
     _note(environ, "called")
     write = start_response("200 OK", TEXT)
     try:
@@ -250,7 +250,7 @@ def written_ticks(environ: Environ, start_response: StartResponse) -> Iterable[b
 
 
 def empty_ticks(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Yield nothing but empty blocks, as an app does that has nothing to say yet."""
+    """Yield only empty blocks, like an app that has nothing to send yet."""
     _note(environ, "called")
     start_response("200 OK", TEXT)
     try:
@@ -262,7 +262,7 @@ def empty_ticks(environ: Environ, start_response: StartResponse) -> Iterable[byt
 
 
 def blocks(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Stream blocks of 1 MiB without an end, and note each."""
+    """Stream blocks of 1 MiB without end, and note each."""
     start_response("200 OK", TEXT)
     block = bytes(MIB)
     try:
@@ -274,14 +274,14 @@ def blocks(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
 
 
 def patient(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Wait for the client to leave, before there is a response."""
+    """Wait for the client to leave before starting the response."""
     _note(environ, "called")
     _note(environ, f"disconnected is {environ['bridge.disconnected'].wait(20)}")
     return _json(start_response, "nobody there")
 
 
 def accomplished(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Ask in close(), behind a stream that ended well, whether the client has left."""
+    """Ask in close(), after a stream that ended normally, whether the client has left."""
 
     class Stream:
         def __iter__(self) -> Iterator[bytes]:
@@ -307,7 +307,7 @@ def slow(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
 
 
 def process(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Answer with the id of the process, which need not be the one that was started."""
+    """Answer with the id of this process, which may be a child of the one that was started."""
     return _json(start_response, os.getpid())
 
 
@@ -315,13 +315,13 @@ _together = threading.Barrier(20)
 
 
 def together(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Answer when 20 requests are here at the same time."""
+    """Answer once 20 requests are here at the same time."""
     _together.wait(20)
     return _json(start_response, threading.current_thread().name)
 
 
 def beside(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Read the body in another thread, as a proxy does, while the response is under way."""
+    """Read the body in another thread while sending the response, as a proxy does."""
     sizes: list[int] = []
     reader = threading.Thread(target=lambda: sizes.extend(map(len, iter(lambda: environ["wsgi.input"].read(7), b""))))
     reader.start()
@@ -351,7 +351,7 @@ def left_reading(environ: Environ, start_response: StartResponse) -> Iterable[by
 
 
 def read_too_late(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Read the body when the response is complete."""
+    """Read the body after the response is complete."""
 
     class Body(list[bytes]):
         def close(self) -> None:
@@ -403,12 +403,12 @@ ROUTES: dict[str, WSGIApp] = {
 
 
 def raw(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Answer with the app that the path's first segment names."""
+    """Call the app that the path's first segment names."""
     return ROUTES[environ["PATH_INFO"].split("/")[1]](environ, start_response)
 
 
 # --- Frameworks -----------------------------------------------------------------------------------
-# Imported where they are asked for: most servers here are asked for something else, and start in half the time.
+# Imported on first use, because most tests do not need them and servers start in half the time without them.
 
 
 @functools.cache
@@ -464,7 +464,7 @@ def flask_app() -> ASGIApp:
 
 @functools.cache
 def django_app() -> ASGIApp:
-    """Return a Django app, which reads no body without Content-Length unless that is buffered for it."""
+    """Return a Django app, which reads a body without Content-Length only if the adapter buffers it."""
     import django.conf  # type: ignore[import-untyped]  # Django brings no types
     import django.core.wsgi  # type: ignore[import-untyped]
     from django.http import HttpResponse, JsonResponse, StreamingHttpResponse  # type: ignore[import-untyped]
@@ -500,7 +500,7 @@ def django_app() -> ASGIApp:
 
 
 async def native(scope: Scope, receive: Receive, send: Send) -> None:
-    """Show what a server does by itself when an ASGI app raises in mid-stream."""
+    """Raise in mid-stream as a plain ASGI app, to show what the server does by itself."""
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"x" * 1000, "more_body": True})
     raise ValueError("late error")
@@ -524,7 +524,7 @@ _mounted: dict[str, Callable[[], ASGIApp]] = {
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve what is mounted at the path's first segment; the rest, and the lifespan, is `raw`'s."""
+    """Call the app that is mounted at the path's first segment; `raw` gets everything else, and the lifespan."""
     name = scope["path"].split("/")[1] if scope["type"] == "http" else ""
 
     async def noting_send(message: Message) -> None:

@@ -18,12 +18,12 @@ from tests.servers.wsgi_servers import GRACE, KINDS, Kind
 
 APPS = "tests.servers.asgi_apps"
 APP = f"{APPS}:wsgi_app"
-# What "at once" means on a busy machine; the adapter looks for a client that has left once a second.
+# How long "at once" may take on a busy machine. The adapter checks once a second whether a client has left.
 AT_ONCE = 0.9
 
 
 def on(*names: str, where: Callable[[Kind], bool] = lambda kind: not kind.variant) -> pytest.MarkDecorator:
-    """Run a test on the servers named, or on those for which `where` holds; without it, on all but the variants."""
+    """Run a test on the named servers, or on those for which `where` is true; by default on all but the variants."""
     kinds = [kind for kind in KINDS.values() if (kind.name in names if names else where(kind))]
     return pytest.mark.parametrize("kind", kinds, ids=lambda kind: kind.name, indirect=True)
 
@@ -40,17 +40,17 @@ def request_head(path: str, *headers: str, method: str = "GET") -> bytes:
 
 
 class Puppet:
-    """The `puppet` app from the other side: tells it what to do, and hears how that went."""
+    """The test's side of the `puppet` app: sends it orders, and receives how they ended."""
 
     def __init__(self) -> None:
-        self._connection = socket.create_server(("127.0.0.1", 0))  # the listener, until the app is there
+        self._connection = socket.create_server(("127.0.0.1", 0))  # the listener, until the app connects
         self._connection.settimeout(10)
         self.path = f"/puppet/{self._connection.getsockname()[1]}"
         self._unread = b""
         self._replies: dict[str, deque[Any]] = defaultdict(deque)
 
     def wait(self) -> None:
-        """Wait until the app runs."""
+        """Wait until the app has connected."""
         with self._connection as listener:
             self._connection, _ = listener.accept()
         self.pid: int = self.reply("pid")
@@ -59,13 +59,13 @@ class Puppet:
         self._connection.close()
 
     def tell(self, name: str, **message: Any) -> None:
-        """Give an order, and do not wait until it is obeyed."""
+        """Send an order without waiting for its end."""
         if "body" in message:
             message["body"] = message["body"].decode("latin-1")
         self._connection.sendall(json.dumps([name, message]).encode() + b"\n")
 
     def reply(self, name: str, timeout: float = 10.0) -> Any:
-        """Return how an order ended; raises TimeoutError, and EOFError if the app is gone."""
+        """Return how an order ended. Raises TimeoutError, and EOFError if the app has ended."""
         deadline = time.monotonic() + timeout
         while not self._replies[name]:
             while b"\n" not in self._unread:
@@ -99,7 +99,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def assert_idle(pid: int) -> None:
-    """Watch the process for half a second."""
+    """Check for half a second that the process uses no CPU."""
     before = cpu_seconds(pid)
     time.sleep(0.5)
     assert cpu_seconds(pid) - before < 0.15
@@ -116,7 +116,7 @@ def assert_every_worker_answers(kind: Kind, server: Server) -> None:
 
 
 def outcome(server: Server, path: str, timeout: float = AT_ONCE) -> str:
-    """Return what a client makes of the response: "error", "cut" or the body."""
+    """Return how a client sees the response: "error", "cut" or the body."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
     start = time.monotonic()
     with contextlib.closing(connection):
@@ -131,7 +131,7 @@ def outcome(server: Server, path: str, timeout: float = AT_ONCE) -> str:
 
 
 def end(server: Server) -> None:
-    """Have the server end in good order, with the app's shutdown in each process that serves."""
+    """Stop the server, and check that the app has shut down in each process that serves."""
     pid = pid_of(server)
     assert server.stop() < GRACE + 2
     wait_until(lambda: f"shutdown of {pid}" in server.output(), GRACE)  # Apache does not wait for Passenger

@@ -1,4 +1,4 @@
-"""The WSGI servers, how each is run, and what it can do."""
+"""The WSGI servers: how to run each, and what it can do."""
 
 import contextlib
 import importlib.util
@@ -14,29 +14,29 @@ import pytest
 
 from tests.processes import ROOT, Server, serving, wait_until
 
-# How long the servers are told to wait for requests in flight at shutdown, in seconds, unless a test says more.
+# How many seconds the servers wait for requests in flight at shutdown, unless a test sets more.
 GRACE = 1
 
 APACHE = Path("/usr/sbin/apache2")
 APACHE_MODULES = Path("/usr/lib/apache2/modules")
-# The users that Apache and Passenger serve as may not read a virtual environment: they run this, on our packages.
+# Apache and Passenger run as users who may not read a virtual environment, so they run this, with our packages.
 SYSTEM_PYTHON = Path(f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}")
 
 
 class Kind(NamedTuple):
-    """A server, in one way to run it, and what it can do for any WSGI app."""
+    """One way to run a server, and what it can do for any WSGI app."""
 
     name: str
     command: tuple[str, ...]
-    optional: str | None = None  # the module without which it is skipped
+    optional: str | None = None  # the tests skip the server without this module
     workers: int = 1
-    parallel: bool = True  # takes another request while it serves one
-    shows_client: bool = False  # gives an app the means to see that its client has left
-    streams_uploads: bool = True  # calls the app before it has the whole body
+    parallel: bool = True  # accepts another request while it serves one
+    shows_client: bool = False  # lets an app see that its client has left
+    streams_uploads: bool = True  # calls the app before it has received the whole body
     takes_chunks: bool = True  # passes a chunked body on
     continues: bool = True  # answers Expect: 100-continue
     runs_between_requests: bool = True  # lets other threads run while it waits for a request
-    variant: bool = False  # differs from another in one way, so that few tests need it
+    variant: bool = False  # differs from another one in a single point, so that few tests need it
 
 
 def gunicorn(name: str, *options: str, optional: str | None = None, **traits: Any) -> Kind:
@@ -61,7 +61,7 @@ def uwsgi(name: str, *options: str, **traits: Any) -> Kind:
 
 
 def _script(name: str, code: str, before: str = "", optional: str | None = None, **traits: Any) -> Kind:
-    """Return a server that some lines of Python start; it ends as on Ctrl-C, but by SIGTERM."""
+    """Return a server that some lines of Python start. SIGTERM ends it as Ctrl-C would."""
     exit_on_term = "import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit())"
     lines = (before, exit_on_term, "from {module} import {attribute} as app", code)
     return Kind(name, ("{python}", "-c", "\n".join(lines)), optional, **traits)
@@ -84,8 +84,8 @@ KINDS = {
         uwsgi("threads", "--processes", "2", "--threads", "4", workers=2),
         uwsgi("lazy-apps", "--processes", "1", "--threads", "4", "--lazy-apps", variant=True),
         uwsgi("one-thread", "--processes", "1", parallel=False, runs_between_requests=False),
-        # It reads the whole body before it calls the app, and does not look at the client any more then:
-        # `waitress.client_disconnected` says False for ever, unless channel_request_lookahead is set.
+        # It reads the whole body before it calls the app, and then no longer looks at the client, so that
+        # `waitress.client_disconnected` stays False unless channel_request_lookahead is set.
         _script(
             "waitress",
             "import waitress\nwaitress.serve(app, host='127.0.0.1', port={port}, threads=8)",
@@ -126,11 +126,11 @@ KINDS = {
             optional="gevent",
         ),
         _apache("mod_wsgi"),
-        # It reads the whole body before it calls the app, unless it is told not to, and then passes chunks on as
-        # they came.
+        # By default it reads the whole body before it calls the app; otherwise it passes chunks on with their
+        # framing.
         _apache("passenger", parallel=False, streams_uploads=False),
         _apache("passenger-unbuffered", parallel=False, takes_chunks=False, variant=True),
-        # Without the option it has as many threads as the machine has cores.
+        # By default it has as many threads as the machine has cores.
         Kind(
             "granian-wsgi",
             (
@@ -144,7 +144,7 @@ KINDS = {
 }
 
 
-# --- Apache, which needs files ---------------------------------------------------------------------
+# --- Apache, which needs configuration files ---------------------------------------------------------
 
 HTTPD_CONF = """
 ServerName localhost
@@ -191,7 +191,7 @@ DocumentRoot {folder}/public
 
 
 def maybe_missing(kind: Kind) -> str | None:
-    """Return what it takes to run the server and is not there."""
+    """Return the name of what is missing to run the server, or None."""
     if kind.name == "mod_wsgi":
         module = APACHE_MODULES / f"mod_wsgi.so-{sys.version_info.major}.{sys.version_info.minor}"
         return next((path.name for path in (APACHE, module) if not path.exists()), None)
@@ -211,7 +211,7 @@ def running(kind: Kind, app: str, env: dict[str, str] | None = None, grace: int 
     with tempfile.TemporaryDirectory() as folder:
         instances = Path(folder, "instances")
         if kind.command[0] == str(APACHE):
-            os.chmod(folder, 0o755)  # other users read it
+            os.chmod(folder, 0o755)  # other users must read it
             path = [str(ROOT / "src"), str(ROOT), sysconfig.get_path("purelib")]
             conf = HTTPD_CONF + (MOD_WSGI_CONF if kind.name == "mod_wsgi" else PASSENGER_CONF)
             conf = conf.format(
@@ -222,7 +222,7 @@ def running(kind: Kind, app: str, env: dict[str, str] | None = None, grace: int 
                 buffer_upload="Off" if kind.streams_uploads else "On",
             )
             Path(folder, "httpd.conf").write_text(conf)
-            # Passenger does not pass its environment on.
+            # Passenger does not pass its environment on to the app.
             script = f"import os, sys\nsys.path[:0] = {path}\nos.environ.update({env or {}})\n"
             script += f"from {module} import {attribute} as application\n"
             for name in ("app.wsgi", "passenger_wsgi.py"):
@@ -235,5 +235,5 @@ def running(kind: Kind, app: str, env: dict[str, str] | None = None, grace: int 
             with serving(command, env=env) as server:
                 yield server
         finally:
-            # Passenger goes on for a while when Apache has ended, and then takes away what it had here.
+            # Passenger runs on for a while after Apache has ended, and then removes its files here.
             wait_until(lambda: not instances.exists() or not any(instances.iterdir()))

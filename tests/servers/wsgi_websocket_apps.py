@@ -1,7 +1,6 @@
-"""WSGI apps with WebSockets, by each of the libraries there are, in one ASGI app: `asgi_app`.
+"""WSGI apps with WebSockets, one for each library, in one ASGI app: `asgi_app`.
 
-What an app has to say besides its messages it writes to stdout, one line a note, headed by the `id` of
-its query.
+Besides its messages, an app writes notes to stdout, one per line, each after the `id` of its query.
 """
 
 import os
@@ -37,7 +36,7 @@ def hello() -> str:
 
 @sock.route("/echo")  # type: ignore[untyped-decorator]
 def echo(ws: Any) -> None:
-    """Echo until the client leaves; note how it did."""
+    """Echo until the client leaves; note how it left."""
     try:
         while True:
             ws.send(ws.receive())
@@ -63,7 +62,7 @@ def fail(ws: Any) -> None:
 
 @sock.route("/flood")  # type: ignore[untyped-decorator]
 def flood(ws: Any) -> None:
-    """Send without end; note how much that was when it was."""
+    """Send until send raises; note how much was sent."""
     sent = 0
     try:
         while True:
@@ -81,13 +80,13 @@ def count(ws: Any) -> None:
 
 @app.get("/room", websocket=True)
 def room() -> Response | str:
-    """Let nobody in who is not logged in."""
+    """Refuse users who are not logged in."""
     return redirect("/login") if "login" not in request.args else "<form>Who are you?</form>"  # type: ignore[return-value]
 
 
 # --- Flask-SocketIO -------------------------------------------------------------------------------
 
-# Its client may stop without a word to the server if it has just sent something, and then waits for the next ping.
+# Its client may leave without a Close frame if it has just sent something; the server then notices at the next ping.
 socketio = SocketIO(app, async_mode="threading", ping_interval=1)
 
 
@@ -128,7 +127,7 @@ def bottle_close() -> str:
 
 
 def bare(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Echo with pings of its own, and return what is no response."""
+    """Echo with pings of its own, and return something that is not a response."""
     ws = simple_websocket.Server.accept(environ, ping_interval=0.5)
     try:
         while True:
@@ -138,7 +137,7 @@ def bare(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
 
 
 def stubborn(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Accept, and then look at nothing for a while."""
+    """Accept, and then ignore everything for a while."""
     simple_websocket.Server.accept(environ)
     time.sleep(3)
     return []

@@ -46,7 +46,7 @@ def http(host: Host, server: Server, path: str, method: str = "GET") -> str:
 
 
 class Raw(FrameClient):
-    """A WebSocket client that says what it is told to, right or wrong."""
+    """A WebSocket client that sends any bytes, legal or not."""
 
     def __init__(self, host: Host, server: Server, path: str = "/echo", *, status: int = 101, **headers: str) -> None:
         self.socket = dial(host, server)
@@ -61,7 +61,7 @@ class Raw(FrameClient):
         lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items() if value), "\r\n"]
         self.socket.sendall("\r\n".join(lines).encode())
         self.unread = b""
-        # On Python 3.14 gunicorn's error pages have a bare "\n" for the empty line: textwrap.dedent drops its "\r".
+        # In Python 3.14, textwrap.dedent drops the "\r" of the empty line in gunicorn's error pages.
         while (end := re.search(rb"\r\n\r?\n", self.unread)) is None:
             block = self.socket.recv(65_536)
             if not block:

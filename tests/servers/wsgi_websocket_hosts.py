@@ -1,4 +1,4 @@
-"""The WSGI servers that WebSockets are tested on, each with how it is started."""
+"""The WSGI servers on which WebSockets are tested, and how to start each."""
 
 import contextlib
 import importlib.util
@@ -14,22 +14,22 @@ import pytest
 from tests.processes import Server, serving
 
 APP = "tests.servers.websocket_apps:wsgi_app"
-# How long the servers are told to wait for requests in flight at shutdown, in seconds.
+# How many seconds the servers wait for requests in flight at shutdown.
 GRACE = 8
 HOOKS = "from bridge.gunicorn import post_worker_init, worker_exit"
 
 
 class Host(NamedTuple):
-    """A server, in one way to run it, and what is different with it."""
+    """One way to run a server, and how it differs from the others."""
 
     name: str
     command: tuple[str, ...]
-    optional: str | None = None  # the module without which it is skipped
+    optional: str | None = None  # the tests skip the server without this module
     env: dict[str, str] = {}  # noqa: RUF012  # read only
     tls: bool = False
-    crowd: int = 200  # how many sockets it can have at once
-    goodbye: bool = True  # lets what runs in it end at SIGTERM, so that clients get 1012
-    answers_errors: bool = True  # with 500; else it hangs up
+    crowd: int = 200  # how many WebSockets it can serve at once
+    goodbye: bool = True  # lets apps end at SIGTERM, so that clients get 1012
+    answers_errors: bool = True  # answers 500 for an app that raises; otherwise it hangs up
     core: bool = False
 
 
@@ -39,7 +39,7 @@ def gunicorn(name: str, *options: str, **traits: Any) -> Host:
 
 
 def script(name: str, code: str, before: str = "", at_exit: str = "", **traits: Any) -> Host:
-    """Return a server that some lines of Python start; it ends as on Ctrl-C, but by SIGTERM."""
+    """Return a server that some lines of Python start. SIGTERM ends it as Ctrl-C would."""
     exit_on_term = f"import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: ({at_exit} sys.exit()))"
     lines = (before, f"from {APP.replace(':', ' import ')} as app", exit_on_term, code)
     return Host(name, ("{python}", "-c", "\n".join(lines)), **traits)
@@ -53,7 +53,7 @@ def uwsgi(name: str, *options: str, **traits: Any) -> Host:
     return Host(f"uwsgi-{name}", command, optional="uwsgidecorators", answers_errors=False, **traits)
 
 
-# Of tracebacks: an app's own, the adapter's about an app, and gevent's about who looked whether the port is open.
+# Expected tracebacks: an app's, the adapter's about an app, and gevent's about the check whether the port is open.
 MEANT = ("Deliberate", "without answering", "do_handshake")
 GTHREAD = ("-k", "gthread", "--threads")
 TLS = ("--certfile", "{{folder}}/cert.pem", "--keyfile", "{{folder}}/key.pem")
@@ -67,7 +67,8 @@ EVENTLET_TLS = (
     "listener, keyfile='{{folder}}/key.pem', certfile='{{folder}}/cert.pem', server_side=True)\n"
 )
 WAITRESS = "import waitress\nwaitress.serve(app, host='127.0.0.1', port={port}, threads=4)"
-GOODBYE = "app.close_websockets(),"  # for a server that waits for what is held, or cuts it off, before it exits
+# For a server that, before it exits, waits for WebSockets that hold a thread, or cuts them off.
+GOODBYE = "app.close_websockets(),"
 NO_WARNING = "import warnings\nwarnings.simplefilter('ignore')\n"
 HOSTS = [
     gunicorn("sync"),
@@ -119,7 +120,7 @@ HOSTS = [
         GEVENT_SERVER.replace("{tls}", ""),
         before="from gevent import monkey\nmonkey.patch_all()",
         optional="gevent",
-        goodbye=False,  # it ends its greenlets
+        goodbye=False,  # it kills its greenlets
     ),
     script("gevent-pywsgi-unpatched", GEVENT_SERVER.replace("{tls}", ""), optional="gevent", goodbye=False),
     script(
@@ -135,8 +136,8 @@ HOSTS = [
         before=f"{NO_WARNING}import eventlet\neventlet.monkey_patch()",
         at_exit=GOODBYE,
         optional="eventlet",
-        goodbye=False,  # SystemExit may hit any greenlet
-        crowd=50,  # its select() takes its time
+        goodbye=False,  # SystemExit may land in any greenlet
+        crowd=50,  # its select() is slow
     ),
     script(
         "eventlet-unpatched",
@@ -160,7 +161,7 @@ HOSTS = [
 
 @contextlib.contextmanager
 def running(host: Host, **env: str) -> Iterator[Server]:
-    """Run the server, or skip the test if it is missing; what it logs then is no traceback but deliberate ones."""
+    """Run the server, or skip the test if it is missing; fail if it logs a traceback that is not expected."""
     if host.optional is not None and importlib.util.find_spec(host.optional) is None:
         pytest.skip(f"{host.optional} is not installed")
     with tempfile.TemporaryDirectory() as folder:
