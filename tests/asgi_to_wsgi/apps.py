@@ -15,7 +15,7 @@ async def hello(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class Requester:
-    """A request to `adapter` in a thread of its own, and what became of it: a body, or an error."""
+    """A request to `adapter` in a thread of its own, and its outcome: a body or an error."""
 
     def __init__(self, adapter: WSGIApp, environ: Environ | None = None) -> None:
         self.outcome: bytes | BaseException | None = None
@@ -40,10 +40,10 @@ EVENT_STREAM = [(b"content-type", b"text/event-stream; charset=utf-8")]
 
 
 class Streams:
-    """An app of streams: /events of server-sent events, any other path of plain text; each has its own kind of end.
+    """An app that streams: server-sent events at /events, plain text at any other path. The streams end differently.
 
-    /events/sends sends until that raises; a plain one ends once `proceed` is set. `ended` tells how each has ended,
-    and when the lifespan has.
+    /events/sends sends until `send` raises; a plain stream ends once `proceed` is set. `ended` tells how each stream
+    and the lifespan have ended.
     """
 
     def __init__(self) -> None:

@@ -15,9 +15,9 @@ BACKENDS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(params=BACKENDS)
 def adapt(request: pytest.FixtureRequest) -> Iterator[Callable[..., ASGIToWSGI]]:
-    """Return what makes an adapter, on each of the loops that users have, and closes it after the test.
+    """Return a function that creates an adapter, for each loop that users run; it is closed after the test.
 
-    Without lifespan, so that an app need only know of HTTP."""
+    By default it has no lifespan, so that apps need to handle only HTTP."""
     adapters: list[ASGIToWSGI] = []
 
     def make(app: Any, **options: Any) -> ASGIToWSGI:
@@ -33,7 +33,7 @@ def adapt(request: pytest.FixtureRequest) -> Iterator[Callable[..., ASGIToWSGI]]
 
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A server's socket and its client's."""
+    """Return a server's socket and its client's."""
     server, client = socket.socketpair()
     server.settimeout(5)
     client.settimeout(5)

@@ -142,7 +142,7 @@ def test_a_dropped_adapter_lets_its_response_end(
     assert next(blocks) == b"begun"
     gc.collect()
     turned = threading.Event()
-    for _ in range(5):  # turns of the loop, in which it could end what runs
+    for _ in range(5):  # turns of the loop, during which it could end the response
         turned.clear()
         loops[0].call_soon(turned.set)
         assert turned.wait(5)
@@ -296,7 +296,7 @@ def test_a_thread_with_the_number_of_a_loop_that_died_may_close() -> None:
     loop_thread = adapter._private_loop.get()._current
     assert loop_thread is not None
     loop_thread._thread.join(5)
-    for _ in range(10):  # one of them will have it
+    for _ in range(10):  # one of them will have that number
         in_thread(adapter.close)
 
 
@@ -416,7 +416,7 @@ def test_close_waits_for_a_request_that_came_meanwhile(adapt: Adapt) -> None:
         else:
             second.set()
             await until(go)
-            for _ in range(20):  # turns of the loop, in which it could end
+            for _ in range(20):  # turns of the loop, during which it could end
                 await anyio.lowlevel.checkpoint()
         await hello(scope, receive, send)
 

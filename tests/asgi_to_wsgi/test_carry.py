@@ -37,7 +37,7 @@ class Carrier:
 
 
 def test_what_is_carried_arrives_both_ways(pair: tuple[socket.socket, socket.socket]) -> None:
-    """Megabytes each way at once, and then the last words of the loop's end."""
+    """Megabytes move in both directions at the same time, and then the last bytes of the loop's end."""
     server, client = pair
     carrier = Carrier(server)
     block = os.urandom(2_000_000)
@@ -71,7 +71,7 @@ def test_what_is_carried_arrives_both_ways(pair: tuple[socket.socket, socket.soc
 
 
 def test_a_client_that_leaves_is_felt_at_the_loops_end(pair: tuple[socket.socket, socket.socket]) -> None:
-    """An end of file there, after what it said last."""
+    """When the client leaves, the loop's end reads its last bytes and then the end of file."""
     carrier = Carrier(pair[0])
     pair[1].sendall(b"goodbye")
     pair[1].close()
@@ -84,12 +84,12 @@ def test_a_client_that_leaves_is_felt_at_the_loops_end(pair: tuple[socket.socket
 def test_a_client_that_leaves_behind_unread_bytes_is_told_of(
     pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once, and what it said still arrives when the loop's end reads on."""
+    """The client's leaving is reported once, and its bytes still arrive when the loop's end reads on."""
     monkeypatch.setattr(carry_module, "_LOOK_AROUND", 0.05)
     carrier = Carrier(pair[0])
     pair[1].setblocking(False)
     sent = 0
-    while select.select([], [pair[1]], [], 0.2)[1]:  # until it is full, and stays so
+    while select.select([], [pair[1]], [], 0.2)[1]:  # until it stays full
         sent += pair[1].send(bytes(65_536))
     assert not carrier.left.is_set()
     pair[1].close()
@@ -104,12 +104,12 @@ def test_a_client_that_leaves_behind_unread_bytes_is_told_of(
 def test_a_client_that_reads_nothing_does_not_hold_a_dead_loops_thread(
     pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once nobody is alive at the other end, what is on its way gets a moment and no more."""
+    """Once the loop has ended, the last bytes have a moment to be sent, and no more."""
     monkeypatch.setattr(carry_module, "_LOOK_AROUND", 0.05)
     monkeypatch.setattr(carry_module, "_LINGER", 0.1)
     carrier = Carrier(pair[0])
     carrier.loops.setblocking(False)
-    while select.select([], [carrier.loops], [], 0.2)[1]:  # until it is full, and stays so
+    while select.select([], [carrier.loops], [], 0.2)[1]:  # until it stays full
         carrier.loops.send(bytes(65_536))
     carrier.alive = False
     carrier.join()
@@ -118,7 +118,7 @@ def test_a_client_that_reads_nothing_does_not_hold_a_dead_loops_thread(
 def test_a_client_that_does_not_hang_up_is_not_waited_for(
     pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has a moment to do so, and what it says in it is read and dropped."""
+    """The client has a moment to hang up, and what it sends meanwhile is read and dropped."""
     monkeypatch.setattr(carry_module, "_LOOK_AROUND", 0.05)
     monkeypatch.setattr(carry_module, "_LINGER", 0.2)
     carrier = Carrier(pair[0])
@@ -133,7 +133,7 @@ def test_a_client_that_does_not_hang_up_is_not_waited_for(
 
 
 class Renegotiating(socket.socket):
-    """TLS whose reads want to write first, and whose writes want to read, or take nothing, each once."""
+    """A TLS socket whose reads first have to write, and whose writes first have to read or send nothing, once each."""
 
     whims: list[Exception | int]
 
@@ -153,7 +153,7 @@ class Renegotiating(socket.socket):
 
 
 def test_tls_may_want_the_other_direction(pair: tuple[socket.socket, socket.socket]) -> None:
-    """A read waits for room, a write for a message, and a send of nothing is tried again."""
+    """A TLS read may have to wait for room and a write for data, and a send of nothing is repeated."""
     server = Renegotiating(fileno=os.dup(pair[0].fileno()))
     server.whims = [0, ssl.SSLWantReadError(), ssl.SSLWantWriteError()]
     with server:
@@ -169,7 +169,7 @@ def test_tls_may_want_the_other_direction(pair: tuple[socket.socket, socket.sock
 def test_a_process_without_poll_has_select(
     pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on Windows."""
+    """Without poll, as on Windows, select is used."""
     monkeypatch.delattr("select.poll")
     carrier = Carrier(pair[0])
     carrier.loops.sendall(b"outward")
@@ -179,7 +179,7 @@ def test_a_process_without_poll_has_select(
 
 
 def test_a_carried_descriptor_is_left_alone_but_for_its_end(pair: tuple[socket.socket, socket.socket]) -> None:
-    """uWSGI's, under gevent: a copy is carried, and closed."""
+    """For uWSGI under gevent, a copy of its descriptor is carried and closed."""
     ended = threading.Event()
     ours, loops = socket.socketpair()
     connection = ClientConnection(Descriptor(pair[0].fileno()), None, False, ended.set)

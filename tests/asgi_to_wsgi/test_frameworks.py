@@ -1,4 +1,4 @@
-"""What frameworks do that the adapter must not hold against them, or must not keep from them."""
+"""What frameworks do: the adapter must not report it as an error, nor prevent it."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -78,7 +78,7 @@ def litestar() -> Any:
     async def stream() -> Stream:
         return Stream(blocks())
 
-    # Litestar's own configuration would set up the root logger for all tests to come.
+    # Litestar's own configuration would set up the root logger for all later tests.
     return module.Litestar([module.get("/")(stream)], logging_config=None)
 
 
@@ -100,7 +100,7 @@ APPS = [starlette, starlette_with_middleware, fastapi, quart, litestar, falcon]
 @pytest.mark.parametrize("make", APPS, ids=lambda make: make.__name__)
 @pytest.mark.parametrize("spec_version", ["2.3", "2.4"])
 def test_a_client_that_leaves_is_no_error(make: Any, spec_version: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither where the framework listens for http.disconnect, nor where it waits for `send` to raise."""
+    """It is none whether the framework listens for http.disconnect or waits for `send` to raise."""
     app = make()
 
     async def as_told(scope: Any, receive: Any, send: Any) -> None:
@@ -119,11 +119,11 @@ def test_a_client_that_leaves_is_no_error(make: Any, spec_version: str, caplog: 
 
 
 def test_djangos_file_is_closed_through_both_directions(tmp_path: Path) -> None:
-    """In the thread that opened it, and so maybe a moment after the server has all of it."""
+    """The file is closed in the thread that opened it, perhaps a moment after the server has all of it."""
     pytest.importorskip("django")
     from django.conf import settings  # type: ignore[import-untyped]  # Django brings no types
 
-    if not settings.configured:  # by other tests in this process
+    if not settings.configured:  # other tests in this process may have done it
         settings.configure(ALLOWED_HOSTS=["*"], SECRET_KEY="of a test")
     from django.core.handlers.wsgi import WSGIHandler  # type: ignore[import-untyped]
     from django.http import FileResponse  # type: ignore[import-untyped]

@@ -23,7 +23,7 @@ FILES += ["runtime/loop.py", "runtime/threads.py"]
 @pytest.mark.filterwarnings("ignore:.*Blocks.close:pytest.PytestUnraisableExceptionWarning")  # it lands there, too
 @pytest.mark.parametrize("error_class", [TimeoutError, RuntimeError, SystemExit])
 def test_an_exception_from_without_leaves_no_app_behind(adapt: Adapt, error_class: type[BaseException]) -> None:
-    """Wherever it lands in the thread of a request, the app hears that its client has left."""
+    """Wherever it lands in the request's thread, the app is told that its client has left."""
     running: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""Faults that other adapters of this direction have, or had, and that no other test here is about."""
+"""Faults that other adapters of this direction have or had, and that no other test covers."""
 
 import logging
 import threading
@@ -24,7 +24,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def test_start_response_is_called_before_the_call_returns(adapt: Adapt) -> None:
-    """An adapter that is a generator does nothing before it is iterated, which some servers take for an error."""
+    """Some servers fail if start_response is called only during iteration, as by an adapter that is a generator."""
     server = WSGIServer(adapt(echo))
     in_thread(server.call)
     assert server.status == "200 OK"
@@ -47,12 +47,12 @@ def test_start_response_is_called_before_the_call_returns(adapt: Adapt) -> None:
     ids=repr,
 )
 def test_odd_request_is_served(adapt: Adapt, variables: dict[str, Any]) -> None:
-    """What a client may send, or a server leave out, ends the request: `GET /%FF` is answered 500."""
+    """An unusual request, such as `GET /%FF`, or an environ without optional keys gets a response, not a 500."""
     assert respond(adapt(echo), http_environ("GET", "/", **variables)).status == "200 OK"
 
 
 def test_large_body_is_not_cut_short(adapt: Adapt) -> None:
-    """A body is read into memory up to some MiB, and what comes after that is lost without a word."""
+    """A body of many MiB arrives whole; another adapter silently drops what does not fit into memory."""
     length = 0
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,9 +71,9 @@ def test_large_body_is_not_cut_short(adapt: Adapt) -> None:
 
 @pytest.mark.parametrize("use_uvloop", [False, True], ids=["asyncio", "uvloop"])
 def test_loop_is_touched_by_its_own_thread_alone(caplog: pytest.LogCaptureFixture, use_uvloop: bool) -> None:
-    """A loop that is used from the server's threads as if they were its own fails by chance, and in debug mode at once.
+    """No server thread calls methods of the loop that are not thread-safe.
 
-    In that mode both loops raise RuntimeError where a thread calls what is not thread-safe.
+    In debug mode, both loops raise RuntimeError for such calls.
     """
     done = threading.Event()
 

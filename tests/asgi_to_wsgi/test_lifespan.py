@@ -20,7 +20,7 @@ STOPPED = {"type": "lifespan.shutdown.complete"}
 
 
 class App:
-    """An app with a lifespan: `startup` and `shutdown` are what it does then, in messages or exceptions."""
+    """An app with a lifespan. `startup` and `shutdown` hold the messages that it sends, or exceptions to raise."""
 
     def __init__(self, startup: tuple[Any, ...] = (COMPLETE,), shutdown: tuple[Any, ...] = (STOPPED,)) -> None:
         self.startup = startup
@@ -136,7 +136,7 @@ def test_a_failed_startup_is_the_requests_error_and_is_tried_again(adapt: Adapt,
 
 
 class CountingLock:
-    """A private loop's lock that counts who has come to it."""
+    """A private loop's lock that counts the threads that have reached it."""
 
     def __init__(self) -> None:
         self.arrivals = 0
@@ -181,7 +181,7 @@ def test_those_who_wait_for_a_failing_startup_share_its_failure(adapt: Adapt) ->
         thread.join(5)
     assert len(startups) == 1
     assert len(errors) == 8
-    assert len({id(error) for error in errors}) == 8  # each thread has an exception, with a traceback, of its own
+    assert len({id(error) for error in errors}) == 8  # each thread has an exception of its own, with its traceback
     assert len({str(error) for error in errors}) == 1
     request()
     assert len(startups) == 2
@@ -202,7 +202,7 @@ def test_an_exit_in_a_startup_is_a_failed_startup(adapt: Adapt, mode: str, error
 
 
 def test_an_exit_in_a_task_of_a_startup_is_a_failed_startup() -> None:
-    """Even where it ends the event loop."""
+    """sys.exit() in a task of the startup is a failed startup, even if it ends the event loop."""
     error = SystemExit(3)
 
     def fail() -> None:
@@ -223,13 +223,13 @@ def test_a_failed_startup_is_told_once(adapt: Adapt) -> None:
         respond(adapt(app, lifespan="on"))
     assert str(caught.value) == "the ASGI app's lifespan startup failed: RuntimeError: no database"
     assert caught.value.__cause__ is error
-    app.startup = app.startup[:1]  # nothing else has the traceback
+    app.startup = app.startup[:1]  # now only the error has the traceback
     with pytest.raises(StartupFailed, match="Traceback"):
         respond(adapt(app, lifespan="on"))
 
 
 def test_an_exit_in_a_lifespan_that_serves_is_logged(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
-    """It ends neither the loop nor the requests on it."""
+    """SystemExit in a lifespan that serves is logged, and ends neither the loop nor its requests."""
     raised = threading.Event()
 
     class Exits(App):
@@ -260,7 +260,7 @@ def test_a_startup_that_takes_too_long_is_an_error(adapt: Adapt) -> None:
     "startup", [(10.0, COMPLETE), (lambda scope: time.sleep(0.5), COMPLETE)], ids=["waits", "blocks"]
 )
 def test_close_ends_a_startup(adapt: Adapt, startup: Any) -> None:
-    """close() during a startup does not wait for it, and the request that did gets an error."""
+    """close() during a startup does not wait for it, and the request that waits for it gets an error."""
     entered = threading.Event()
     adapter = adapt(App(startup=(lambda scope: entered.set(), *startup)), lifespan="auto")
     errors: list[BaseException] = []
@@ -301,7 +301,7 @@ def test_a_startup_that_blocks_the_loop_is_an_error(adapt: Adapt) -> None:
 def test_a_shutdown_that_fails_is_logged(
     adapt: Adapt, caplog: pytest.LogCaptureFixture, shutdown: Any, logged: str
 ) -> None:
-    """Whatever becomes of it, close() returns, and the log has the reason."""
+    """However the shutdown fails, close() returns, and the log has the reason."""
     adapter = adapt(App(shutdown=shutdown), lifespan="auto", shutdown_timeout=0.05)
     respond(adapter)
     in_thread(adapter.close)
@@ -309,7 +309,7 @@ def test_a_shutdown_that_fails_is_logged(
 
 
 def test_a_lifespan_that_raises_while_serving_is_logged(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
-    """An app whose lifespan task dies later is served on, and closed without a shutdown."""
+    """An app whose lifespan raises later is still served, and closed without a shutdown."""
     raised = threading.Event()
 
     class Dies(App):
@@ -329,7 +329,7 @@ def test_a_lifespan_that_raises_while_serving_is_logged(adapt: Adapt, caplog: py
 
 
 def test_messages_out_of_turn_are_refused(adapt: Adapt) -> None:
-    """send() raises for what the lifespan has no place for."""
+    """send() raises for a message that the lifespan does not allow at that point."""
     refused: list[str] = []
 
     class Wrong(App):
@@ -351,7 +351,7 @@ def test_messages_out_of_turn_are_refused(adapt: Adapt) -> None:
 
 
 def test_a_receive_that_is_given_up_does_not_lose_the_shutdown(adapt: Adapt) -> None:
-    """An app that looks up now and then from waiting for its shutdown is told of it, and piles up nothing."""
+    """An app that cancels its wait for the shutdown now and then still gets it, and leaves nothing behind."""
     waiters: list[int] = []
     looked_up = threading.Event()
 

@@ -1,4 +1,4 @@
-"""What the log says of a request: its method and path, and its status if there was one."""
+"""The log names a request by its method and path, and tells the status if there was one."""
 
 import logging
 import sys
@@ -28,7 +28,7 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_starlettes_errors_name_the_request(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
-    """It answers with 500, and raises on."""
+    """Starlette answers 500, and raises the error again."""
 
     async def boom(request: Request) -> None:
         raise ValueError("oops")
@@ -44,7 +44,7 @@ def test_starlettes_errors_name_the_request(adapt: Adapt, caplog: pytest.LogCapt
 def test_an_error_that_is_answered_too_late_is_told(
     adapt: Adapt, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Starlette answers it with a 500, which raises without a client, and so does not raise it on."""
+    """Starlette's 500 fails because there is no client, so Starlette does not raise the app's error again."""
     monkeypatch.setattr(call_module, "_CLIENT_CHECK", 0.02)
     called, left = threading.Event(), threading.Event()
 
@@ -85,7 +85,7 @@ def never_started(*args: Any) -> Any:
 def test_an_error_without_a_client_names_the_request(
     adapt: Adapt, caplog: pytest.LogCaptureFixture, sent: list[Any], when: str
 ) -> None:
-    """It says how far the response had come."""
+    """The log says how much of the response had been sent."""
     left = threading.Event()
 
     class Leaves:
@@ -121,7 +121,7 @@ def test_an_error_without_a_client_names_the_request(
 
 
 def test_a_body_that_is_too_long_names_the_request(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
-    """So does what is said of an app's Content-Length."""
+    """The warning about an app's Content-Length names the request."""
     app = answers(start(200, (b"content-length", b"3")), body(b"hello"))
     assert respond(adapt(app), http_environ("GET", "/long", **QUERY)).body == b"hel"
     (text,) = errors(caplog)
@@ -129,7 +129,7 @@ def test_a_body_that_is_too_long_names_the_request(adapt: Adapt, caplog: pytest.
 
 
 def test_an_error_in_a_websocket_names_the_request(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
-    """By its path; WebSockets have but one method."""
+    """The error names the WebSocket by its path, because all have the same method."""
     script = Script("receive", accept(), ValueError("oops"))
     adapter = adapt(script)
     with Client(adapter, PATH_INFO="/chat", **QUERY) as client:
@@ -140,7 +140,7 @@ def test_an_error_in_a_websocket_names_the_request(adapt: Adapt, caplog: pytest.
 
 @pytest.fixture
 def without_wsproto(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Have imports of wsproto fail."""
+    """Make imports of wsproto fail."""
     monkeypatch.setitem(sys.modules, "wsproto", None)
     websocket._say_wsproto_is_missing.cache_clear()
     yield
@@ -161,7 +161,7 @@ def test_without_wsproto_a_websocket_is_refused(adapt: Adapt, caplog: pytest.Log
 
 
 def test_an_error_in_an_apps_own_finally_is_logged(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
-    """It came behind ClientDisconnected, and not because of it."""
+    """An error in a `finally` that ClientDisconnected reached is still the app's own."""
     closed = threading.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

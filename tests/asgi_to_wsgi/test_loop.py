@@ -23,7 +23,7 @@ Adapt = Callable[..., ASGIToWSGI]
 
 
 class RecordingJob:
-    """A job that runs until it is cancelled, and knows what became of it."""
+    """A job that runs until it is cancelled, and records how it ended."""
 
     def __init__(self) -> None:
         self.context = contextvars.copy_context()
@@ -84,7 +84,7 @@ def test_a_job_for_a_loop_that_was_left_behind_fails_at_once(adapt: Adapt, monke
 
 
 def test_a_job_that_comes_while_the_loop_dies_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Running jobs have been told by then, and nobody else would tell this one."""
+    """The running jobs have already been told, so this job must be told on its own."""
     monkeypatch.setattr(tasks_module, "UNWIND_TIMEOUT", 0.02)
     late = RecordingJob()
 
@@ -108,7 +108,7 @@ def test_a_job_that_comes_while_the_loop_dies_fails(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_job_that_comes_during_the_shutdown_fails(adapt: Adapt) -> None:
-    """The app has been told by then that no more requests come."""
+    """The app already knows that no more requests will come."""
     stopping, proceed = threading.Event(), threading.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

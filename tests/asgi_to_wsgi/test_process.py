@@ -65,7 +65,7 @@ CGIHandler().run(ASGIToWSGI(app))
 
 
 def test_a_fork_starts_its_own_loop_and_lifespan() -> None:
-    """An adapter that served before a fork serves after it, on both sides, with one lifespan a process."""
+    """An adapter that served before a fork serves after it in both processes, with one lifespan in each."""
     output = run_script(
         APPS
         + """

@@ -18,7 +18,7 @@ async def hello(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def test_a_close_that_comes_just_before_a_start_prevents_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is nothing to abort by then, and nobody would ever end that loop."""
+    """If a start went on after such a close, nobody would ever end the loop."""
     made: list[LoopThread] = []
     adapter = ASGIToWSGI(hello, lifespan="off")
 
@@ -35,10 +35,10 @@ def test_a_close_that_comes_just_before_a_start_prevents_it(monkeypatch: pytest.
 
 
 def test_a_fork_s_copy_does_not_stop_its_parent_s_loop() -> None:
-    """It has the descriptor that wakes that loop, and the parent goes on."""
+    """A forked child shares the descriptor that wakes the parent's loop, but must not stop that loop."""
     with ASGIToWSGI(hello, lifespan="off") as adapter:
         private_loop = adapter._private_loop.get()
-        pid, private_loop._pid = private_loop._pid, -1  # as in a child
+        pid, private_loop._pid = private_loop._pid, -1  # as in a forked child
         assert private_loop.stop() is None
         private_loop.begin_to_stop(0)
         private_loop._pid = pid
@@ -46,7 +46,7 @@ def test_a_fork_s_copy_does_not_stop_its_parent_s_loop() -> None:
 
 
 def test_a_start_that_is_interrupted_leaves_no_loop_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An app's watchdog may throw something in just behind it, and nobody would have that loop."""
+    """If a watchdog's exception lands just after the start, nobody would refer to the loop and end it."""
     made: list[LoopThread] = []
 
     class Interrupted(LoopThread):

@@ -1,4 +1,4 @@
-"""What logs and error pages tell of a request: no more than behind an ASGI server."""
+"""Logs and error pages reveal no more of a request than behind an ASGI server."""
 
 from collections.abc import Callable
 from typing import Any
@@ -38,7 +38,7 @@ def told(text: str) -> list[str]:
 
 
 def test_log_of_a_scope_that_masks_its_headers_masks_them_all(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
-    """uvicorn's trace log, which leaves headers and bodies out by their keys, does not find them in the environ."""
+    """uvicorn's trace log masks headers and bodies by their keys, and the environ shows none of them either."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
@@ -52,7 +52,7 @@ def test_log_of_a_scope_that_masks_its_headers_masks_them_all(adapt: Adapt, capl
 
 
 def test_nothing_in_a_scope_tells_of_the_request_by_its_repr(adapt: Adapt) -> None:
-    """But what ASGI has in it: headers, the query, and the tls extension."""
+    """Only the keys that ASGI defines show values: headers, the query and the tls extension."""
     texts: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,7 +69,7 @@ def test_nothing_in_a_scope_tells_of_the_request_by_its_repr(adapt: Adapt) -> No
 
 
 def test_starlettes_debug_page_tells_nothing_of_the_request(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
-    """Nor does what is logged of an error that comes behind the response."""
+    """Neither the debug page nor the log of an error after the response shows the request's values."""
 
     async def view(request: Request) -> Response:
         await request.body()
@@ -94,7 +94,7 @@ WRONG: list[Any] = [
 
 @pytest.mark.parametrize("message", WRONG, ids=repr)
 def test_error_for_an_apps_message_tells_nothing_of_it(adapt: Adapt, message: Message) -> None:
-    """What an app says where the spec has something else is named by its type and its keys."""
+    """The error for a message that breaks the spec names its type and its keys, but no values."""
 
     def sends(message: Message) -> ASGIApp:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -32,14 +32,14 @@ def test_a_socket_tells_whether_its_client_has_left(key: str, monkeypatch: pytes
 
 
 def test_waitress_is_taken_at_its_word() -> None:
-    """waitress offers a callable of its own."""
+    """waitress offers a callable that tells whether the client has left, and the adapter uses it."""
     check = maybe_client_check(http_environ(**{"waitress.client_disconnected": lambda: True}))
     assert check is not None
     assert check()
 
 
 def test_without_a_socket_there_is_no_check() -> None:
-    """Most servers keep the connection to themselves, and a closed one tells nothing."""
+    """There is no check if the server does not show its socket, or has closed it."""
     assert maybe_client_check(http_environ()) is None
     closed = socket.socket()
     closed.close()
@@ -48,7 +48,7 @@ def test_without_a_socket_there_is_no_check() -> None:
 
 
 def test_a_process_that_nobody_patched_needs_no_green_loop() -> None:
-    """In a world of threads any backend goes."""
+    """With real threads, each backend can run."""
     assert maybe_green_loop_factory("trio", {"anything": 1}) is None
 
 
@@ -80,7 +80,7 @@ async def app(scope, receive, send):
 
 @needs_gevent
 def test_greenlets_share_the_loop_under_gevent() -> None:
-    """Under gevent twenty requests of 0.2 s take little more, two adapters go, and asyncio.run beside them."""
+    """Under gevent, twenty requests of 0.2 s take little more, and two adapters and asyncio.run can coexist."""
     result = run_patched(
         "from gevent import monkey; monkey.patch_all(); import gevent"
         + APP
@@ -109,7 +109,7 @@ assert check()
 @needs_gevent
 @pytest.mark.parametrize("options", ["backend='trio'", "backend_options={'use_uvloop': True}"])
 def test_a_loop_that_would_stop_gevent_is_refused(options: str) -> None:
-    """trio and uvloop under gevent are one clear error, and no hang."""
+    """trio and uvloop under gevent raise a clear error instead of hanging."""
     result = run_patched(
         "from gevent import monkey; monkey.patch_all(); import gevent" + APP + f"respond(ASGIToWSGI(app, {options}))"
     )
@@ -118,7 +118,7 @@ def test_a_loop_that_would_stop_gevent_is_refused(options: str) -> None:
 
 @needs_gevent
 def test_half_a_patch_is_refused() -> None:
-    """gevent with threads but without select patched is an error that says what to call."""
+    """If gevent has patched threading but not select, an error says what to call."""
     result = run_patched("from gevent import monkey; monkey.patch_thread()" + APP + "respond(ASGIToWSGI(app))")
     assert "patch_all" in result.stderr
 
@@ -135,7 +135,7 @@ def test_half_a_patch_is_refused() -> None:
     ids=["passenger", "mounted", "decoded by now", "no target", "another server"],
 )
 def test_a_path_that_passenger_left_encoded_is_decoded(keys: dict[str, Any], path_info: str) -> None:
-    """CGI has PATH_INFO decoded (RFC 3875 4.1.5); what has been decoded by middleware is not decoded again."""
+    """PATH_INFO must be decoded (RFC 3875 4.1.5), but not again if middleware has decoded it."""
     environ = http_environ(**keys)
     decode_path(environ)
     assert environ["PATH_INFO"] == path_info

@@ -16,7 +16,7 @@ from tests.fakes import http_environ
 
 
 class TLS(socket.socket):
-    """What looks like a socket with TLS in it; what its methods do is up to a test."""
+    """An object that looks like a TLS socket. A test decides what its methods do."""
 
     do_handshake = None
 
@@ -25,14 +25,14 @@ class TLS(socket.socket):
 
 
 def nested(value: Any, *names: str) -> Any:
-    """Return an object at the end of whose attributes is `value`."""
+    """Return an object from which a path of attributes leads to `value`."""
     for name in reversed(names):
         value = SimpleNamespace(**{name: value})
     return value
 
 
 def environ_of(server: str, sock: Any) -> dict[str, Any]:
-    """Return what is in a server's environ, and has the socket in it."""
+    """Return the part of a server's environ that leads to the socket."""
     adj = SimpleNamespace(channel_request_lookahead=0)
     environs: dict[str, Callable[[], dict[str, Any]]] = {
         "gunicorn": lambda: {"gunicorn.socket": sock},
@@ -51,7 +51,7 @@ def environ_of(server: str, sock: Any) -> dict[str, Any]:
 
 
 class Channel:
-    """waitress's, as far as it matters."""
+    """The parts of waitress's channel that matter here."""
 
     def __init__(self, sock: Any, adj: Any) -> None:
         self.socket = sock
@@ -125,7 +125,7 @@ def test_uwsgi_is_asked_for_its_descriptor(
     pair: tuple[socket.socket, socket.socket],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Where its threads run between requests, and what goes through the descriptor is what the client says."""
+    """uWSGI is asked for its descriptor if its threads run between requests and the descriptor carries plain HTTP."""
     uwsgi = SimpleNamespace(opt=options, connection_fd=pair[0].fileno)
     monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
     connection = maybe_connection(http_environ(**{"uwsgi.version": b"2.0", **keys}))
@@ -191,7 +191,7 @@ def test_a_stolen_descriptor_is_mute(
 def test_the_connection_of_another_client_is_not_stolen(server: str, pair: tuple[socket.socket, socket.socket]) -> None:
     """If the server has closed the connection, its number may belong to the next one."""
     number = pair[0].fileno()
-    sock: Any = SimpleNamespace(fileno=lambda: number)  # the server's object, which does not know it yet
+    sock: Any = SimpleNamespace(fileno=lambda: number)  # the server's object, which does not know that it was closed
     connection = maybe_connection(http_environ(**environ_of(server, sock)))
     assert connection is not None
     another, client = socket.socketpair()
@@ -206,7 +206,7 @@ def test_the_connection_of_another_client_is_not_stolen(server: str, pair: tuple
 def test_waitress_is_asked_whether_it_has_anything_to_send_and_does_not_close_meanwhile(
     pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its main thread does both while the app runs: it closes under a lock, and what is not sent yet comes first."""
+    """waitress's main thread sends and closes while the app runs; what is not sent yet must come first."""
     channel = Channel(pair[0], SimpleNamespace(channel_request_lookahead=0))
     connection = maybe_connection(http_environ(**{"waitress.client_disconnected": channel.client_disconnected}))
     assert connection is not None
@@ -268,7 +268,7 @@ def test_thefts_share_one_dead_descriptor(
 
 
 def test_the_dead_descriptor_does_not_outlive_its_owner() -> None:
-    """What a process keeps for thefts is closed with it, and without a warning."""
+    """The dead descriptor is closed with the process, without a warning."""
     reader, writer = os.pipe()
     with open(reader, "rb") as end:
         descriptor = sockets._Descriptor(writer)
@@ -287,7 +287,7 @@ def test_a_theft_that_fails_leaves_everything_as_it_was(
     def no_more() -> None:
         raise OSError(errno.EMFILE, "too many open files")
 
-    monkeypatch.setattr(sockets, "_dead", PerProcess(sockets._open_dead))  # as in a process that has taken none yet
+    monkeypatch.setattr(sockets, "_dead", PerProcess(sockets._open_dead))  # as in a new process
     monkeypatch.setattr(socket, "socketpair", no_more)
     with pytest.raises(OSError, match="too many open files"):
         steal(connection)

@@ -1,4 +1,4 @@
-"""What becomes of what runs once the loop is told to end, and while it waits for that."""
+"""What happens to requests and startups once the loop is told to end."""
 
 import logging
 import threading
@@ -62,7 +62,7 @@ def test_an_event_stream_that_begins_too_late_ends_at_once(adapt: Adapt) -> None
 
 
 def test_close_gives_other_streams_their_time(adapt: Adapt) -> None:
-    """close(wait=False) returns at once; what runs goes on, requests are served, and then the app ends."""
+    """close(wait=False) returns at once; streams go on, requests are served, and then the app shuts down."""
     app = Streams()
     adapter = adapt(app, lifespan="on", shutdown_timeout=60.0)
     stream = Requester(adapter)
@@ -80,7 +80,7 @@ def test_close_gives_other_streams_their_time(adapt: Adapt) -> None:
 
 
 def test_a_stream_that_outlives_its_grace_is_cut(adapt: Adapt) -> None:
-    """After shutdown_timeout its task is cancelled and the server's call raises, without another close()."""
+    """After shutdown_timeout the stream's task is cancelled and the server's call raises, without another close()."""
     app = Streams()
     adapter = adapt(app, lifespan="on", shutdown_timeout=0.05)
     stream = Requester(adapter)
@@ -124,7 +124,7 @@ def test_patience_bounds_grace_and_shutdown(adapt: Adapt, monkeypatch: pytest.Mo
     assert app.begun.acquire(timeout=5)
     loop_thread = adapter._private_loop.get().get()
     adapter._private_loop.get().begin_to_stop(0.3)
-    adapter._private_loop.get().begin_to_stop(60)  # no more than the first has granted
+    adapter._private_loop.get().begin_to_stop(60)  # does not extend the first limit
     assert isinstance(stream.join(), AdapterClosed)
     wait_until(lambda: loop_thread.ended, timeout=5)
     assert app.ended == ["cancelled", "shutting down"]
@@ -132,7 +132,7 @@ def test_patience_bounds_grace_and_shutdown(adapt: Adapt, monkeypatch: pytest.Mo
 
 
 def test_a_startup_ends_with_the_grace(adapt: Adapt) -> None:
-    """Those who wait for a startup that is under way then get an error, and the loop ends."""
+    """When the grace ends during a startup, requests that wait for it get an error, and the loop ends."""
     entered = threading.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -104,7 +104,7 @@ async def tell_loop_and_thread(environ: Environ, start_response: StartResponse) 
     return f"{id(asyncio.get_running_loop())} {threading.get_ident()}".encode()
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # asgiref knows no other
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # asgiref supports no other loop
 async def test_async_views_run_on_loops_of_their_own() -> None:
     """As under any WSGI server each runs in a thread, and one that blocks delays no other."""
     adapter = with_async_view(tell_loop_and_thread, workers=1)
@@ -142,7 +142,7 @@ async def test_async_views_find_no_loop_by_accident() -> None:
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         answer = viewing(environ, start_response)
-        # As sync_to_async leaves it, for a call from a loop that lives on.
+        # As sync_to_async leaves it after a call from a loop that still runs.
         SyncToAsync.threadlocal.main_event_loop = here
         SyncToAsync.threadlocal.main_event_loop_pid = os.getpid()
         return answer

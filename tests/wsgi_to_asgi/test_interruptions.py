@@ -58,7 +58,7 @@ def hello(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
 
 @pytest.mark.parametrize("error_class", ERRORS)
 async def test_an_exception_from_without_ends_no_request_in_silence(error_class: type[BaseException]) -> None:
-    """Wherever it lands in the thread of a request, the loop hears that the thread is done."""
+    """Wherever it lands in the request's thread, the loop is told that the thread is done."""
     step = 0
     while True:
         interruption = Interruption(step, error_class("from without"), "wsgi_to_asgi/http/exchange.py", *RUNTIME)
@@ -80,7 +80,7 @@ async def test_an_exception_from_without_ends_no_request_in_silence(error_class:
 
 
 class Closing:
-    """A response whose close() is counted."""
+    """A response that counts the calls of its close()."""
 
     def __init__(self) -> None:
         self.closes = 0
@@ -96,8 +96,8 @@ class Closing:
 async def test_an_exception_from_outside_does_not_skip_close(error_class: type[BaseException]) -> None:
     """Wherever it lands after the app has returned, close() is called once.
 
-    Three bytecodes cannot be guarded: the one that stores what the app returned, where it is as if the app had raised,
-    and the two that load close() to call it, where the interpreter raises no such exception by itself.
+    Three bytecodes cannot be guarded: the one that stores what the app returned, where it looks as if the app had
+    raised, and the two that load close() to call it, where the interpreter itself raises no such exception.
     """
     skipped: set[tuple[str, int]] = set()
     step = 0
@@ -132,7 +132,7 @@ async def test_an_exception_from_outside_does_not_skip_close(error_class: type[B
 async def test_an_exception_from_without_ends_no_websocket_in_silence(
     error_class: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Wherever it lands in the thread of a WebSocket, the loop hears that the thread is done, and its place is free."""
+    """Wherever it lands in a WebSocket's thread, the loop is told that the thread is done, and its place is free."""
     run = AppThread._run
     adapter = WSGIToASGI(hello, max_websockets=1)
     step = 0
@@ -146,7 +146,7 @@ async def test_an_exception_from_without_ends_no_websocket_in_silence(
         monkeypatch.setattr(AppThread, "_run", interrupted)
         server = ASGIWebSocket(adapter)
         outcome: Exception | None = None
-        with anyio.fail_after(4):  # before an app is left to itself
+        with anyio.fail_after(4):  # less than an app's time to end
             try:
                 await server.run()
             except Exception as error:
@@ -176,7 +176,7 @@ async def test_an_exception_from_outside_does_not_lose_the_end_of_a_websocket() 
 
 @pytest.mark.parametrize("error_class", ERRORS)
 def test_an_exception_from_without_ends_no_worker_thread(error_class: type[BaseException]) -> None:
-    """Wherever it lands in a thread's life, that does each of its jobs, is idle after that, and ends when it should."""
+    """Wherever it lands in a worker thread, the thread does each of its jobs, is idle then, and ends when it should."""
     step = 0
     landed = True
     while landed:
@@ -204,7 +204,7 @@ def test_an_exception_from_without_ends_no_worker_thread(error_class: type[BaseE
 
 
 def test_a_thread_that_ends_makes_room_for_another() -> None:
-    """Two exceptions, one upon the other, may end it: then it is not counted any more, and its wake-up is handed on."""
+    """A second exception during the first may end a thread; it is no longer counted, and passes on its wake-up."""
 
     class InterruptedJobs(_Jobs):
         interrupted = False
@@ -222,7 +222,7 @@ def test_a_thread_that_ends_makes_room_for_another() -> None:
         jobs = InterruptedJobs()
         done = threading.Event()
         jobs.put(done.set)
-        jobs._wakes.get()  # by the thread that ends
+        jobs._wakes.get()  # sent by the thread that ends
 
         def live(jobs: _Jobs = jobs, interruption: Interruption = interruption) -> None:
             jobs.threads.add(threading.current_thread())

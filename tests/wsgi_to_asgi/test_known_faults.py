@@ -1,4 +1,4 @@
-"""Faults that other adapters of this direction have, or had, and that no other test here is about."""
+"""Faults that other adapters of this direction have or had, and that no other test covers."""
 
 import io
 import threading
@@ -15,7 +15,7 @@ from tests.fakes import ASGIServer, http_scope, request
 
 
 class StrictServer(ASGIServer):
-    """A server that, like uvicorn, raises where an app sends more than its Content-Length."""
+    """A server that, like uvicorn, raises if an app sends more than its Content-Length."""
 
     async def _send(self, message: Message, /) -> None:
         await super()._send(message)
@@ -24,7 +24,7 @@ class StrictServer(ASGIServer):
 
 
 async def test_surplus_does_not_use_up_the_threads() -> None:
-    """An app that yields more than its Content-Length costs a thread a request, until none is left to answer."""
+    """An app that yields more than its Content-Length does not lose a thread with each request."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         start_response("200 OK", [("Content-Length", "3")])
@@ -39,7 +39,7 @@ async def test_surplus_does_not_use_up_the_threads() -> None:
 
 
 async def test_generator_that_is_not_run_to_its_end_is_closed() -> None:
-    """A generator that is left where its Content-Length is reached never gets to its `finally`."""
+    """A generator that has reached its Content-Length still runs its `finally`."""
     ended: list[bool] = []
 
     def blocks() -> Iterator[bytes]:
@@ -55,13 +55,13 @@ async def test_generator_that_is_not_run_to_its_end_is_closed() -> None:
         alive.append(iterable)
         return iterable
 
-    alive: list[Iterator[bytes]] = []  # so that it is not the garbage collector who closes it
+    alive: list[Iterator[bytes]] = []  # so that the garbage collector does not close it
     assert (await request(WSGIToASGI(app))).body == b"xxx"
     assert ended == [True]
 
 
 async def test_thirty_requests_run_at_once() -> None:
-    """Ten threads, or one, are all that the requests of a process get, unless somebody finds the option."""
+    """Thirty requests run at once by default, not only ten or one."""
     barrier = threading.Barrier(30)
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -76,7 +76,7 @@ async def test_thirty_requests_run_at_once() -> None:
 
 
 async def test_start_response_after_output_is_refused_in_words() -> None:
-    """A second start_response without exc_info, behind a block, is ignored or ends in a TypeError of the adapter's."""
+    """A second start_response without exc_info after a block is an error with a clear message."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         start_response("200 OK", [])
@@ -91,7 +91,7 @@ async def test_start_response_after_output_is_refused_in_words() -> None:
 
 
 async def test_nothing_is_sent_to_a_client_that_has_left() -> None:
-    """Blocks go on to a closed connection, one line in the server's log for each."""
+    """After the client has left, no more blocks go to the server, which might log each of them."""
     left = threading.Event()
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -133,7 +133,7 @@ async def test_nothing_is_sent_to_a_client_that_has_left() -> None:
 )
 @pytest.mark.parametrize("blocks", [[b""], [b"", b""]], ids=["one message", "two"])
 async def test_empty_body_has_no_lines(blocks: list[bytes], read: Callable[[Any], Any]) -> None:
-    """readlines() of an empty body is an IndexError."""
+    """readlines() of an empty body returns an empty list."""
     results: list[Any] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -146,7 +146,7 @@ async def test_empty_body_has_no_lines(blocks: list[bytes], read: Callable[[Any]
 
 
 async def test_upload_that_is_given_up_is_nobodys_error(caplog: pytest.LogCaptureFixture) -> None:
-    """A client that leaves in mid-upload is an exception, with its traceback, to the server."""
+    """A client that leaves during an upload is not reported to the server as an exception."""
     reading = threading.Event()
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -163,14 +163,14 @@ async def test_upload_that_is_given_up_is_nobodys_error(caplog: pytest.LogCaptur
     assert (server.sent, caplog.text) == ([], "")
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # whatever the loop: it is the copying that costs
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # one loop is enough, because only the copying costs time
 @pytest.mark.parametrize(
     "read",
     [lambda stream: stream.read(), lambda stream: stream.read(1 << 24), lambda stream: stream.readline()],
     ids=["read", "read n", "readline"],
 )
 async def test_body_of_many_messages_costs_linear_time(read: Callable[[Any], bytes]) -> None:
-    """A body that is put together by `body += chunk` takes seconds where it should take milliseconds."""
+    """A body of many messages takes linear time; joining it by `body += chunk` would take seconds."""
     lengths: list[int] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -189,7 +189,7 @@ async def test_body_of_many_messages_costs_linear_time(read: Callable[[Any], byt
 
 
 async def test_environ_has_nothing_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variables of the process, its secrets among them, are in environ, and its SCRIPT_NAME mounts the app."""
+    """The environ holds no variables of the process, such as secrets, and its SCRIPT_NAME has no effect."""
     monkeypatch.setenv("SCRIPT_NAME", "/process")
     monkeypatch.setenv("OF_THE_PROCESS", "secret")
     seen: list[Environ] = []

@@ -1,4 +1,4 @@
-"""What the log says of a request: its method and path, and its status if there was one."""
+"""The log names a request by its method and path, and tells the status if there was one."""
 
 import logging
 import os
@@ -28,7 +28,7 @@ class Closes(list[bytes]):
 
 
 async def test_an_error_after_the_response_names_the_request(caplog: pytest.LogCaptureFixture) -> None:
-    """It says what the app had answered."""
+    """The log says with which status the app had answered."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         start_response("404 Not Found", [])
@@ -41,7 +41,7 @@ async def test_an_error_after_the_response_names_the_request(caplog: pytest.LogC
 
 
 async def test_a_body_that_is_too_long_names_the_request(caplog: pytest.LogCaptureFixture) -> None:
-    """So does what is said of an app's Content-Length."""
+    """The warning about an app's Content-Length names the request."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         start_response("200 OK", [("Content-Length", "3")])
@@ -53,7 +53,7 @@ async def test_a_body_that_is_too_long_names_the_request(caplog: pytest.LogCaptu
 
 
 class Streams:
-    """An app that streams until its client has left, and raises then, as it is told."""
+    """An app that streams until its client has left, and then raises what it was told to."""
 
     def __init__(self, error: Exception, how: str) -> None:
         self.error = error
@@ -74,7 +74,7 @@ class Streams:
 
 
 async def cancelled(app: Any) -> None:
-    """Serve a request that the server cancels in mid-response, up to the end of its thread's work."""
+    """Serve a request that the server cancels in mid-response, and wait for the end of its thread's work."""
 
     def dispatch(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         if environ["PATH_INFO"] == "/stream":
@@ -87,23 +87,23 @@ async def cancelled(app: Any) -> None:
     async with server.running_cancellable() as cancel:
         await server.until_sent(2)
         cancel()
-    assert (await request(adapter)).body == b"x"  # behind it, in the same thread
+    assert (await request(adapter)).body == b"x"  # after it, in the same thread
 
 
 async def test_an_error_in_an_apps_own_finally_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """It came behind ClientDisconnected, and not because of it."""
+    """An error in a `finally` that ClientDisconnected reached is still the app's own."""
     await cancelled(Streams(ValueError("in finally"), "in finally"))
     assert errors(caplog) == ["GET /stream: the WSGI app raised after its request was cancelled"]
 
 
 async def test_an_error_because_of_the_disconnect_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """Frameworks have errors of their own for it, which they raise from ours."""
+    """Frameworks raise errors of their own from ours, and those are not logged either."""
     await cancelled(Streams(ValueError("the client left"), "from it"))
     assert errors(caplog) == []
 
 
 async def test_an_error_because_of_the_disconnect_is_not_raised_to_the_server() -> None:
-    """The server is not to hear of a client that left, as if that were an error."""
+    """A client that left is not an error for the server."""
     server = ASGIServer(WSGIToASGI(Streams(ValueError("the client left"), "from it")))
     async with server.running():
         await server.until_sent(2)
@@ -111,7 +111,7 @@ async def test_an_error_because_of_the_disconnect_is_not_raised_to_the_server() 
 
 
 async def test_an_error_beside_the_disconnect_is_raised_to_the_server() -> None:
-    """It is the app's own."""
+    """An error that is not caused by the disconnect is the app's own."""
     server = ASGIServer(WSGIToASGI(Streams(ValueError("in finally"), "in finally")))
     with pytest.RaisesGroup(pytest.RaisesExc(ValueError, match="in finally")):
         async with server.running():
@@ -120,7 +120,7 @@ async def test_an_error_beside_the_disconnect_is_raised_to_the_server() -> None:
 
 
 async def test_write_of_nothing_behind_the_last_byte_does_not_raise() -> None:
-    """A response of which every byte was taken is complete, though the server's last send raised."""
+    """A response is complete once the server has taken every byte, even if its last send raised."""
     results: list[object] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -150,7 +150,7 @@ def fails_behind_its_end(environ: Environ, start_response: StartResponse) -> Ite
 
 
 async def test_an_error_of_a_files_behind_the_end_of_a_websocket_is_the_apps() -> None:
-    """What a socket raises at its end is nobody's error; what a file raises is."""
+    """An OSError of the closed socket is not an error of the app, but one that names a file is."""
     server = ASGIWebSocket(WSGIToASGI(fails_behind_its_end), websocket_scope("/chat", **QUERY))
     server.feed_content("hello")
     server.leave()

@@ -66,7 +66,7 @@ def test_jobs_that_come_together_wake_one_thread_which_wakes_the_next() -> None:
     jobs.dismiss()
     jobs.work(deque())
     assert ran == list(range(5))
-    assert jobs._wakes.qsize() == 1  # for one more, and by then there was nothing left for it
+    assert jobs._wakes.qsize() == 1  # one more wake-up, for which there was no job left
 
 
 def test_a_thread_that_looks_at_once_is_woken_by_the_next_job() -> None:
@@ -142,7 +142,7 @@ def test_an_exception_from_without_ends_no_idle_thread() -> None:
 
 
 class NoThread(BackgroundThread):
-    """What the system refuses beyond its limits."""
+    """A thread that the system refuses to start."""
 
     def start(self) -> None:
         raise RuntimeError("can't start new thread")

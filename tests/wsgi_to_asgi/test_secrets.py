@@ -1,4 +1,4 @@
-"""What error reports tell of a request: no more than behind a WSGI server."""
+"""Error reports reveal no more of a request than behind a WSGI server."""
 
 import json
 import subprocess
@@ -35,8 +35,8 @@ KEYS: dict[str, Any] = {
     "extensions": {"tls": TLS},
 }
 
-# A real Django, in a process of its own, as its settings are made once. It prints how often each report tells each
-# secret, of a request through the adapter and of the same one on a WSGI server.
+# A real Django, in a process of its own because its settings can be made only once. It prints how often each report
+# shows each secret, for a request through the adapter and for the same one on a WSGI server.
 DJANGO = """
 import io, json, sys
 import anyio, django
@@ -96,7 +96,7 @@ print(json.dumps(reports))
 
 
 def test_djangos_reports_tell_no_more_than_on_a_wsgi_server() -> None:
-    """Its debug page and its mails to ADMINS mask HTTP_COOKIE and its like by name, so no other name may show them."""
+    """Django's debug page and mails mask values by names such as HTTP_COOKIE, so no other name may show them."""
     result = subprocess.run(
         [sys.executable, "-c", DJANGO], capture_output=True, timeout=40, cwd=ROOT, text=True, check=False
     )
@@ -107,18 +107,18 @@ def test_djangos_reports_tell_no_more_than_on_a_wsgi_server() -> None:
         assert through_the_adapter == on_a_server
         masked = ("cookie", "authorization", "api-key", "body")
         assert [through_the_adapter[name] for name in masked] == [0, 0, 0, 0]
-    assert reports["page True"][0]["query"]  # so it is that page
+    assert reports["page True"][0]["query"]  # proof that it is the debug page
 
 
 def told_by_reprs(environ: Environ) -> str:
-    """Return the reprs of all in an environ that is not a str: what is one has the name that a WSGI server gives it."""
+    """Return the reprs of all values in an environ that are not str. The str ones have the names of any WSGI server."""
     return " ".join(repr(value) for value in environ.values() if not isinstance(value, str))
 
 
 @pytest.mark.parametrize("buffer_body", [False, True])
 @pytest.mark.parametrize("split", [False, True])
 async def test_nothing_in_an_environ_tells_of_the_request_by_its_repr(buffer_body: bool, split: bool) -> None:
-    """Neither the scope nor the body, whether or not it was read, nor anything that knows of them."""
+    """No repr shows the scope or the body, whether or not the body was read."""
     told: list[str] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -143,7 +143,7 @@ async def test_nothing_in_an_environ_tells_of_the_request_by_its_repr(buffer_bod
 
 
 async def test_nothing_in_the_environ_of_a_websocket_tells_of_it_by_its_repr() -> None:
-    """Neither the socket, nor gevent-websocket's object, nor simple-websocket's."""
+    """No repr shows it, neither the socket's nor those of gevent-websocket's and simple-websocket's objects."""
     import simple_websocket
 
     told: list[str] = []
@@ -174,7 +174,7 @@ WRONG: list[Message] = [
 
 @pytest.mark.parametrize("message", WRONG, ids=repr)
 async def test_error_for_a_servers_message_tells_nothing_of_it(message: Message) -> None:
-    """What a server says where the spec has something else is named by its type and its keys."""
+    """The error for a message that breaks the spec names its type and its keys, but no values."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         environ["wsgi.input"].read()
@@ -197,7 +197,7 @@ async def test_error_for_a_servers_message_tells_nothing_of_it(message: Message)
     ids=repr,
 )
 async def test_error_for_a_servers_websocket_message_tells_nothing_of_it(message: Message) -> None:
-    """The same for a WebSocket, in whose messages clients log in."""
+    """The same holds for a WebSocket, whose messages may hold passwords."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         environ["wsgi.websocket"].receive()

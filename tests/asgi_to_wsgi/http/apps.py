@@ -22,7 +22,7 @@ def body(block: Any = b"", more_body: bool = False) -> Message:
 
 
 def answers(*messages: Any) -> ASGIApp:
-    """Return an app that sends `messages`; what is an exception it raises, and what is an Event it waits for."""
+    """Return an app that sends `messages`. It raises those that are exceptions, and waits for those that are Events."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         for message in messages:
@@ -44,7 +44,7 @@ async def until(event: threading.Event, timeout: float = 5) -> None:
 
 
 class Recorder:
-    """An app that notes what becomes of it: what it receives, what its sends raise, and when it is done."""
+    """An app that records what it receives, what its sends raise, and when it is done."""
 
     def __init__(self, *messages: Message, endless: bool = False) -> None:
         self.messages = messages
@@ -75,7 +75,7 @@ DISCONNECTS = [{"type": "http.disconnect"}] * 2
 
 
 def reads(results: list[Any], seen: list[Scope] | None = None) -> ASGIApp:
-    """Return an app that reads its body to the end, and says how long it was."""
+    """Return an app that reads its whole body, and answers with its length."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if seen is not None:

@@ -1,4 +1,4 @@
-"""What is the server's is used no longer than its call lasts: uWSGI empties its environ, and fills it again."""
+"""The server's objects are used only during its call, because uWSGI empties its environ and fills it again."""
 
 import threading
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def serve_as_uwsgi(adapter: ASGIToWSGI, environ: Environ, next_environ: Environ)
 
 
 def test_a_background_task_finds_its_own_environ(adapt: Adapt) -> None:
-    """scope["wsgi_environ"] is that of its request, whoever is served by now."""
+    """scope["wsgi_environ"] stays that of its request while the server serves the next one."""
     served, done = threading.Event(), threading.Event()
     found: list[str] = []
 
@@ -44,7 +44,7 @@ def test_a_background_task_finds_its_own_environ(adapt: Adapt) -> None:
 
 @pytest.mark.parametrize("leaves", [False, True], ids=["stays", "leaves"])
 def test_nothing_is_asked_of_the_server_behind_its_call(adapt: Adapt, leaves: bool) -> None:
-    """Neither wsgi.input nor start_response nor wsgi.early_hints is touched, though the app still asks for them."""
+    """wsgi.input, start_response and wsgi.early_hints are not used after the call, even if the app asks for them."""
     served, done = threading.Event(), threading.Event()
     touched: list[str] = []
 

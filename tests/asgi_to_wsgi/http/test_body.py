@@ -19,7 +19,7 @@ from tests.fakes import WSGIServer, http_environ, respond
 
 
 class Input:
-    """A `wsgi.input` that gives `blocks`, one a read and no more than asked for; then nothing, or an error."""
+    """A `wsgi.input` that returns one of `blocks` per read, but no more than `size` bytes; then b"", or an error."""
 
     def __init__(self, *blocks: bytes, error: Exception | None = None, strict: bool = False) -> None:
         self._data = io.BytesIO(b"".join(blocks))
@@ -56,9 +56,9 @@ class Held(Input):
 
 @pytest.mark.parametrize("size", [0, 1, 1000, 64 * 1024, 64 * 1024 + 1, 300_000, 2_000_000])
 def test_a_body_is_read_to_its_length_and_not_beyond(adapt: Adapt, size: int) -> None:
-    """The messages make up the body, the last one and no other says so, and each is bounded.
+    """The messages make up the body, each is limited, and only the last one has no `more_body`.
 
-    One message is all of a small body; else the last one is empty, which Sanic waits for.
+    A small body is one message. Otherwise the last message is empty, because Sanic waits for that.
     """
     results: list[Any] = []
     stream = Input(bytes(size), strict=True)
@@ -265,7 +265,7 @@ def test_an_input_that_reads_no_bytes_is_the_servers_error(adapt: Adapt, block: 
 
 
 def test_a_body_that_was_read_before_is_told_from_nothing_else(adapt: Adapt) -> None:
-    """The error says how much came of how much, and that middleware may have read the body."""
+    """The error says how much of the body came, and that middleware may have read it."""
     environ = http_environ("POST", "/", b"some data")
     assert environ["wsgi.input"].read() == b"some data"
     text = "after 0 of 9 bytes: the client left, or the body was read before"

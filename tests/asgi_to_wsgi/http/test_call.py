@@ -113,7 +113,7 @@ def test_a_body_that_a_proxy_sends_has_no_length(adapt: Adapt, first: list[Messa
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         for message in (start(200, *headers), *first):
             await send(message)
-        await anyio.sleep(0.02)  # in which an adapter that does not wait for the end would begin the response
+        await anyio.sleep(0.02)  # during this, an adapter that does not wait for the end would start the response
         await send(body())
 
     server = respond(adapt(app))
@@ -133,7 +133,7 @@ def test_a_body_that_no_proxy_sends_has_its_length(adapt: Adapt) -> None:
     [
         ([b"hello"], [], "5"),
         ([b"hello"], [(b"content-length", b"5")], "5"),
-        ([b""], [], None),  # for all we know GET has a body
+        ([b""], [], None),  # nothing tells whether GET has a body
         ([b"hel", b"lo"], [], None),
     ],
 )

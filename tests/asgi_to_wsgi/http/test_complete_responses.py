@@ -1,4 +1,4 @@
-"""A response of which every byte was taken is complete, whoever closes what."""
+"""A response is complete once the server has taken every byte, however it is closed."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ Adapt = Callable[..., ASGIToWSGI]
 
 
 class Tail:
-    """An app that sends ten bytes, waits until the server has closed the response, and says that this was the end."""
+    """An app that sends ten bytes, waits until the server has closed the response, and then sends the end."""
 
     def __init__(self, *headers: tuple[bytes, bytes], status: int = 200) -> None:
         self.start = start(status, *headers)
@@ -36,7 +36,7 @@ class Tail:
             await receive()
             await send(self.start)
             await send(body(b"hello", True))
-            await until(self.called)  # or both would leave as one
+            await until(self.called)  # otherwise both would be sent as one
             await send(body(b"world", True))
             await until(self.closed)
             await self.finish(receive, send)
@@ -51,7 +51,7 @@ class Tail:
 
 
 class ReceivesFirst(Tail):
-    """The same, which asks before its end whether the client is still there, as Starlette does beside a stream."""
+    """The same, but it calls `receive` before its end, as Starlette does beside a stream."""
 
     async def finish(self, receive: Receive, send: Send) -> None:
         self.received.append(await receive())
@@ -60,7 +60,7 @@ class ReceivesFirst(Tail):
 
 
 def take(adapter: ASGIToWSGI, app: Tail) -> None:
-    """Iterate as a server does that stops at Content-Length: no further than to the last byte."""
+    """Iterate as a server does that stops at Content-Length: only up to the last byte."""
     server = WSGIServer(adapter)
     blocks = server.call()
     app.called.set()
@@ -71,7 +71,7 @@ def take(adapter: ASGIToWSGI, app: Tail) -> None:
 
 @pytest.mark.parametrize("make", [Tail, ReceivesFirst])
 def test_a_server_that_stops_at_content_length(adapt: Adapt, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The app's last send does not raise, though the server has closed the response."""
+    """The app's last send does not raise, although the server has closed the response."""
     monkeypatch.setattr(http_module, "_SURPLUS_TIME", 0.05)
     app = make((b"content-length", b"10"))
     in_thread(lambda: take(adapt(app), app))
@@ -82,7 +82,7 @@ def test_a_server_that_stops_at_content_length(adapt: Adapt, make: Any, monkeypa
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
 def test_a_response_without_a_body(adapt: Adapt, method: str, status: int) -> None:
-    """A streaming app goes on to its end behind a response that has no body (RFC 9110 6.4.1)."""
+    """A streaming app runs to its end although its response has no body (RFC 9110 6.4.1)."""
     app = Tail(status=status)
 
     def run() -> None:
@@ -99,7 +99,7 @@ def test_a_response_without_a_body(adapt: Adapt, method: str, status: int) -> No
 
 @pytest.mark.parametrize("headers", [[], [(b"content-length", b"11")]], ids=["chunked", "one byte short"])
 def test_a_server_that_stops_before_the_end(adapt: Adapt, headers: list[tuple[bytes, bytes]]) -> None:
-    """Where more bytes could follow, the client has left (ASGI HTTP spec, Disconnected Client)."""
+    """If more bytes could follow, closing means that the client has left (ASGI HTTP spec, Disconnected Client)."""
     app = Tail(*headers)
     in_thread(lambda: take(adapt(app), app))
     assert app.done.wait(5)
@@ -107,7 +107,7 @@ def test_a_server_that_stops_before_the_end(adapt: Adapt, headers: list[tuple[by
 
 
 def test_a_server_that_closes_before_it_takes_the_last_block(adapt: Adapt) -> None:
-    """What is ready for it, and never taken, makes no complete response."""
+    """A response is not complete if its last block was ready but never taken."""
     called, sent, closed, done = (threading.Event() for _ in range(4))
     errors: list[Exception] = []
 
@@ -139,10 +139,10 @@ def test_a_server_that_closes_before_it_takes_the_last_block(adapt: Adapt) -> No
 
 
 async def test_starlettes_stream_behind_the_other_direction(adapt: Adapt) -> None:
-    """Its generator ends and its background task runs, though WSGIToASGI asks for no more than Content-Length."""
+    """Starlette's generator ends and its background task runs, although WSGIToASGI stops at Content-Length."""
     begun, closed, done = threading.Event(), threading.Event(), threading.Event()
 
-    def blocks() -> Iterator[str]:  # in a thread of Starlette's
+    def blocks() -> Iterator[str]:  # runs in one of Starlette's threads
         yield "hello"
         assert begun.wait(5)
         yield "world"

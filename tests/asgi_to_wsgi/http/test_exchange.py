@@ -267,7 +267,7 @@ def test_an_error_for_want_of_a_client_is_not_logged(adapt: Adapt, caplog: pytes
 
 
 def test_a_client_that_leaves_an_idle_stream_is_noticed(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the server shows the client's connection, the thread stops waiting and the app is told."""
+    """If the server shows the client's connection, the thread stops waiting and the app is told."""
     monkeypatch.setattr(call_module, "_CLIENT_CHECK", 0.02)
     received: list[Message] = []
     done = threading.Event()
@@ -348,7 +348,7 @@ def test_a_server_that_does_not_read_stops_the_app(adapt: Adapt, size: int, most
         while last != app.sent:
             last = app.sent
             time.sleep(0.1)
-        assert app.sent <= 2 * most + 2  # what was taken, and as much again
+        assert app.sent <= 2 * most + 2  # twice what may wait
         server.blocks.extend(blocks)
         server.close()
 

@@ -79,7 +79,7 @@ def test_a_file_nobody_takes_is_closed(adapt: Adapt, tmp_path: Path) -> None:
 
 
 class Compress:
-    """Middleware that holds the start until the body has come, as brotli_asgi does; what else comes is lost."""
+    """Middleware that holds the start until the body comes, as brotli_asgi does, and drops all other messages."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

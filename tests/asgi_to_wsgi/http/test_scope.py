@@ -18,7 +18,7 @@ def scope_of(adapt: Adapt, **environ: Any) -> Scope:
 
 
 def test_the_scope_has_what_asgi_wants(adapt: Adapt) -> None:
-    """The http scope is a dict of its own, says what is true, and has the environ."""
+    """The http scope is a new dict with the right values and the environ."""
     scope = scope_of(adapt)
     assert type(scope) is dict
     assert scope["asgi"] == {"version": "3.0", "spec_version": "2.3"}

@@ -18,7 +18,7 @@ Adapt = Callable[..., ASGIToWSGI]
 
 
 class Carried(socket.socket):
-    """A socket that cannot be taken from its server, as it has TLS in it, so to speak."""
+    """A socket that looks as if it used TLS, so that it cannot be taken from its server."""
 
     do_handshake = None
 
@@ -38,7 +38,7 @@ class Client(FrameClient):
                 "HTTP_SEC_WEBSOCKET_VERSION": "13",
                 "HTTP_SEC_WEBSOCKET_KEY": KEY,
                 "werkzeug.socket": self.servers,
-                "wsgi.input": None,  # which nobody is to read
+                "wsgi.input": None,  # which nobody must read
                 **keys,
             }
         )
@@ -55,7 +55,7 @@ class Client(FrameClient):
             self.error = error
 
     def open(self) -> "Client":
-        """Have the request served, and read the response to the handshake."""
+        """Serve the request in a thread, and read the response to the handshake."""
         self.thread.start()
         while b"\r\n\r\n" not in self.unread:
             block = self.socket.recv(65_536)
@@ -66,13 +66,13 @@ class Client(FrameClient):
         return self
 
     def refused(self) -> WSGIServer:
-        """Have the request served to its end, and return what the server was told."""
+        """Serve the request to its end, and return the server."""
         with self:
             in_thread(self.server.run)
             return self.server
 
     def close(self, code: int = 1000) -> None:
-        """Close as a client should, and see the other side do so too."""
+        """Close as a client should, and check that the other side does so, too."""
         self.send(CLOSE, close_payload(code))
         assert self.receive() == Frame(CLOSE, close_payload(code))
         assert self.rest() == b""
@@ -89,9 +89,9 @@ class Client(FrameClient):
 
 
 class Script:
-    """An app that plays a list of steps: a message is sent, "receive" receives, an error is raised; a call is awaited.
+    """An app that plays a list of steps: it sends messages, receives at "receive", raises errors and awaits callables.
 
-    It notes what it received, and what its sends raised.
+    It records what it received, and what its sends raised.
     """
 
     def __init__(self, *steps: Any) -> None:
@@ -140,7 +140,7 @@ def disconnect(code: int, reason: str = "") -> Message:
 
 
 def until(event: threading.Event) -> Callable[[], Any]:
-    """Return what waits on the loop for an event that a thread sets."""
+    """Return a function that waits on the loop for an event that a thread sets."""
 
     async def wait() -> None:
         with anyio.fail_after(5):
@@ -159,7 +159,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 @contextlib.contextmanager
 def connected(adapt: Adapt, app: ASGIApp, way: dict[str, Any] | None = None, **options: Any) -> Iterator[Client]:
-    """Open a WebSocket in one of the ways that there are."""
+    """Open a WebSocket in one of `WAYS`."""
     way = dict(way or {})
     carried = way.pop("carried", False)
     with Client(adapt(app, **way, **options), carried=carried) as client:

@@ -1,4 +1,4 @@
-"""`WebSocketConnection` on a transport that only notes what it is told, and a few of its ends on real sockets."""
+"""`WebSocketConnection` on a transport that only records calls, and some of its ends on real sockets."""
 
 import socket
 import tracemalloc
@@ -31,7 +31,7 @@ from wsgi_asgi_conformance.frames import (
 
 
 class NotedTransport:
-    """A transport that sends nothing, and keeps all."""
+    """A transport that records everything, and sends nothing."""
 
     def __init__(self) -> None:
         self.written = b""
@@ -86,7 +86,7 @@ async def test_a_message_may_come_byte_by_byte() -> None:
 
 
 async def test_reading_pauses_while_much_is_not_received() -> None:
-    """Many small messages count as few large ones do; it goes on once half of them are gone."""
+    """Many small messages fill the inbox like a few large ones; reading goes on once half of them are received."""
     for payload, count in ((b"", 1024), (bytes(66_000), 4)):
         connection, transport = opened()
         for index in range(count):
@@ -100,7 +100,7 @@ async def test_reading_pauses_while_much_is_not_received() -> None:
 
 
 async def test_the_last_of_many_pings_is_answered_once_there_is_room() -> None:
-    """A client that pings and does not read costs no memory."""
+    """A client that pings and does not read costs no memory, because only its last ping is answered."""
     connection, transport = opened()
     connection.data_received(client_frame(PING, b"1"))
     connection.pause_writing()
@@ -132,7 +132,7 @@ async def test_a_close_frame_behind_a_full_inbox_ends_it_once_there_is_room() ->
 
 @pytest.mark.parametrize("kind", [PING, TEXT, CONTINUATION])
 async def test_tiny_frames_are_parsed_in_turns(kind: int) -> None:
-    """A block of thousands of frames holds nobody up: others have their turn between a few and the next few."""
+    """A block of thousands of frames does not delay other tasks, which run between parts of it."""
     connection, transport = opened()
     handled = 0
     handle = connection._handle
@@ -158,7 +158,7 @@ async def test_tiny_frames_are_parsed_in_turns(kind: int) -> None:
 
 
 async def test_a_block_of_messages_does_not_overfill_the_inbox() -> None:
-    """What has no room stays as it came."""
+    """Frames for which there is no room stay unparsed."""
     connection, transport = opened()
     connection.data_received(client_frame(TEXT, b"x") * 40_000)
     with anyio.fail_after(5):
@@ -172,7 +172,7 @@ async def test_a_block_of_messages_does_not_overfill_the_inbox() -> None:
 
 @pytest.mark.parametrize(("opcode", "part"), [(BINARY, b"\r\n"), (TEXT, b"\r\n"), (TEXT, "ä".encode())])
 async def test_a_message_in_many_fragments_takes_no_more_than_its_bytes(opcode: int, part: bytes) -> None:
-    """Two bytes a frame, and no object for each; the whole is as it was."""
+    """A message in tiny fragments takes memory for its bytes, not for an object per frame."""
     connection, transport = opened()
     tracemalloc.start()
     try:
@@ -191,7 +191,7 @@ async def test_a_message_in_many_fragments_takes_no_more_than_its_bytes(opcode: 
 
 
 async def test_an_app_that_receives_lets_others_have_their_turn() -> None:
-    """Though it never has to wait for a message."""
+    """Other tasks run even if an app never has to wait for its next message."""
     connection, _ = opened()
     connection.data_received(client_frame(TEXT, b"x") * 30)
     turns = []
@@ -210,7 +210,7 @@ async def test_an_app_that_receives_lets_others_have_their_turn() -> None:
 
 
 async def test_what_was_read_before_the_connection_was_lost_is_received() -> None:
-    """To the last message, and to the code of the Close frame behind them; to send is an error at once."""
+    """All messages are received, and then the Close frame's code; `send` raises at once."""
     connection, transport = opened()
     connection.data_received(client_frame(TEXT, b"x") * 2000 + client_frame(CLOSE, close_payload(4000)))
     connection.connection_lost(None)
@@ -226,7 +226,7 @@ async def test_what_was_read_before_the_connection_was_lost_is_received() -> Non
 
 
 async def test_a_lost_connection_can_be_closed() -> None:
-    """What is not received is dropped, and nothing is written."""
+    """Messages that were not received are dropped, and nothing is written."""
     connection, transport = opened()
     connection.data_received(client_frame(TEXT, b"x") * 2000)
     connection.connection_lost(None)
@@ -238,7 +238,7 @@ async def test_a_lost_connection_can_be_closed() -> None:
 
 
 async def test_closing_drops_what_is_not_received() -> None:
-    """The client's answer may stand behind it, and is looked for; nothing is said twice."""
+    """The client's Close frame is found behind unread messages, and ours is sent only once."""
     connection, transport = opened()
     connection.data_received(client_frame(BINARY, bytes(300_000)))
     connection.data_received(client_frame(TEXT, b"unread"))
@@ -258,7 +258,7 @@ async def test_closing_drops_what_is_not_received() -> None:
 
 
 async def test_nonsense_after_our_close_ends_it() -> None:
-    """A client that breaks the protocol then cannot be told, and hears no more."""
+    """A client that breaks the protocol after our Close frame gets no second one."""
     connection, transport = opened()
     connection.close(1000)
     connection.data_received(client_frame(TEXT, b"unmasked", masked=False))
@@ -269,7 +269,7 @@ async def test_nonsense_after_our_close_ends_it() -> None:
 
 
 async def test_send_waits_for_room_and_lets_others_have_their_turn() -> None:
-    """Until the transport says that there is room, or that all is over; and a flood gives way now and then."""
+    """send waits until there is room or the connection has ended; a flood lets other tasks run now and then."""
     connection, transport = opened()
     connection.pause_writing()
     with anyio.fail_after(5):
@@ -320,7 +320,7 @@ async def test_what_is_inflated_waits_its_turn() -> None:
 
 
 async def test_a_socket_that_is_none_is_closed() -> None:
-    """What cannot become a transport is the caller's error, and is not left open."""
+    """A socket that cannot be used raises to the caller, and is closed."""
     connection = WebSocketConnection(running_loop(), WebSocketOptions(), [])
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with pytest.raises(ValueError, match=r"(?i)stream|connect"):
@@ -331,7 +331,7 @@ async def test_a_socket_that_is_none_is_closed() -> None:
 
 
 async def test_run_ends_with_the_connection() -> None:
-    """When the client leaves, and when whoever runs it gives it up; the socket is closed then."""
+    """run returns when the client leaves or its task is cancelled, and the socket is closed then."""
     for given_up in (False, True):
         ours, theirs = socket.socketpair()
         theirs.settimeout(5)

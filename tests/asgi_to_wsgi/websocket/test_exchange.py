@@ -108,7 +108,7 @@ def test_the_app_is_told_how_its_client_left(adapt: Adapt, way: dict[str, Any], 
         app.received
         == [{"type": "websocket.connect"}, {"type": "websocket.receive", "text": "last words"}] + [message] * 2
     )
-    assert [type(error) for error in app.raised] == [ClientDisconnected]  # of the send; the close is ignored
+    assert [type(error) for error in app.raised] == [ClientDisconnected]  # from the send; the close is ignored
 
 
 @ways
@@ -170,7 +170,7 @@ def test_close_of_the_adapter_says_goodbye(adapt: Adapt, way: dict[str, Any]) ->
 def test_goodbye_can_be_said_while_the_loop_goes_on(adapt: Adapt, way: dict[str, Any]) -> None:
     """close_websockets ends those that are open, and the next ones are served."""
     adapter = adapt(echo)
-    adapter.close_websockets()  # before there is a loop: nothing
+    adapter.close_websockets()  # does nothing, because there is no loop yet
     with connected(adapt, echo, way) as client:
         client.server.app.close_websockets()  # type: ignore[attr-defined]
         assert client.receive() == Frame(CLOSE, close_payload(1012))
@@ -232,7 +232,7 @@ def test_the_validator_finds_nothing(adapt: Adapt) -> None:
 def test_an_app_that_is_stopped_by_its_clients_absence_is_no_error(
     adapt: Adapt, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What send raises then is not logged, whether it leaves the app itself or as a cause."""
+    """The error of a send after the client has left is not logged, whether it is the app's error or its cause."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
@@ -377,7 +377,7 @@ def test_an_app_that_floods_waits_for_its_client(adapt: Adapt, way: dict[str, An
     with connected(adapt, app, way) as client:
         for _ in range(100):
             assert client.receive() == Frame(BINARY, bytes(65_536))
-        assert sent < 150  # what socket buffers take is some of it
+        assert sent < 150  # the sockets' buffers take a part
         client.socket.close()
         assert ended.wait(5)
 
@@ -473,7 +473,7 @@ def test_a_client_that_leaves_behind_a_flood_does_not_hold_its_connection(
     app = Script("receive", accept(), anyio.sleep_forever)
     with connected(adapt, app, way, websocket_options=options, shutdown_timeout=0.1) as client:
         client.socket.setblocking(False)
-        while select.select([], [client.socket], [], 0.2)[1]:  # until it is full, and stays so
+        while select.select([], [client.socket], [], 0.2)[1]:  # until it stays full
             client.socket.send(client_frame(BINARY, bytes(1000)))
         assert not over
         client.socket.close()

@@ -8,7 +8,7 @@ from wsgi_asgi_conformance.frames import BINARY, PING, PONG, Frame, client_frame
 
 
 def test_what_arrives_is_parsed_and_what_is_sent_is_built() -> None:
-    """Both ways are wsproto's."""
+    """wsproto parses and builds the frames."""
     ours = Frames([])
     ours.add(client_frame(PING, b"?") + client_frame(BINARY, b"data"))
     ping, message = ours.parse()
@@ -20,7 +20,7 @@ def test_what_arrives_is_parsed_and_what_is_sent_is_built() -> None:
 
 @pytest.mark.parametrize(("payload", "most"), [(b"", 128), (bytes(128 * 1024), 16)])
 def test_frames_are_parsed_in_turns(payload: bytes, most: int) -> None:
-    """After so many frames, fewer if they are large, the next ones wait; none is lost or comes twice."""
+    """After some frames, fewer if they are large, the next ones wait; none is lost or comes twice."""
     ours = Frames([])
     ours.add(client_frame(BINARY, payload) * 200)
     turns: list[int] = []

@@ -36,7 +36,7 @@ def chunked() -> dict[str, Any]:
 
 
 class Blocks:
-    """An iterable of a WSGI app that keeps book of what is done to it, and by which thread."""
+    """An iterable of a WSGI app that records what is done to it, and in which thread."""
 
     def __init__(self, blocks: Iterable[bytes], close_error: BaseException | None = None) -> None:
         self._blocks = iter(blocks)
@@ -69,5 +69,5 @@ class Blocks:
 
 
 def endless() -> Iterator[bytes]:
-    """Blocks without end, which several requests may take from at once, as from a generator they may not."""
+    """Blocks without end. Several requests may iterate it at the same time, unlike a generator."""
     return itertools.repeat(b"x" * 1000)

@@ -51,7 +51,7 @@ async def test_a_server_may_change_the_messages_that_it_gets() -> None:
 
 
 async def test_a_block_that_comes_while_the_loop_looks_is_no_end() -> None:
-    """Without the interpreter's lock the app goes on in the midst of any line."""
+    """Without the interpreter's lock, the app runs on while the loop looks."""
 
     class Outbox(deque[Any]):
         def __bool__(self) -> bool:
@@ -78,7 +78,7 @@ async def test_a_thread_that_tells_while_the_loop_looks_is_heard() -> None:
                 looks += 1
                 if looks == 2:  # the last one before it sleeps
                     proceed.set()
-                    while not len(self):  # the app's end comes now
+                    while not len(self):  # the app ends now
                         time.sleep(0.001)
                     while not exchanges[0]._told:
                         time.sleep(0.001)
@@ -123,7 +123,7 @@ async def test_a_stream_that_is_always_ahead_is_watched(asks: bool) -> None:
     class Behind(ASGIServer):
         async def _send(self, message: Message, /) -> None:
             await super()._send(message)
-            await anyio.lowlevel.checkpoint()  # trio takes tasks in any order: a turn for all of them
+            await anyio.lowlevel.checkpoint()  # a turn for each task, because trio runs them in any order
             if message["type"] == "http.response.body":
                 wanted.release()
             await eventually(lambda: passed_on >= min(len(self.sent), 5))
@@ -196,7 +196,7 @@ async def test_what_an_app_raises_beside_a_cancellation_is_logged(
             assert await anyio.to_thread.run_sync(entered.wait, 5)
             if early:
                 proceed.set()
-                assert raised.wait(5)  # with the loop, which does not hear of it
+                assert raised.wait(5)  # blocks the loop, which therefore is not told
             cancel()
         proceed.set()
         assert await anyio.to_thread.run_sync(raised.wait, 5)

@@ -92,7 +92,7 @@ async def test_a_file_that_is_not_fit_for_it_is_sent_in_blocks(tmp_path: Path, w
 
 
 class Counted(io.BytesIO):
-    """A file that counts what is read of it."""
+    """A file that counts how many bytes are read from it."""
 
     count = 0
 

@@ -1,4 +1,4 @@
-"""Nothing that a request used remains after it."""
+"""Nothing that refers to a request remains after it."""
 
 import contextlib
 import contextvars
@@ -51,7 +51,7 @@ async def test_nothing_waits_for_the_garbage_collector() -> None:
     variable: contextvars.ContextVar[Environ] = contextvars.ContextVar("environ")
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        variable.set(environ)  # and never reset, as by some libraries
+        variable.set(environ)  # never reset, as some libraries do
         start_response(OK, [("Content-Length", "1")])
         return [b"x"]
 
@@ -100,7 +100,7 @@ async def test_nothing_of_a_context_is_left_where_the_app_never_ran() -> None:
     async with ASGIServer(adapter).running():
         assert await anyio.to_thread.run_sync(entered.wait, 5)
         await be_cancelled(adapter)
-        gc.collect()  # of the cancellation itself
+        gc.collect()  # collects what the cancellation itself has left
         try:
             assert is_freed(references[0])
         finally:

@@ -29,7 +29,7 @@ async def test_an_unread_body_is_not_piled_up() -> None:
     results: list[bytes] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        assert not environ["bridge.disconnected"].is_set()  # which has the connection watched early
+        assert not environ["bridge.disconnected"].is_set()  # starts watching the connection early
         start_response(OK, [])
         yield b"one"
         assert proceed.wait(5)
@@ -86,13 +86,13 @@ async def test_a_body_left_unread_for_long_goes_to_disk(monkeypatch: pytest.Monk
 
 
 def cut_when_told(told: threading.Event) -> tuple[WSGIToASGI, list[Any]]:
-    """Return an app that reads all that there is of its body once `told`, and the list that gets how much, and how."""
+    """Return an app that reads its body once `told`, and a list that gets how much it read and how that ended."""
     results: list[Any] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         stream = environ["wsgi.input"]
         results.append(len(stream.read(1)))
-        environ["bridge.disconnected"].is_set()  # which has the connection watched
+        environ["bridge.disconnected"].is_set()  # starts watching the connection
         assert told.wait(5)
         for _ in range(2):
             try:
@@ -107,7 +107,7 @@ def cut_when_told(told: threading.Event) -> tuple[WSGIToASGI, list[Any]]:
 
 
 async def test_a_body_on_disk_is_cut_with_its_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rest of a body has come, was spooled, and is dropped as the request is cancelled: that is not its end."""
+    """If a cancelled request drops the spooled rest of its body, a read does not take that for the body's end."""
     monkeypatch.setattr(bridge.wsgi_to_asgi.http.body, "_PATIENCE", 0.05)
     cancelled = threading.Event()
     app, results = cut_when_told(cancelled)
@@ -122,7 +122,7 @@ async def test_a_body_on_disk_is_cut_with_its_request(monkeypatch: pytest.Monkey
 
 
 async def test_a_body_in_memory_outlives_its_request() -> None:
-    """A body that has come whole can be read to its end after the request."""
+    """A body that has arrived whole can be read to its end after the request."""
     cancelled = threading.Event()
     app, results = cut_when_told(cancelled)
     server = ASGIServer(app, chunked(), blocks=[bytes(1000)] * 40)
@@ -136,7 +136,7 @@ async def test_a_body_in_memory_outlives_its_request() -> None:
 
 @pytest.fixture
 def spools(monkeypatch: pytest.MonkeyPatch) -> list[Spool]:
-    """Return a list that gets every spool as it is made."""
+    """Return a list to which every new spool is added."""
     spools: list[Spool] = []
 
     class Noted(Spool):
@@ -149,7 +149,7 @@ def spools(monkeypatch: pytest.MonkeyPatch) -> list[Spool]:
 
 
 class Request(Exchange):
-    """An exchange whose body is all there, unless the test says what `read_on` and `sleep_while` do."""
+    """An exchange whose body has arrived whole, unless the test sets `read_on` and `sleep_while`."""
 
     def read_on(self) -> None:
         raise AssertionError("asked for more")
@@ -206,7 +206,7 @@ async def test_no_more_than_a_limit_goes_to_disk(monkeypatch: pytest.MonkeyPatch
         server.feed(bytes(100_000), more_body=True)
     with anyio.fail_after(20):
         async with server.running():
-            # 11 in memory, 10 on disk, and no more, however long that takes.
+            # 11 in memory and 10 on disk, and no more, however long the app waits.
             await eventually(lambda: server.receive_calls == 21)
             await anyio.sleep(0.2)
             assert (server.receive_calls, spools[0].size) == (21, 1_000_000)
@@ -214,7 +214,7 @@ async def test_no_more_than_a_limit_goes_to_disk(monkeypatch: pytest.MonkeyPatch
             await eventually(lambda: read == [2_100_000])
             assert spools[0].closed
             proceed.release()
-            # Memory has its limit, and the time that the app gets for it, as before.
+            # Memory has the same limit and the app the same time as before.
             await eventually(lambda: len(spools) == 2)
             await eventually(lambda: server.receive_calls == 21 + 1 + 11 + 10)
             server.feed(b"")

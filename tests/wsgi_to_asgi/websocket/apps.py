@@ -1,4 +1,4 @@
-"""WSGI apps that hold a WebSocket, the two ways to one, and what serves them."""
+"""WSGI apps with a WebSocket, in both ways, and a client that serves them."""
 
 import threading
 import time
@@ -21,13 +21,13 @@ def ok(start_response: StartResponse) -> Iterable[bytes]:
 
 
 class SocketServer(simple_websocket.Server):
-    """A subclass, which has its socket."""
+    """A subclass of the app, which uses the socket."""
 
 
 def by_simple_websocket(
     talk: Callable[[simple_websocket.Server], None], *, server: type = simple_websocket.Server, **options: Any
 ) -> WSGIApp:
-    """Return an app that talks by simple-websocket, as flask-sock has it."""
+    """Return an app that uses simple-websocket, as flask-sock does."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         ws = server(environ, **options)
@@ -45,12 +45,12 @@ def by_simple_websocket(
 
 
 def on_socket(talk: Callable[[simple_websocket.Server], None]) -> WSGIApp:
-    """The same, on the socket."""
+    """Return the same app with a subclass, so that it uses the socket."""
     return by_simple_websocket(talk, server=SocketServer)
 
 
 def by_object(talk: Callable[[Any], None]) -> WSGIApp:
-    """Return an app that talks by `wsgi.websocket`, as gevent-websocket has it."""
+    """Return an app that uses `wsgi.websocket`, as with gevent-websocket."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         ws = environ["wsgi.websocket"]
@@ -87,7 +87,7 @@ def app_threads() -> list[threading.Thread]:
 
 
 async def serve(app: WSGIApp, *contents: str | bytes, **keys: Any) -> ASGIWebSocket:
-    """Serve a client that says `contents`, waits for as many answers, and leaves; or waits for the app's close."""
+    """Serve a client that sends `contents`, waits for as many answers, and then leaves or waits for the app's close."""
     server = ASGIWebSocket(WSGIToASGI(app), websocket_scope(**keys))
     async with server.running():
         server.feed_content(*contents)
@@ -113,7 +113,7 @@ _last: dict[str, tuple[int, int]] = {}
 
 
 def settled(count: Callable[[], int]) -> bool:
-    """Return whether `count` has stayed the same for many looks."""
+    """Return whether `count` stays the same for a while."""
     last, looks = _last.get("count", (-1, 0))
     now = count()
     _last["count"] = (now, looks + 1 if now == last else 0)

@@ -12,7 +12,7 @@ from tests.wsgi_to_asgi.websocket.apps import app_threads
 
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
-    """No test leaves a thread, or a socket that is not closed."""
+    """Check that no test leaves a thread or an open socket."""
     threads = set(threading.enumerate())
     yield
     gc.collect()

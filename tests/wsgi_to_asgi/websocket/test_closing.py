@@ -152,7 +152,7 @@ async def test_an_app_may_answer_a_close_at_any_time() -> None:
                 write_raw(ws, b"\x89\x00")
                 ws.send("x" * 100)
         except LocalProtocolError:
-            wait_until(lambda: not ws.connected)  # its thread has read the close, and is about to say so
+            wait_until(lambda: not ws.connected)  # its thread has read the close, and is about to answer it
 
     adapter = WSGIToASGI(on_socket(talk))
     for messages in range(1, 100):
@@ -225,7 +225,7 @@ async def test_the_object_may_be_used_by_two_threads() -> None:
     def talk(ws: Any) -> None:
         def receive() -> None:
             received.append(ws.receive())
-            with contextlib.suppress(ClientDisconnected):  # where it comes too late to sleep
+            with contextlib.suppress(ClientDisconnected):  # if it comes too late to sleep
                 received.append(ws.receive())
 
         thread = threading.Thread(target=receive)

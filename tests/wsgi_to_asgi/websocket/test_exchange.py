@@ -1,4 +1,4 @@
-"""A WSGI app's WebSockets: each test serves one to an app that speaks on its socket, or by `wsgi.websocket`."""
+"""A WSGI app's WebSockets. Each test serves one to an app that uses its socket or `wsgi.websocket`."""
 
 import asyncio
 import contextvars
@@ -280,7 +280,7 @@ async def test_shutdown_beside_a_websocket_that_starts_waits_for_it(monkeypatch:
     def start_beside_a_join(thread: threading.Thread) -> None:
         monkeypatch.undo()
         joiner.start()
-        joiner.join(0.1)  # it either fails at once, or sleeps until the thread has started
+        joiner.join(0.1)  # either fails at once, or sleeps until the thread has started
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", start_beside_a_join)
@@ -384,7 +384,7 @@ def test_a_loop_that_is_closed_frees_the_threads(
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_slow_client_slows_the_app(way: Callable[[Any], WSGIApp]) -> None:
-    """No more is on the way than the sockets hold, and a little."""
+    """Only what the sockets' buffers hold, and a little more, is on the way."""
     sent: list[int] = []
 
     def talk(ws: Any) -> None:
@@ -402,9 +402,9 @@ async def test_a_slow_client_slows_the_app(way: Callable[[Any], WSGIApp]) -> Non
     assert len(server.contents) == 5000
 
 
-@pytest.mark.parametrize("way", WAYS[1:])  # on a socket, simple-websocket reads on and on
+@pytest.mark.parametrize("way", WAYS[1:])  # on a socket, simple-websocket never stops reading
 async def test_a_slow_app_slows_the_client(way: Callable[[Any], WSGIApp]) -> None:
-    """The server is asked for one message more than may be on the way."""
+    """The server is asked for only one message more than may be on the way."""
     proceed = threading.Event()
 
     def talk(ws: Any) -> None:

@@ -29,7 +29,7 @@ async def until_ended(*threads: threading.Thread) -> None:
 
 
 async def take(messages: Messages, count: int) -> list[Item]:
-    """Return the next `count` items, as sent."""
+    """Return the next `count` items, and record them as sent."""
     items: list[Item] = []
     while len(items) < count:
         for item in await messages.take():
@@ -39,7 +39,7 @@ async def take(messages: Messages, count: int) -> list[Item]:
 
 
 async def test_what_is_said_comes_in_its_order() -> None:
-    """The acceptance, messages, the close, and then nothing, which stays so."""
+    """The acceptance, messages and the close come in order, and then only the end."""
     messages = Messages(running_loop())
     assert messages.accept("chat")
     assert not messages.accept()
@@ -53,7 +53,7 @@ async def test_what_is_said_comes_in_its_order() -> None:
 
 @pytest.mark.parametrize("content", ["", "x" * 100, b"x" * 1000, b"x" * 1_000_000])
 async def test_a_thread_that_sends_waits_for_the_loop(content: str | bytes) -> None:
-    """Until there is room; empty messages fill it, too."""
+    """A thread that sends waits until there is room, which empty messages fill, too."""
     messages = Messages(running_loop())
     thread = started(send_all, messages, [content] * 2000)
     await anyio.wait_all_tasks_blocked()
@@ -63,7 +63,7 @@ async def test_a_thread_that_sends_waits_for_the_loop(content: str | bytes) -> N
 
 
 async def test_threads_may_send_side_by_side() -> None:
-    """Nothing is lost, and each one's messages keep their order."""
+    """Nothing is lost, and the messages of each thread keep their order."""
     messages = Messages(running_loop())
     names = "abc"
     threads = [started(send_all, messages, [f"{name}{n}" for n in range(1000)]) for name in names]
@@ -74,7 +74,7 @@ async def test_threads_may_send_side_by_side() -> None:
 
 
 async def test_who_waits_for_room_is_told_the_end() -> None:
-    """After that nothing can be said."""
+    """Threads that wait for room are woken by the end, after which send raises."""
     messages = Messages(running_loop())
     refused: list[OSError] = []
 
@@ -89,14 +89,14 @@ async def test_who_waits_for_room_is_told_the_end() -> None:
     messages.finish(1001, "bye")
     messages.finish(1002, "not the first")
     await until_ended(*threads)
-    assert len(refused) == 2  # who came first has said it
+    assert len(refused) == 2  # the first two were already sent
     assert messages.end == (1001, "bye")
     with pytest.raises(ClientDisconnected):
         messages.send("more")
 
 
 async def test_who_has_hung_up_says_no_more() -> None:
-    """A thread of the app that goes on is told so."""
+    """After the app's side has ended, a thread that still sends gets an error."""
     messages = Messages(running_loop())
     messages.hang_up()
     with pytest.raises(ClientDisconnected):
@@ -104,7 +104,7 @@ async def test_who_has_hung_up_says_no_more() -> None:
 
 
 async def test_what_is_not_utf_8_is_the_senders_error() -> None:
-    """It is raised where it was made, and nothing is sent."""
+    """Text that is not UTF-8 raises in the app's own call, and nothing is sent."""
     messages = Messages(running_loop())
     with pytest.raises(UnicodeEncodeError):
         messages.send("\ud800")
@@ -113,7 +113,7 @@ async def test_what_is_not_utf_8_is_the_senders_error() -> None:
 
 
 async def test_who_waits_for_a_message_is_told_the_end() -> None:
-    """Each thread is, after what came before."""
+    """Each thread that waits for a message is told the end, after earlier messages."""
     messages = Messages(running_loop())
     received: list[object] = []
     threads = [started(lambda: received.extend(iter(messages.receive, None))) for _ in range(3)]
@@ -126,7 +126,7 @@ async def test_who_waits_for_a_message_is_told_the_end() -> None:
 
 
 async def test_an_arrival_can_be_waited_for() -> None:
-    """The event is set while something is there; a receive that finds nothing clears it; the end sets it for good."""
+    """The event is set while a message waits, cleared by a receive that finds none, and set for good at the end."""
     messages = Messages(running_loop())
     await messages.put("early")
     event = messages.arrival()
@@ -147,7 +147,7 @@ async def test_an_arrival_can_be_waited_for() -> None:
 
 
 async def test_the_loop_waits_for_a_thread_that_receives() -> None:
-    """Until there is room again."""
+    """The loop waits until the thread has made room."""
     messages = Messages(running_loop())
     count = 3000
 
@@ -166,7 +166,7 @@ async def test_the_loop_waits_for_a_thread_that_receives() -> None:
 
 
 async def test_a_flood_lets_the_loop_see_to_others() -> None:
-    """An app that is faster than the server keeps no other task from its turn."""
+    """An app that is faster than the server does not stop other tasks."""
     messages = Messages(running_loop())
     turns = 0
 
@@ -188,7 +188,7 @@ async def test_a_flood_lets_the_loop_see_to_others() -> None:
 
 
 def test_a_closed_loop_is_no_error_of_the_app() -> None:
-    """It is told the end by other ways."""
+    """On a closed loop, the app's calls raise nothing about the loop, because the app is told the end anyway."""
     loops = []
 
     async def make() -> None:
@@ -200,7 +200,7 @@ def test_a_closed_loop_is_no_error_of_the_app() -> None:
 
 
 async def test_what_would_sleep_on_the_loop_raises() -> None:
-    """There the app may take what is here, and send what there is room for; all else would stop the loop."""
+    """On the loop, the app may receive what has arrived and send while there is room, and nothing else."""
     messages = Messages(running_loop())
     messages.accept()
     arrival = messages.arrival()
@@ -219,13 +219,13 @@ async def test_what_would_sleep_on_the_loop_raises() -> None:
     with pytest.raises(WouldBlockLoop):
         messages.send("x" * 60_000)
     messages.hang_up()
-    assert await messages.take() == [Accept(), "x" * 60_000]  # what was refused is not sent
+    assert await messages.take() == [Accept(), "x" * 60_000]  # the refused messages are not sent
     messages.finish(1000, None)
     assert messages.receive() is None
 
 
 async def test_a_send_behind_one_that_waits_raises_on_the_loop() -> None:
-    """Another thread sends, and waits for the loop: to wait for that thread is to wait for the loop."""
+    """The other thread waits for the loop, so waiting for that thread would stop the loop."""
     messages = Messages(running_loop())
     thread = started(send_all, messages, ["x" * 100_000])
     await eventually(messages._sending.locked)

@@ -14,7 +14,7 @@ from bridge.wsgi_to_asgi.websocket.pair import AppSocket, BridgeSocket, client_f
 from tests.fakes import eventually
 
 MIB = 1024 * 1024
-# A loop that runs in no thread.
+# A loop that no thread runs.
 ELSEWHERE = Loop(object(), anyio.Event, lambda function: None, lambda: True)
 
 
@@ -26,7 +26,7 @@ def pair() -> Iterator[tuple[socket.socket, AppSocket]]:
 
 
 def test_threads_do_not_interrupt_each_other(pair: tuple[socket.socket, AppSocket]) -> None:
-    """What one thread sends comes in one piece, though the buffers are full and another one sends."""
+    """What one thread sends arrives in one piece, even if the buffers are full and another thread sends."""
     ours, app_socket = pair
     letters = [b"a", b"b", b"c"]
     threads = [threading.Thread(target=app_socket.send, args=[letter * MIB]) for letter in letters]
@@ -41,12 +41,12 @@ def test_threads_do_not_interrupt_each_other(pair: tuple[socket.socket, AppSocke
 
 
 def test_send_returns_how_much_it_was(pair: tuple[socket.socket, AppSocket]) -> None:
-    """All of it, in bytes, whatever kind of buffer it is."""
+    """send returns the size of the whole buffer in bytes, whatever its type."""
     assert pair[1].send(memoryview(bytearray(8)).cast("I")) == 8
 
 
 def test_a_socket_that_nobody_has_is_closed() -> None:
-    """And nothing complains that nobody has closed it."""
+    """A socket to which nobody refers is closed, without a ResourceWarning."""
     ours, theirs = socket.socketpair()
     with ours:
         app_socket = AppSocket(theirs.detach(), ELSEWHERE)
@@ -58,7 +58,7 @@ def test_a_socket_that_nobody_has_is_closed() -> None:
 @pytest.mark.parametrize("length", [0, 1, 125, 126, 65535, 65536])
 @pytest.mark.parametrize("text", [False, True])
 def test_a_frame_is_what_a_client_sends(length: int, text: bool) -> None:
-    """A server takes it, for which it must be masked."""
+    """A server accepts the frame, which must be masked."""
     message = "x" * length if text else b"\xff" * length
     server = FrameProtocol(client=False, extensions=[])
     server.receive_bytes(client_frame(message))
@@ -68,7 +68,7 @@ def test_a_frame_is_what_a_client_sends(length: int, text: bool) -> None:
 
 
 async def test_reading_pauses_until_what_was_read_is_taken(pair: tuple[socket.socket, AppSocket]) -> None:
-    """A block that nobody takes does not have more of them read without end."""
+    """While nobody takes a block, no more than two are read."""
     ours, app_socket = pair
     bridge_socket = BridgeSocket(ours, running_loop())
     sender = threading.Thread(target=app_socket.sendall, args=[b"x" * 4 * MIB])
@@ -88,7 +88,7 @@ async def test_reading_pauses_until_what_was_read_is_taken(pair: tuple[socket.so
 
 
 async def test_a_read_that_is_cancelled_loses_nothing(pair: tuple[socket.socket, AppSocket]) -> None:
-    """The next one has it."""
+    """The next read returns the block."""
     ours, app_socket = pair
     bridge_socket = BridgeSocket(ours, running_loop())
     with anyio.move_on_after(0.01) as scope:
@@ -100,7 +100,7 @@ async def test_a_read_that_is_cancelled_loses_nothing(pair: tuple[socket.socket,
 
 
 async def test_what_is_written_at_once_comes_in_one_piece_each(pair: tuple[socket.socket, AppSocket]) -> None:
-    """Tasks wait for each other while the app does not read; a block that was cut off lets none follow."""
+    """Tasks that write wait for each other, and after a block that was cut off nothing more is written."""
     ours, app_socket = pair
     bridge_socket = BridgeSocket(ours, running_loop())
     async with anyio.create_task_group() as tasks:
@@ -123,7 +123,7 @@ async def test_what_is_written_at_once_comes_in_one_piece_each(pair: tuple[socke
 
 
 async def test_writing_ends_when_the_app_has_closed_its_end(pair: tuple[socket.socket, AppSocket]) -> None:
-    """Also in the middle; what nobody reads need not be written."""
+    """Writing ends, even in the middle of a block, because nobody will read it."""
     ours, app_socket = pair
     bridge_socket = BridgeSocket(ours, running_loop())
     async with anyio.create_task_group() as tasks:
@@ -136,7 +136,7 @@ async def test_writing_ends_when_the_app_has_closed_its_end(pair: tuple[socket.s
 
 
 async def test_what_would_sleep_on_the_loop_raises() -> None:
-    """A library that uses its socket there gets what is here, and an error where it would stop the loop."""
+    """On the loop, a library can read what has arrived, and gets an error where its call would stop the loop."""
     ours, theirs = socket.socketpair()
     with ours, AppSocket(theirs.detach(), running_loop()) as app_socket:
         for timeout in (None, 5.0):
@@ -160,7 +160,7 @@ async def test_what_would_sleep_on_the_loop_raises() -> None:
 
 
 async def test_a_send_behind_one_that_waits_raises_on_the_loop() -> None:
-    """Another thread's message must come to its end first, and the loop is to read that."""
+    """The send would wait for another thread's message, which only the loop can read."""
     ours, theirs = socket.socketpair()
     with ours, AppSocket(theirs.detach(), running_loop()) as app_socket:
         thread = threading.Thread(target=app_socket.sendall, args=[bytes(10 * MIB)])

@@ -1,4 +1,4 @@
-"""simple-websocket's `Server` without its socket: what an app sees of it is what it sees of the library's own."""
+"""simple-websocket's `Server` without its socket: an app sees no difference from the library's own."""
 
 import inspect
 import socket
@@ -18,11 +18,11 @@ from tests.fakes import ASGIWebSocket, eventually, websocket_scope
 
 
 class SocketServer(simple_websocket.Server):
-    """A subclass, which has its socket."""
+    """A subclass of the app, which uses the socket."""
 
 
 class Run:
-    """One WebSocket whose app makes a `Server` and notes what it finds."""
+    """One WebSocket whose app creates a `Server` and records what it finds."""
 
     def __init__(self, talk: Callable[[Any, Callable[..., None]], None], server: Any, **options: Any) -> None:
         self.noted: list[object] = []
@@ -116,7 +116,7 @@ def is_left(ws: Any, note: Callable[..., None]) -> None:
 async def test_it_is_what_the_librarys_own_is(
     talk: Callable[..., None], options: dict[str, Any], fed: list[str | bytes | int]
 ) -> None:
-    """In all that an app sees, and in all that the server is told."""
+    """The app and the server see the same as with the library's own class."""
     noted: list[list[object]] = []
     sent: list[list[Message]] = []
     for server in (SocketServer, simple_websocket.Server):
@@ -136,7 +136,7 @@ async def test_it_is_what_the_librarys_own_is(
 
 
 async def test_it_has_every_attribute_that_the_librarys_own_has() -> None:
-    """Also those that are of no use without the socket, as code may look at them."""
+    """It also has the attributes that are useless without the socket, because code may read them."""
     names: list[set[str]] = []
     for server in (SocketServer, simple_websocket.Server):
         run = Run(lambda ws, note: names.append({name for name in dir(ws) if not name.startswith("__")}), server)
@@ -145,7 +145,7 @@ async def test_it_has_every_attribute_that_the_librarys_own_has() -> None:
 
 
 async def test_a_message_that_is_too_big_ends_it() -> None:
-    """With 1009, after those of before. (The library's own tells the client so, too, but may leave the app waiting.)"""
+    """The WebSocket ends with 1009, after earlier messages. (The library's own may leave the app waiting.)"""
 
     def talk(ws: Any, note: Callable[..., None]) -> None:
         for call in (ws.receive, ws.receive, ws.receive, ws.receive, lambda: ws.send("more"), lambda: ws.connected):
@@ -161,10 +161,10 @@ async def test_a_message_that_is_too_big_ends_it() -> None:
 
 
 async def test_a_send_that_the_end_overtakes_says_so() -> None:
-    """As ConnectionClosed, and not as what is below it."""
+    """send raises the library's ConnectionClosed, not our ClientDisconnected."""
 
     def talk(ws: Any, note: Callable[..., None]) -> None:
-        ws.environ["wsgi.websocket"].messages.hang_up()  # no end is known yet
+        ws.environ["wsgi.websocket"].messages.hang_up()  # the end is not known yet
         note(lambda: ws.send("more"))
 
     run = Run(talk, simple_websocket.Server)
@@ -174,7 +174,7 @@ async def test_a_send_that_the_end_overtakes_says_so() -> None:
 
 @pytest.mark.parametrize("make", [simple_websocket.Server, simple_websocket.Server.accept], ids=["call", "accept"])
 async def test_it_takes_no_thread_of_its_own(make: Callable[..., Any]) -> None:
-    """And no file descriptor: its socket is closed."""
+    """It uses no thread and no file descriptor, because its socket is closed."""
     run = Run(lambda ws, note: ws.receive(), make)
     before = set(threading.enumerate())
     async with run.server.running():
@@ -188,7 +188,7 @@ async def test_it_takes_no_thread_of_its_own(make: Callable[..., Any]) -> None:
 
 
 async def test_who_asks_for_other_threads_has_a_socket() -> None:
-    """They are for libraries with threads of their own kind."""
+    """An app that passes thread classes of its own gets them, with the socket."""
     run = Run(lambda ws, note: ws.receive(), simple_websocket.Server, event_class=threading.Event)
     async with run.server.running():
         run.server.feed_content("go")
@@ -196,7 +196,7 @@ async def test_who_asks_for_other_threads_has_a_socket() -> None:
 
 
 def test_elsewhere_the_library_is_as_it_was() -> None:
-    """A server that is not the bridge's has its WebSockets on their sockets."""
+    """On another server, the library's `Server` uses the socket as always."""
     take_over_simple_websocket()
     ours, theirs = socket.socketpair()
     environ = {
@@ -218,7 +218,7 @@ def test_elsewhere_the_library_is_as_it_was() -> None:
 
 
 class CooperativeServer(simple_websocket.Server, dict[str, int]):
-    """A subclass whose instances another base makes, with their arguments."""
+    """A subclass whose instances are created by another base class, with their arguments."""
 
     def __init__(self, environ: Environ, *, room: str) -> None:
         super().__init__(environ)
@@ -226,7 +226,7 @@ class CooperativeServer(simple_websocket.Server, dict[str, int]):
 
 
 async def test_a_subclass_is_made_as_it_was() -> None:
-    """Its other bases make it, its own signature is what `inspect` finds, and it has its socket."""
+    """Its other bases create it, `inspect` finds its own signature, and it uses the socket."""
     take_over_simple_websocket()
     run = Run(lambda ws, note: note(lambda: (ws.room, ws.get("key"))), CooperativeServer, room="lobby")
     await run.server.run()
@@ -236,7 +236,7 @@ async def test_a_subclass_is_made_as_it_was() -> None:
 
 
 def test_the_class_keeps_its_signature_and_its_constructor() -> None:
-    """What dependency injection and documentation look at is as the library wrote it."""
+    """Dependency injection and documentation tools find the library's own signature."""
     take_over_simple_websocket()
     expected = list(inspect.signature(MessageServer).parameters)
     assert list(inspect.signature(simple_websocket.Server).parameters) == expected
@@ -246,7 +246,7 @@ def test_the_class_keeps_its_signature_and_its_constructor() -> None:
 
 
 def like_server(**changes: object) -> type:
-    """Return a class as `Server` is before anybody has touched it, but for `changes`."""
+    """Return a class like the unpatched `Server`, except for `changes`."""
     attributes = dict(vars(simple_websocket.Server))
     attributes["__init__"] = inspect.unwrap(attributes["__init__"])
     return type("Server", simple_websocket.Server.__bases__, attributes | changes)
@@ -266,7 +266,7 @@ def other_parameters(self: object, environ: Environ, deflate: bool = True) -> No
     ],
 )
 def test_a_library_that_is_not_known_is_left_alone(monkeypatch: pytest.MonkeyPatch, server: Any) -> None:
-    """It has its socket, as before."""
+    """An unknown `Server` still uses the socket."""
     module = types.ModuleType("simple_websocket")
     if server is not None:
         module.Server = server  # type: ignore[attr-defined]
@@ -277,7 +277,7 @@ def test_a_library_that_is_not_known_is_left_alone(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_library_that_is_known_is_taken_over_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next WebSocket finds it done."""
+    """The second WebSocket changes nothing."""
     module = types.ModuleType("simple_websocket")
     server = like_server()
     module.Server = server  # type: ignore[attr-defined]
