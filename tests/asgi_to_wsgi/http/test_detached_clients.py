@@ -1,9 +1,45 @@
 """What clients of detached responses get, at every stage, and what apps hear of clients that leave."""
 
+import http.client
+import itertools
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import anyio
+import anyio.to_thread
 import pytest
 
-from tests.asgi_to_wsgi.http.detachable import Adapt, Gate, body_of, connected, started, waiting
-from tests.fakes import in_thread
+from bridge.asgi_to_wsgi.http import detached
+from bridge.types import Message, Receive, Scope, Send
+from tests.asgi_to_wsgi.http.detachable import Adapt, Gate, block, body_of, connected, start, started, waiting
+from tests.fakes import http_environ, in_thread, respond
+from tests.processes import wait_until
+from tests.sockets import read_all, read_until, reset
+
+EVENTS = (b"content-type", b"text/event-stream")
+
+
+class Told:
+    """What an app was told: a context that notes, and swallows, what is raised in it."""
+
+    def __init__(self) -> None:
+        self.received: list[Message] = []
+        self.error: BaseException | None = None
+        self.done = threading.Event()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> Literal[True]:
+        self.error = error
+        self.done.set()
+        return True
 
 
 @pytest.mark.parametrize("header", [(b"bad name", b"1"), (b"content-length", b"many")])
@@ -12,11 +48,289 @@ def test_a_start_that_is_invalid_is_a_500(
 ) -> None:
     """The client gets a whole response in place of the one that the app did not start, and the log has the reason."""
     gate = Gate()
-    event_stream = (b"content-type", b"text/event-stream")
-    adapter = adapt(waiting(gate, started(event_stream, header), body_of()), detach="always", detach_after=0)
+    adapter = adapt(waiting(gate, started(EVENTS, header), body_of()), detach="always", detach_after=0)
     with connected(adapter) as server:
         in_thread(server.run)
         assert server.has_left
         gate.open()
         assert server.read() == (500, b"Internal Server Error\n")
     assert "the ASGI app raised before it answered" in caplog.text
+
+
+def streaming(gate: Gate, told: Told, *headers: tuple[bytes, bytes]) -> Callable[[Scope, Receive, Send], Any]:
+    """Return an app that starts, waits for `gate`, and streams until `send` raises, which it notes in `told`."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await start(send, *headers)
+        await gate.wait()
+        with told:
+            while True:
+                await block(send, b"x" * 1000, True)
+
+    return app
+
+
+LEAVE: dict[str, Callable[[socket.socket], object]] = {
+    "closes": socket.socket.close,
+    "half-closes": lambda client: client.shutdown(socket.SHUT_WR),
+    "resets": reset,
+}
+
+
+@pytest.mark.parametrize("leave", LEAVE.values(), ids=LEAVE.keys())
+def test_a_client_that_leaves_behind_the_head_ends_the_stream(
+    adapt: Adapt, leave: Callable[[socket.socket], object]
+) -> None:
+    """The app that waits for its first event hears of it at once, and its `send` raises (ASGI HTTP spec 2.4)."""
+    told, heard, gate = Told(), threading.Event(), Gate()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        async def listen() -> None:
+            await receive()
+            told.received.append(await receive())
+            heard.set()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listen)
+            await streaming(gate, told, EVENTS)(scope, receive, send)
+
+    with connected(adapt(app, detach="always", detach_after=60)) as server:
+        in_thread(server.run)
+        assert server.has_left
+        read_until(server.client, b"\r\n\r\n")
+        leave(server.client)
+        assert heard.wait(5)
+        gate.open()
+        assert told.done.wait(5)
+    assert told.received == [{"type": "http.disconnect"}]
+    assert isinstance(told.error, OSError)
+
+
+@pytest.mark.parametrize("leave", LEAVE.values(), ids=LEAVE.keys())
+def test_a_client_that_leaves_in_mid_body_ends_the_stream(
+    adapt: Adapt, leave: Callable[[socket.socket], object]
+) -> None:
+    """`send` raises even if the app never receives."""
+    told, gate = Told(), Gate()
+    gate.open()
+    with connected(adapt(streaming(gate, told), detach="always", detach_after=60)) as server:
+        in_thread(server.run)
+        assert server.has_left
+        read_until(server.client, b"x" * 1000)
+        leave(server.client)
+        assert told.done.wait(5)
+    assert isinstance(told.error, OSError)
+
+
+def test_a_client_that_has_left_before_its_response_leaves_ends_it(adapt: Adapt) -> None:
+    """The connection of a client that has closed already is taken like any other, and the app is told."""
+    told, gate = Told(), Gate()
+    with connected(adapt(streaming(gate, told, EVENTS), detach="always", detach_after=60)) as server:
+        server.client.close()
+        in_thread(server.run)
+        assert server.has_left
+        gate.open()
+        assert told.done.wait(5)
+    assert isinstance(told.error, OSError)
+
+
+def test_an_app_goes_on_behind_its_response(adapt: Adapt) -> None:
+    """Background work runs after the client has everything and has left, and no later `send` raises."""
+    told, gate = Told(), Gate()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await start(send, EVENTS)
+        await block(send, b"all", True)
+        await block(send)
+        await gate.wait()
+        with told:
+            told.received.append(await receive())
+            await block(send, b"ignored")
+
+    with connected(adapt(app, detach="always", detach_after=60)) as server:
+        in_thread(server.run)
+        assert server.read() == (200, b"all")
+        server.client.close()
+        gate.open()
+        assert told.done.wait(5)
+    assert told.received == [{"type": "http.disconnect"}]
+    assert told.error is None
+
+
+def test_an_error_behind_the_response_does_not_touch_it(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
+    """The client has the whole response, and the log has the error."""
+    gate = Gate()
+    adapter = adapt(
+        waiting(gate, started(), body_of(b"whole"), error=ZeroDivisionError()), detach="always", detach_after=0
+    )
+    with connected(adapter) as server:
+        in_thread(server.run)
+        gate.open()
+        assert server.read() == (200, b"whole")
+    adapter.close()
+    assert "the ASGI app raised after it had answered with 200" in caplog.text
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), None], ids=["raises", "ends early"])
+@pytest.mark.parametrize("body", [b"part", b"x" * 5_000_000], ids=["small", "large"])
+def test_an_error_behind_a_part_of_a_body_with_a_length_cuts_it(
+    adapt: Adapt, body: bytes, error: Exception | None
+) -> None:
+    """The client lacks bytes of the Content-Length, and has those that were sent before."""
+    gate = Gate()
+    messages = (started((b"content-length", b"6000000")), body_of(body, True))
+    adapter = adapt(waiting(gate, *messages, error=error), detach="always", detach_after=0)
+    with connected(adapter) as server:
+        in_thread(server.run)
+        gate.open()
+        with pytest.raises(http.client.IncompleteRead) as cut:
+            server.read()
+    assert cut.value.partial == body
+
+
+def test_an_error_of_a_head_request_has_no_body(adapt: Adapt) -> None:
+    """The adapter's own 500 keeps to RFC 9110 9.3.2, too."""
+    gate = Gate()
+    adapter = adapt(waiting(gate, error=ZeroDivisionError()), detach="always", detach_after=0)
+    with connected(adapter, "HEAD") as server:
+        in_thread(server.run)
+        gate.open()
+        received = read_all(server.client)
+    assert received.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+    assert received.endswith(b"\r\n\r\n")
+    assert b"Content-Length: 22\r\n" in received
+
+
+HINT: Message = {"type": "http.response.early_hint", "links": [b"</a.css>; rel=preload"]}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "messages", "count"),
+    [
+        ("HTTP/1.1", (HINT, HINT, started(), body_of(b"late")), 2),
+        ("HTTP/1.0", (HINT, started(), body_of(b"late")), 0),
+        ("HTTP/1.1", (started(EVENTS), HINT, body_of(b"late")), 0),
+    ],
+    ids=["several", "HTTP/1.0", "behind the head"],
+)
+def test_early_hints_come_before_the_head_or_not_at_all(
+    adapt: Adapt, protocol: str, messages: tuple[Message, ...], count: int
+) -> None:
+    """A client of HTTP/1.0 knows no 103, and no client takes one in the middle of a response."""
+    gate = Gate()
+    adapter = adapt(waiting(gate, *messages), detach="always", detach_after=0)
+    keys = {"wsgi.early_hints": lambda headers: None, "SERVER_PROTOCOL": protocol}
+    with connected(adapter, **keys) as server:
+        in_thread(server.run)
+        gate.open()
+        received = read_all(server.client)
+    assert received.count(b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n") == count
+    assert received.count(b"Link:") == count
+    assert received.count(b"HTTP/1.1 200 OK\r\n") == 1
+    assert b"late" in received
+
+
+def test_what_a_client_sends_meanwhile_is_dropped(adapt: Adapt) -> None:
+    """A second request on the connection, however long, neither fills it nor has its close reset the response."""
+    gate = Gate()
+    body = b"y" * 300_000
+    adapter = adapt(waiting(gate, started(), body_of(body)), detach="always", detach_after=0)
+    with connected(adapter) as server:
+        in_thread(server.run)
+        assert server.has_left
+        server.client.sendall(b"POST / HTTP/1.1\r\n" + b"x" * 20_000_000)  # more than the system buffers
+        gate.open()
+        assert server.read() == (200, body)
+        assert server.client.recv(1) == b""
+
+
+def test_a_client_that_reads_at_last_is_not_given_up(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While fewer and fewer bytes are unsent, a client reads, however slowly; each look would otherwise be the last."""
+    looks = itertools.count()
+    enough = threading.Event()
+
+    def fewer_each_time(sock: socket.socket) -> int:
+        look = next(looks)
+        if look == 10:
+            enough.set()
+        return 1_000_000 - look
+
+    monkeypatch.setattr(detached, "_unsent", fewer_each_time)
+    monkeypatch.setattr(detached, "STALL_TIMEOUT", 0.01)
+    gate = Gate()
+    gate.open()
+    body = b"x" * 20_000_000  # more than the system buffers
+    adapter = adapt(waiting(gate, started(), body_of(body)), detach="always", detach_after=60)
+    with connected(adapter) as server:
+        in_thread(server.run)
+        assert enough.wait(10)
+        assert server.read() == (200, body)
+
+
+@pytest.mark.parametrize("unsent", [0, 1000], ids=["all is read", "the rest is not read"])
+def test_a_client_that_does_not_hang_up_is_left(adapt: Adapt, monkeypatch: pytest.MonkeyPatch, unsent: int) -> None:
+    """Its place is free a moment after it has everything, or after a stall, and the app's work is whole."""
+    monkeypatch.setattr(detached, "_LINGER", 0.01)
+    monkeypatch.setattr(detached, "STALL_TIMEOUT", 0.05)
+    monkeypatch.setattr(detached, "_unsent", lambda sock: unsent)
+    gate = Gate()
+    adapter = adapt(waiting(gate, started(), body_of(b"all")), detach="always", detach_after=0)
+    with connected(adapter) as server:
+        in_thread(server.run)
+        assert adapter.statistics().detached == 1
+        gate.open()
+        wait_until(lambda: adapter.statistics().detached == 0)
+        assert server.read() == (200, b"all")
+
+
+def test_a_client_that_reads_its_rest_slowly_gets_it(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection of a response that is sent stays open while its last bytes become fewer."""
+    looks = itertools.count()
+    enough = threading.Event()
+
+    def fewer_each_time(sock: socket.socket) -> int:
+        look = next(looks)
+        if look == 12:  # longer than a stall
+            enough.set()
+        return max(0, 20 - look)
+
+    monkeypatch.setattr(detached, "_LINGER", 0.05)
+    monkeypatch.setattr(detached, "STALL_TIMEOUT", 0.5)
+    monkeypatch.setattr(detached, "_unsent", fewer_each_time)
+    gate = Gate()
+    adapter = adapt(waiting(gate, started(), body_of(b"all")), detach="always", detach_after=0)
+    with connected(adapter) as server:
+        in_thread(server.run)
+        gate.open()
+        assert enough.wait(10)
+        wait_until(lambda: adapter.statistics().detached == 0)
+        assert server.read() == (200, b"all")
+
+
+def test_a_file_does_not_hold_a_thread_for_a_client_that_does_not_read(
+    adapt: Adapt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves the WSGI thread; and the thread that reads it from the disk is free while the client is not."""
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789" * 2_000_000)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        limiter = anyio.to_thread.current_default_thread_limiter()
+        if scope["path"] == "/threads":
+            await start(send)
+            await block(send, b"%d" % limiter.borrowed_tokens)
+            return
+        await start(send)
+        await send({"type": "http.response.pathsend", "path": str(path)})
+
+    adapter = adapt(app, detach="always", detach_after=60, pathsend=True)
+
+    def borrowed() -> bytes:
+        return respond(adapter, http_environ("GET", "/threads")).body
+
+    with connected(adapter) as server:
+        in_thread(server.run)
+        assert server.has_left
+        wait_until(lambda: borrowed() == b"0")
+        assert server.read() == (200, path.read_bytes())
