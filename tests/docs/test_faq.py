@@ -13,7 +13,7 @@ import pytest
 from bridge import ASGIToWSGI, WSGIToASGI
 from tests.docs.commands import check_install, served
 from tests.docs.pages import Page
-from tests.processes import serving
+from tests.processes import serving, wait_until
 
 FAQ = Page("docs/faq.md")
 UVICORN = ["{python}", "-m", "uvicorn", "--port", "{port}"]
@@ -73,6 +73,17 @@ def test_error(command: list[str], path: str, expected: str, folder: Path) -> No
         assert server.client.get(path).status_code == 500
         server.stop()
         assert expected in server.output()
+
+
+@pytest.mark.slow
+def test_a_slow_request_on_a_sync_worker(tmp_path: Path) -> None:
+    """gunicorn ends the worker, and says so in its log."""
+    slow = "import asyncio\n\n@api.get('/slow')\nasync def slow():\n    await asyncio.sleep(60)\n"
+    (tmp_path / "hello.py").write_text(APPS + slow)
+    command = ["sync" if word == "gthread" else word for word in GUNICORN]
+    with serving([*command, "--timeout", "2", "hello:wsgi_app"], cwd=tmp_path) as server:
+        assert server.client.get("/slow").status_code == 500
+        wait_until(lambda: "WORKER TIMEOUT" in server.output())
 
 
 def test_app_of_the_adapter(caplog: pytest.LogCaptureFixture) -> None:

@@ -95,6 +95,17 @@ def test_headers_and_limits(tmp_path: Path) -> None:
         assert proxy.client.post("/client", content=bytes(21 << 20)).status_code == 413
 
 
+def test_bad_gateway(tmp_path: Path) -> None:
+    """nginx answers 502 for the reasons that the FAQ gives, and its log has the words."""
+    code = FASTAPI["hello"].replace("return greeting", "raise fastapi.HTTPException(404, headers={'X': 'x' * 20_000})")
+    with behind_nginx("import fastapi\n" + code, tmp_path) as proxy:
+        assert proxy.client.get("/").status_code == 502
+        assert "upstream sent too big header" in proxy.output()
+    with nginx(NGINX["hello.conf"].replace("127.0.0.1:8000", f"127.0.0.1:{free_port()}"), tmp_path) as proxy:
+        assert proxy.client.get("/").status_code == 502
+        assert "connect() failed" in proxy.output()
+
+
 @pytest.mark.skipif(not (BIN / "uwsgi").exists(), reason="uwsgi is not installed")
 def test_uwsgi(tmp_path: Path) -> None:
     """A chunked upload arrives whole behind uWSGI's own protocol, because nginx gives it a length."""
