@@ -1,4 +1,5 @@
 import http.server
+import json
 import re
 import socket
 import ssl
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, request
 
 from bridge.migration.diff.exchange import remote_host
 from tests.migration.diff.conftest import Diff
@@ -86,6 +87,42 @@ def test_only_safe_methods_are_sent(server: tuple[str, list[str]], diff: Diff, m
     assert outcome.code == 2
     assert "add --may-change shop.example" in outcome.err
     assert len(asked) == 9
+
+
+def test_a_remote_host_may_be_changed_if_it_is_named(monkeypatch: pytest.MonkeyPatch, diff: Diff) -> None:
+    """By --may-change with its name; another name does not do."""
+    Path("paths").write_text("POST /a\n")
+    arguments = ["--requests", "paths", "--unsafe", "--may-change"]
+    url = "http://shop.invalid"
+    assert "if that is intended, add --may-change shop.invalid" in diff(url, url, *arguments, "other.invalid").err
+    outcome = diff(url, url, *arguments, "shop.invalid")
+    assert outcome.code == 2
+    assert "POST /a: http://shop.invalid cannot be reached" in outcome.err
+
+
+@pytest.mark.parametrize(("form", "start"), [("--json", "{\n  "), ("--markdown", "## ")])
+def test_a_form_may_go_to_standard_output(form: str, start: str, diff: Diff) -> None:
+    """In place of the text; what the apps print goes to stderr."""
+    app = answering("x")
+    app.before_request(lambda: print("printed by the app"))
+    outcome = diff(app, app, "--path", "/", form, "-")
+    assert outcome.out.startswith(start)
+    assert "alike: 1 request" in outcome.out or '"alike": 1' in outcome.out
+    assert outcome.out.count("alike") == 1
+    assert "printed by the app" not in outcome.out
+    assert outcome.err.count("printed by the app") == 3
+
+
+def test_credentials_are_sent_if_that_is_asked_for(diff: Diff) -> None:
+    """Those of a recording."""
+    app = Flask("who")
+    app.add_url_rule("/", "who", lambda: {"who": request.headers.get("Authorization", "nobody")})
+    har = {"log": {"entries": [{"request": {"method": "GET", "url": "http://x/"}}]}}
+    har["log"]["entries"][0]["request"]["headers"] = [{"name": "Authorization", "value": "Basic ada"}]  # type: ignore[assignment]
+    Path("site.har").write_text(json.dumps(har))
+    expected = answering({"who": "Basic ada"})
+    assert diff(expected, app, "--requests", "site.har", "--send-credentials").code == 0
+    assert diff(expected, app, "--requests", "site.har").code == 1
 
 
 @pytest.mark.parametrize(
