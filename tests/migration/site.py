@@ -28,6 +28,12 @@ def _starlette_routes() -> list[Any]:
     async def gone(request: Request) -> Response:
         raise HTTPException(404, "no such thing")
 
+    async def refuses(request: Request) -> Response:
+        return PlainTextResponse("who are you?", status_code=401)
+
+    async def fails(request: Request) -> Response:
+        raise RuntimeError("of a test")
+
     async def state(request: Request) -> Response:
         return JSONResponse({"started": request.state.started})
 
@@ -57,9 +63,14 @@ def _starlette_routes() -> list[Any]:
     return [
         Route("/both", both, methods=["GET"]),
         Route("/fresh/", both),
+        Route("/slash/", both),
         Route("/gone", gone),
+        Route("/refuses", refuses),
+        Route("/fails", fails),
+        Route("/sub/both", both, methods=["PUT"]),
         Route("/state", state),
         Mount("/in", routes=[Route("/both", both)]),
+        Mount("/closed", PlainTextResponse("new closed", status_code=404)),
         Route("/upload/new", upload, methods=["POST"]),
         Route("/download/new", download),
         Route("/events/new", events),
@@ -83,7 +94,13 @@ def starlette() -> Any:
 def fastapi() -> Any:
     from fastapi import FastAPI
 
-    return FastAPI(routes=_starlette_routes(), lifespan=_lifespan)
+    app = FastAPI(routes=_starlette_routes(), lifespan=_lifespan)
+
+    @app.get("/item/{number}")
+    async def item(number: int) -> str:
+        return f"new {number}"
+
+    return app
 
 
 def quart() -> Any:
@@ -99,9 +116,19 @@ def quart() -> Any:
 
     @app.get("/in/both")
     @app.get("/fresh/")
+    @app.get("/slash/")
     @app.get("/both")
+    @app.put("/sub/both")
     async def both() -> str:
         return f"new {request.method}"
+
+    @app.get("/refuses")
+    async def refuses() -> tuple[str, int]:
+        return "who are you?", 401
+
+    @app.get("/fails")
+    async def fails() -> str:
+        raise RuntimeError("of a test")
 
     @app.get("/gone")
     async def gone() -> str:
@@ -141,12 +168,18 @@ def quart() -> Any:
 
 def flask() -> Any:
     from flask import Flask, Response, request
+    from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-    app = Flask("old", static_folder=None)
+    app, sub = Flask("old", static_folder=None), Flask("sub", static_folder=None)
+    app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/sub": sub})  # type: ignore[method-assign]
 
+    @sub.route("/both")
     @app.route("/in/old")
+    @app.route("/closed/old")
+    @app.route("/item/<number>")
+    @app.route("/slash")
     @app.route("/both", methods=["GET", "POST"])
-    def both() -> str:
+    def both(number: str = "") -> str:
         return f"old {request.method}"
 
     @app.post("/upload/old")
@@ -178,8 +211,8 @@ def django() -> Any:
     from django.http import HttpResponse, JsonResponse, StreamingHttpResponse  # type: ignore[import-untyped]
     from django.urls import path  # type: ignore[import-untyped]
 
-    def both(request: Any) -> Any:
-        if request.method not in ("GET", "HEAD", "POST"):
+    def both(request: Any, number: str = "") -> Any:
+        if request.method not in ("GET", "HEAD", "POST", "OPTIONS"):
             return HttpResponse(status=405)
         return HttpResponse(f"old {request.method}", content_type="text/plain")
 
@@ -198,7 +231,15 @@ def django() -> Any:
     def left(request: Any) -> Any:
         return HttpResponse(str(parts.counts.left))
 
-    views = {"in/old": both, "both": both, "upload/old": upload, "download/old": download}
+    views: dict[str, Any] = {
+        "in/old": both,
+        "both": both,
+        "slash": both,
+        "item/<number>": both,
+        "closed/old": both,
+        "sub/both": both,
+    }
+    views |= {"upload/old": upload, "download/old": download}
     views |= {"events/old": events, "left/old": left}
     urls = tuple(path(name, view) for name, view in views.items())
     settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=urls, SECRET_KEY="of a test")
