@@ -79,7 +79,10 @@ def test_the_directions_are_twins() -> None:
     assert modules["asgi_to_wsgi"] == shared | {
         *("carry.py", "loop.py", "servers.py", "sockets.py", "tasks.py"),
         *(f"websocket/{name}.py" for name in ("connection", "frames", "inbox", "options", "transport")),
-        *(f"http/{name}.py" for name in ("access", "detached", "detaching", "patience")),
+        *(
+            f"http/{name}.py"
+            for name in ("access", "client", "detached", "detaching", "late", "leaving", "patience", "serve")
+        ),
     }
 
 

@@ -45,7 +45,7 @@ def test_an_error_that_is_answered_too_late_is_told(
     adapt: Adapt, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Starlette's 500 fails because there is no client, so Starlette does not raise the app's error again."""
-    monkeypatch.setattr(call_module, "_CLIENT_CHECK", 0.02)
+    monkeypatch.setattr(call_module, "CLIENT_CHECK", 0.02)
     called, left = threading.Event(), threading.Event()
 
     async def boom(request: Request) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from types import NoneType
 from typing import Any, Literal
 
-from bridge.asgi_to_wsgi.http.call import serve_http
 from bridge.asgi_to_wsgi.http.detaching import Detaching
+from bridge.asgi_to_wsgi.http.serve import serve_http
 from bridge.asgi_to_wsgi.runner import PrivateLoop, WeakRegistry
 from bridge.asgi_to_wsgi.statistics import ASGIToWSGIStatistics, statistics_of
 from bridge.asgi_to_wsgi.websocket.handshake import WebSockets
@@ -39,7 +39,8 @@ class ASGIToWSGI(Lifetime):
     detach, detach_after, max_detached
         "auto" takes the client's connection from the server if the app has sent nothing for
         `detach_after` seconds (0.05 by default) and waits, if it streams, or if it sends a large body
-        or a file. The adapter then answers on the private loop, and the server's thread is free. At
+        or a file; sooner if all of the server's threads wait, and at once if the last request like it
+        took that long. The adapter then answers on the private loop, and the server's thread is free. At
         most `max_detached` responses (default: 10,000) are detached at once in a process; the next
         one keeps its thread. So does every response if the connection cannot be taken (TLS in the
         server, gevent, eventlet, HTTP/2, mod_wsgi, Passenger), or if middleware passes its own
@@ -135,7 +136,10 @@ class ASGIToWSGI(Lifetime):
         if is_websocket_request(environ):
             return self._websockets.get().serve(self._private_loop.get().get(), environ, start_response)
         loop_thread = self._private_loop.get().get()
-        detaching = None if self._detaching is None else self._detaching.get()
+        detaching = loop_thread.detaching
+        if detaching is None and self._detaching is not None:
+            detaching = loop_thread.detaching = self._detaching.get()
+            detaching.patience.count_threads(environ, start_response)
         return serve_http(self.app, loop_thread, environ, start_response, self._pathsend, detaching)
 
     def start(self) -> None:

@@ -39,6 +39,7 @@ class LoopThread:
     ) -> None:
         self.loop: Loop
         self.state: dict[str, Any] | None = None
+        self.detaching: Any = None  # the adapter's `Detaching`, kept here so that a request finds it at once
         self.ended = False
         self.pid = os.getpid()
         # Callbacks for the moment when the loop is told to stop; only the loop adds to them and calls them:

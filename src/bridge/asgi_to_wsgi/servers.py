@@ -77,7 +77,7 @@ def maybe_number_of_threads(environ: Environ, start_response: Any) -> int | None
             start = getattr(start, name, None)
         if isinstance(start, int) and start > 0:
             return start
-    options = _uwsgi_options(environ)
+    options = uwsgi_options(environ)
     return int(options["threads"]) if options.get("threads", "").isdigit() else None
 
 
@@ -86,14 +86,14 @@ def may_answer_by_itself(environ: Environ, start_response: Any) -> bool:
 
     FastCGI and SCGI frame a response in their own way. A proxy that speaks uwsgi passes it on.
     """
-    return not {"fastcgi-socket", "scgi-socket"} & set(_uwsgi_options(environ)) and (
+    return not {"fastcgi-socket", "scgi-socket"} & set(uwsgi_options(environ)) and (
         _gunicorns_protocol(start_response) in ("", "http", "uwsgi")
     )
 
 
 def may_send_chunks(environ: Environ, start_response: Any) -> bool:
     """Return whether chunk sizes reach the client; a proxy that speaks uwsgi would take them for the body."""
-    options = set(_uwsgi_options(environ))
+    options = set(uwsgi_options(environ))
     if options:
         return "http-socket" in options and not options & {"socket", "uwsgi-socket", "http"}
     return _gunicorns_protocol(start_response) != "uwsgi"
@@ -104,11 +104,18 @@ def _gunicorns_protocol(start_response: Any) -> str:
     return str(getattr(cfg, "protocol", ""))
 
 
-def _uwsgi_options(environ: Environ) -> dict[str, str]:
+def uwsgi_options(environ: Environ) -> dict[str, str]:
     """Return uWSGI's options by name; none on another server."""
     if "uwsgi.version" not in environ or "uwsgi" not in sys.modules:  # a recorded environ
         return {}
-    return {_text(name): _text(value) for name, value in sys.modules["uwsgi"].opt.items()}
+    global _options
+    opt = sys.modules["uwsgi"].opt
+    if _options[0] is not opt:  # read once, because they never change
+        _options = opt, {_text(name): _text(value) for name, value in opt.items()}
+    return _options[1]
+
+
+_options: tuple[object, dict[str, str]] = (None, {})
 
 
 def _text(value: Any) -> str:

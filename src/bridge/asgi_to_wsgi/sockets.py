@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from bridge.asgi_to_wsgi.servers import maybe_patched_by
+from bridge.asgi_to_wsgi.servers import maybe_patched_by, uwsgi_options
 from bridge.runtime import PerProcess
 from bridge.types import Environ
 
@@ -34,7 +34,7 @@ class ClientConnection(NamedTuple):
     end
         To be called after the bytes have been carried, before the server continues.
     inode
-        Identifies the connection, because the system soon reuses the number of a closed descriptor.
+        Identifies a lasting connection, because the system soon reuses the number of a closed descriptor.
     unsent
         Returns how many bytes of earlier responses the server has yet to send.
     is_open, lock
@@ -52,12 +52,15 @@ class ClientConnection(NamedTuple):
     lock: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
 
 
-def maybe_connection(environ: Environ) -> ClientConnection | None:
-    """Return the request's connection, or None if the server does not expose it."""
+def maybe_connection(environ: Environ, lasting: bool = True) -> ClientConnection | None:
+    """Return the request's connection, or None if the server does not expose it.
+
+    Unless it is `lasting`, it must be taken at once, before the server can close it.
+    """
     if environ.get("SERVER_PROTOCOL", "").startswith(("HTTP/2", "HTTP/3")):
         return None  # many requests share the socket
     if "uwsgi.version" in environ and "uwsgi" in sys.modules:  # otherwise the environ is a recorded one
-        return _maybe_from_uwsgi(environ)
+        return _maybe_from_uwsgi(environ, lasting)
     sock, end = _maybe_socket(environ), _nothing
     fileno = getattr(sock, "fileno", None)
     if not callable(fileno) or (number := fileno()) < 0:
@@ -68,7 +71,7 @@ def maybe_connection(environ: Environ) -> ClientConnection | None:
     # gevent's SSLSocket is not a subclass of ssl.SSLSocket.
     tls = isinstance(sock, ssl.SSLSocket) or hasattr(sock, "do_handshake")
     connection = ClientConnection(sock, green, not (tls or green or sys.platform == "win32"), end)
-    if connection.stealable:
+    if lasting and connection.stealable:
         connection = connection._replace(inode=os.fstat(number).st_ino)
     channel = getattr(environ.get("waitress.client_disconnected"), "__self__", None)
     if channel is not None and channel.socket is sock:
@@ -101,9 +104,9 @@ def _maybe_socket(environ: Environ) -> Any:
     return None
 
 
-def _maybe_from_uwsgi(environ: Environ) -> ClientConnection | None:
+def _maybe_from_uwsgi(environ: Environ, lasting: bool) -> ClientConnection | None:
     uwsgi = sys.modules["uwsgi"]
-    options = {option.decode() if isinstance(option, bytes) else option for option in uwsgi.opt}
+    options = uwsgi_options(environ).keys()
     green = "gevent" if "gevent" in options else None
     if not green and not options & {"threads", "enable-threads"}:
         return None  # without threads, the loop's thread runs only during requests
@@ -112,7 +115,7 @@ def _maybe_from_uwsgi(environ: Environ) -> ClientConnection | None:
     number = uwsgi.connection_fd()
     if number < 0:
         return None
-    inode = os.fstat(number).st_ino
+    inode = os.fstat(number).st_ino if lasting else None
     return ClientConnection(Descriptor(number), green, not green, lambda: _kill(number, True), inode)
 
 
@@ -157,8 +160,8 @@ def steal(connection: ClientConnection, descriptors: float = math.inf) -> socket
         try:
             if ours.fileno() >= descriptors:
                 raise OSError(errno.EMFILE, f"{ours.fileno()} descriptors are open")
-            inode = os.fstat(ours.fileno()).st_ino
-            if not connection.is_open() or connection.sock.fileno() != number or inode != connection.inode:
+            is_same = connection.inode is None or os.fstat(ours.fileno()).st_ino == connection.inode
+            if not connection.is_open() or connection.sock.fileno() != number or not is_same:
                 raise ConnectionAbortedError("the server has closed the connection")
             ours.setblocking(False)
             _kill(number, isinstance(connection.sock, Descriptor))

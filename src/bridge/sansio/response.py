@@ -163,6 +163,13 @@ class ResponseFromASGI:
                 self.held = from_proxy
 
     @property
+    def head_is_due(self) -> bool:
+        """Whether the head is to be sent before there is any body: an event stream's, whose first event may be late."""
+        if not self.status or self.length.declared is not None or self.length.bodiless:
+            return False
+        return self.is_event_stream
+
+    @property
     def is_event_stream(self) -> bool:
         """Whether this is a stream of server-sent events, which does not end by itself."""
         types = [value for name, value in self.headers if name.lower() == "content-type"]

@@ -15,7 +15,7 @@ import anyio.lowlevel
 import pytest
 
 from bridge import ASGIToWSGI
-from bridge.asgi_to_wsgi.http import detached
+from bridge.asgi_to_wsgi.http import client, detached
 from bridge.asgi_to_wsgi.http.detaching import Place
 from bridge.asgi_to_wsgi.http.exchange import HTTPExchange
 from bridge.asgi_to_wsgi.http.streams import File
@@ -301,7 +301,7 @@ def test_an_app_that_streams_is_stopped_when_its_client_leaves(adapt: Adapt) -> 
 
 def test_a_client_that_reads_nothing_is_given_up(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
     """The app is told after a stall, and until then little waits in memory."""
-    monkeypatch.setattr(detached, "STALL_TIMEOUT", 0.05)
+    monkeypatch.setattr(client, "STALL_TIMEOUT", 0.05)
     sent: list[int] = []
     told = threading.Event()
 
@@ -321,7 +321,7 @@ def test_a_client_that_reads_nothing_is_given_up(adapt: Adapt, monkeypatch: pyte
 
 def test_a_slow_reader_gets_the_whole_body(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
     """The linger that bounds a client which does not hang up begins once it has everything."""
-    monkeypatch.setattr(detached, "_LINGER", 0.01)
+    monkeypatch.setattr(client, "_LINGER", 0.01)
     gate = Gate()
     gate.open()
     body = b"x" * 20_000_000  # more than the system buffers
@@ -426,9 +426,9 @@ def test_a_response_that_failed_is_not_answered(adapt: Adapt) -> None:
         exchange,
         ours,
         ResponseWriter("GET", "1.1"),
-        lambda: released.append("released"),
-        lambda _: None,
-        lambda status, size, whole: released.append(f"{status} {size} {whole}"),
+        answered=lambda _: None,
+        note=lambda status, size, whole: released.append(f"{status} {size} {whole}"),
+        release=lambda: released.append("released"),
     )
     with client:
         for _ in range(2):

@@ -13,7 +13,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from bridge.asgi_to_wsgi.http import detached
+from bridge.asgi_to_wsgi.http import client
 from bridge.types import Message, Receive, Scope, Send
 from tests.asgi_to_wsgi.http.detachable import Adapt, Gate, block, body_of, connected, start, started, waiting
 from tests.fakes import http_environ, in_thread, respond
@@ -256,8 +256,8 @@ def test_a_client_that_reads_at_last_is_not_given_up(adapt: Adapt, monkeypatch: 
             enough.set()
         return 1_000_000 - look
 
-    monkeypatch.setattr(detached, "_unsent", fewer_each_time)
-    monkeypatch.setattr(detached, "STALL_TIMEOUT", 0.01)
+    monkeypatch.setattr(client, "_unsent", fewer_each_time)
+    monkeypatch.setattr(client, "STALL_TIMEOUT", 0.01)
     gate = Gate()
     gate.open()
     body = b"x" * 20_000_000  # more than the system buffers
@@ -271,9 +271,9 @@ def test_a_client_that_reads_at_last_is_not_given_up(adapt: Adapt, monkeypatch: 
 @pytest.mark.parametrize("unsent", [0, 1000], ids=["all is read", "the rest is not read"])
 def test_a_client_that_does_not_hang_up_is_left(adapt: Adapt, monkeypatch: pytest.MonkeyPatch, unsent: int) -> None:
     """Its place is free a moment after it has everything, or after a stall, and the app's work is whole."""
-    monkeypatch.setattr(detached, "_LINGER", 0.01)
-    monkeypatch.setattr(detached, "STALL_TIMEOUT", 0.05)
-    monkeypatch.setattr(detached, "_unsent", lambda sock: unsent)
+    monkeypatch.setattr(client, "_LINGER", 0.01)
+    monkeypatch.setattr(client, "STALL_TIMEOUT", 0.05)
+    monkeypatch.setattr(client, "_unsent", lambda sock: unsent)
     gate = Gate()
     adapter = adapt(waiting(gate, started(), body_of(b"all")), detach="always", detach_after=0)
     with connected(adapter) as server:
@@ -295,9 +295,9 @@ def test_a_client_that_reads_its_rest_slowly_gets_it(adapt: Adapt, monkeypatch: 
             enough.set()
         return max(0, 20 - look)
 
-    monkeypatch.setattr(detached, "_LINGER", 0.05)
-    monkeypatch.setattr(detached, "STALL_TIMEOUT", 0.5)
-    monkeypatch.setattr(detached, "_unsent", fewer_each_time)
+    monkeypatch.setattr(client, "_LINGER", 0.05)
+    monkeypatch.setattr(client, "STALL_TIMEOUT", 0.5)
+    monkeypatch.setattr(client, "_unsent", fewer_each_time)
     gate = Gate()
     adapter = adapt(waiting(gate, started(), body_of(b"all")), detach="always", detach_after=0)
     with connected(adapter) as server:

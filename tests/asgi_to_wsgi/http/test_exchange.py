@@ -268,7 +268,7 @@ def test_an_error_for_want_of_a_client_is_not_logged(adapt: Adapt, caplog: pytes
 
 def test_a_client_that_leaves_an_idle_stream_is_noticed(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the server shows the client's connection, the thread stops waiting and the app is told."""
-    monkeypatch.setattr(call_module, "_CLIENT_CHECK", 0.02)
+    monkeypatch.setattr(call_module, "CLIENT_CHECK", 0.02)
     received: list[Message] = []
     done = threading.Event()
 

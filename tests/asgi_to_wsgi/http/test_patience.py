@@ -25,67 +25,56 @@ from tests.asgi_to_wsgi.http.detachable import (
 from tests.fakes import WSGIServer, in_thread
 from tests.processes import wait_until
 
-AFTER = 0.05
+AFTER = 3600.0
 
 
 def exchange(path: str = "/", method: str = "GET", is_event_stream: bool = False) -> Any:
     scope = {"method": method, "path": path}
-    return SimpleNamespace(
-        scope=scope, begun=0.0, may_detach=False, response=SimpleNamespace(is_event_stream=is_event_stream)
-    )
+    response = SimpleNamespace(is_event_stream=is_event_stream)
+    return SimpleNamespace(scope=scope, begun=0.0, may_detach=False, response=response)
 
 
-def enter(patience: Patience, path: str = "/", method: str = "GET", busy: bool = False) -> float | None:
-    """Have a call enter and leave again; return its patience."""
-    entering = exchange(path, method)
-    start_response: Any = print
-    patience.threads = 1 if busy else 2
-    try:
-        return patience.enter(entering, {}, start_response)
-    finally:
-        patience.exit(entering)
-
-
-def waited(patience: Patience, seconds: float, path: str = "/", **keys: Any) -> Any:
+def waited(patience: Patience, seconds: float, *args: Any, **keys: Any) -> Any:
     """Have a response leave that began `seconds` ago, and return it."""
-    left = exchange(path, **keys)
+    left = exchange(*args, **keys)
     left.begun = time.monotonic() - seconds
     patience.left(left)
     return left
 
 
 def test_a_request_like_one_that_waits_leaves_at_once() -> None:
-    """As long as the other has waited for as long as this one would, there is no need to see."""
-    patience = Patience(3600)
-    assert enter(patience) == 3600
-    waited(patience, 1800)
-    assert enter(patience) == 3600
-    assert enter(patience, busy=True) is None
-    patience = Patience(3600)
-    waited(patience, 7200)
-    assert enter(patience) is None
-    assert enter(patience, "/other") == 3600
-    assert enter(patience, method="POST") == 3600
+    """As soon as the other has waited as long as this one would, there is no need to see."""
+    patience = Patience(AFTER)
+    assert not patience.is_of_waiting_kind(exchange())
+    waited(patience, AFTER / 2)
+    assert not patience.is_of_waiting_kind(exchange())
+    patience = Patience(AFTER)
+    waited(patience, AFTER * 2)
+    waited(patience, AFTER / 2)
+    assert patience.is_of_waiting_kind(exchange())
+    assert not patience.is_of_waiting_kind(exchange("/other"))
+    assert not patience.is_of_waiting_kind(exchange(method="POST"))
 
 
 def test_the_answer_of_a_response_that_left_says_whether_the_next_one_does() -> None:
     """One that took long is remembered, one that did not is forgotten; an event stream is never short."""
-    patience = Patience(3600)
-    patience.answered(waited(patience, 7200))
-    assert enter(patience) is None
-    patience.answered(waited(patience, 1800))
-    assert enter(patience, busy=True) == patience_module._HURRY
-    patience.answered(waited(patience, 1800, is_event_stream=True))
-    assert enter(patience, busy=True) is None
+    patience = Patience(AFTER)
+    patience.answered(waited(patience, AFTER * 2))
+    assert patience.is_of_waiting_kind(exchange())
+    patience.answered(waited(patience, AFTER / 2))
+    assert not patience.is_of_waiting_kind(exchange())
+    waited(patience, AFTER * 2)
+    patience.answered(waited(patience, AFTER / 2, is_event_stream=True))
+    assert patience.is_of_waiting_kind(exchange())
 
 
 def test_requests_differ_by_their_paths_but_not_by_what_is_numbered() -> None:
     """A part of the path with a digit in it is taken for a number or an identifier."""
     patience = Patience(AFTER)
-    waited(patience, 1, "/users/17/reports/9c2f")
-    assert enter(patience, "/users/205/reports/a7") is None
-    assert enter(patience, "/users/205/settings") == AFTER
-    assert enter(patience, "/users/me/reports/a7") == AFTER
+    waited(patience, AFTER * 2, "/users/17/reports/9c2f")
+    assert patience.is_of_waiting_kind(exchange("/users/205/reports/a7"))
+    assert not patience.is_of_waiting_kind(exchange("/users/205/settings"))
+    assert not patience.is_of_waiting_kind(exchange("/users/me/reports/a7"))
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,14 +83,30 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     patience = Patience(AFTER)
     for name in "abcdefgh":
         waited(patience, 1, "/" + name * 1000)
-    assert len(patience._waiting_since) <= 3
-    assert all(len(kind) < 300 for kind in patience._waiting_since)
+    assert len(patience.waiting_since) <= 3
+    assert all(len(kind) < 300 for kind in patience.waiting_since)
+
+
+def test_looks_in_vain_become_rarer() -> None:
+    """What answers soon, or computes, is not worth a look at each request, and what left shows that it may be again."""
+    patience = Patience(AFTER)
+    shorts = [patience.short]
+    asked: Any = exchange()
+    for leaves in (False, False, True):
+        asked.consider_leaving = lambda for_thread, leaves=leaves: leaves
+        asked.begun = time.monotonic()
+        patience._consider(asked, True, time.monotonic() + 60)  # asked in the future, so that it does not come late
+        shorts.append(patience.short)
+    patience._consider(asked, True, time.monotonic() - 60)  # late
+    shorts.append(patience.short)
+    first = shorts[0]
+    assert shorts == [first, 2 * first, 4 * first, first, 2 * first]
 
 
 def test_a_request_leaves_at_once_after_one_that_waited(adapt: Adapt) -> None:
     """Although its app has answered by the time that anybody could have looked."""
     gate = Gate()
-    adapter = adapt(waiting(gate, started(), body_of(b"late")), detach="always", detach_after=AFTER)
+    adapter = adapt(waiting(gate, started(), body_of(b"late")), detach="always", detach_after=0.05)
     with connected(adapter) as first, connected(adapter) as second:
         in_thread(first.run)
         gate.open()
@@ -123,7 +128,7 @@ def test_an_event_stream_that_left_at_once_has_its_head_at_once(adapt: Adapt) ->
     adapter = adapt(app, detach="always", detach_after=3600)
     with connected(adapter) as first, connected(adapter) as second:
         in_thread(first.run)
-        adapter._detaching.get().patience._waiting_since["GET /"] -= 7200  # type: ignore[union-attr]
+        adapter._detaching.get().patience.waiting_since["GET /"] -= 7200  # type: ignore[union-attr]
         in_thread(second.run)
         assert second.has_left
         response = http.client.HTTPResponse(second.client)
@@ -150,8 +155,8 @@ def test_an_app_in_a_thread_of_a_pool_keeps_its_wsgi_thread(adapt: Adapt) -> Non
     asked: list[None] = []
     ask = patience.ask
 
-    def ask_and_note(exchange: Any) -> None:
-        ask(exchange)
+    def ask_and_note(exchange: Any, hurried: bool) -> None:
+        ask(exchange, hurried)
         asked.append(None)
 
     patience.ask = ask_and_note  # type: ignore[method-assign]
@@ -165,7 +170,7 @@ def test_an_app_in_a_thread_of_a_pool_keeps_its_wsgi_thread(adapt: Adapt) -> Non
         running.join(5)
         assert server.status == "200 OK"
     patience.ask = ask  # type: ignore[method-assign]
-    patience._after = 0.001
+    patience.after = 0.001
     entered.clear()
     proceed.clear()
     with connected(adapter) as server:
@@ -239,4 +244,4 @@ def test_a_stream_that_is_held_occupies_its_thread_to_its_end(adapt: Adapt) -> N
         proceed.set()
         assert waits.read() == (200, b"two")
     holding.join(5)
-    assert not patience._inside
+    assert not patience._holding

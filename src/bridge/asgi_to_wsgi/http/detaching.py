@@ -99,7 +99,7 @@ class Detaching:
             return "middleware, or an unknown server, passes a start_response of its own"
         if maybe_send_trailers(environ) is not None:
             return "only the server can send the trailers that it offers"
-        connection = maybe_connection(environ)
+        connection = maybe_connection(environ, lasting=False)
         if connection is None or not connection.stealable or not may_answer_by_itself(environ, start_response):
             return "the server's connection cannot be taken"
         if connection.unsent():
@@ -121,7 +121,15 @@ class Detaching:
             access.note(Answered(request, status or access.LEFT, exchange.response.headers, size, seconds, whole))
 
         environ[access.MARK] = True
-        return DetachedResponse(exchange, sock, writer, place.free, self.patience.answered, note)
+        return DetachedResponse(
+            exchange,
+            sock,
+            writer,
+            answered=self.patience.answered,
+            note=note,
+            release=place.free,
+            is_last=environ.get("HTTP_CONNECTION", "").lower() == "close",
+        )
 
     def _tell_limit(self) -> None:
         if not self._told_limit:

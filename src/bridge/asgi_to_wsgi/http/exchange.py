@@ -5,7 +5,6 @@ two sides pass data through deques and wake each other; no attribute is written 
 """
 
 import contextvars
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -15,20 +14,17 @@ import anyio
 import anyio.lowlevel
 
 from bridge.asgi_to_wsgi.http.hop import LEAVE, LIMIT, Item, Trailers
+from bridge.asgi_to_wsgi.http.late import log_late_error
 from bridge.asgi_to_wsgi.http.streams import File, open_from_pathsend
 from bridge.asgi_to_wsgi.loop import LoopThread
-from bridge.asgi_to_wsgi.tasks import Job
-from bridge.errors import AdapterClosed, AppProtocolError, ClientDisconnected, is_of_disconnect
+from bridge.errors import AdapterClosed, AppProtocolError, ClientDisconnected
 from bridge.runtime import Change, binary_semaphore
 from bridge.sansio.messages import DONE, RESPONSE, event_from_message, next_state
-from bridge.sansio.request_name import request_name
 from bridge.sansio.response import ResponseFromASGI
 from bridge.sansio.response_headers import native_from_raw_headers
 from bridge.sansio.trailers import EXTENSION as TRAILERS
 from bridge.sansio.trailers import native_trailers_from_raw
 from bridge.types import ASGIApp, Headers, Message
-
-_logger = logging.getLogger("bridge")
 
 # How long an app may go on sending the body of a response that has none (to HEAD, for example), in seconds.
 _SURPLUS_TIME = 1.0
@@ -63,7 +59,7 @@ class HTTPExchange:
     # Written in the WSGI thread:
     left = False  # set just before the loop hears that the client has left
     taken = 0  # bytes of the response body
-    begun = 0.0  # when the call began, by time.monotonic(); only if the response may leave
+    begun = 0.0  # when the call began, by time.monotonic(); known once that matters for leaving the thread
 
     def __init__(self, app: ASGIApp, loop_thread: LoopThread, scope: dict[str, Any]) -> None:
         self.context = contextvars.copy_context()
@@ -74,7 +70,7 @@ class HTTPExchange:
         self.scope = scope
         self.wake: Callable[[], object] = self.lock.release  # or another's, who takes from the outbox in its place
         self.app = app
-        self._loop_thread = loop_thread
+        self.loop_thread = loop_thread
         self._offered = tuple(scope["extensions"])  # copied, because the app may change the scope
         self._inbox: deque[tuple[bytes, bool]] = deque()
         self._change: Change | None = None  # created by the first wait, because most requests never wait
@@ -97,7 +93,7 @@ class HTTPExchange:
         """End the WSGI thread's wait, because the app has ended: with its error, or one that says what is missing."""
         if self._ended or self._gone or self.left:
             if error is not None and not isinstance(error, anyio.get_cancelled_exc_class()):
-                self._log(error)
+                log_late_error(self.scope, self.response.status, self._ended, error)
         elif error is None:
             self.fail(AppProtocolError(f"the ASGI app returned without a whole response ({self._state})"))
         elif isinstance(error, Exception):
@@ -106,20 +102,6 @@ class HTTPExchange:
             failure = AppProtocolError(f"the ASGI app ended by {error!r:.200} ({self._state})")
             failure.__cause__ = error
             self.fail(failure)
-
-    def _log(self, error: BaseException) -> None:
-        """Log an exception of the app that comes too late to reach the server."""
-        if is_of_disconnect(error):
-            if error.__context__ is not None and not is_of_disconnect(error.__context__):
-                # The app tried to answer this error. It may be a bug, as with Starlette's 500, or harmless, like a 404.
-                text = "%s: the client had left before the ASGI app answered an error"
-                _logger.info(text, request_name(self.scope), exc_info=error.__context__)
-        else:
-            status = self.response.status[:3]
-            when = f"it had answered with {status}" if self._ended else "its client had left"
-            if status and not self._ended:
-                when += f" in mid-response ({status})"
-            _logger.error("%s: the ASGI app raised after %s", request_name(self.scope), when, exc_info=error)
 
     async def _receive(self) -> Message:
         while self._state != DONE and not (self._gone or self.left or self._told_end):
@@ -154,7 +136,7 @@ class HTTPExchange:
             else:
                 self.response.start(message, TRAILERS in self._offered)
                 self.trailing = TRAILERS in self._offered and not self.response.length.bodiless
-            if (self.may_detach or self.detached) and self.head_is_due and not self._loop_thread.stopping:
+            if (self.may_detach or self.detached) and self.response.head_is_due and not self.loop_thread.stopping:
                 if self.may_detach:
                     self._leave_thread()
                 else:
@@ -199,7 +181,7 @@ class HTTPExchange:
             if isinstance(items[0], bytes):
                 self.produced += len(items[0])
                 await self._await_room()
-        elif self._loop_thread.stopping:
+        elif self.loop_thread.stopping:
             self.stop()
 
     async def _pass_surplus(self) -> None:
@@ -259,23 +241,17 @@ class HTTPExchange:
         """Whether a client waits for what the app has yet to send. From any thread."""
         return not (self._ended or self._gone or self.left)
 
-    @property
-    def head_is_due(self) -> bool:
-        """Whether the head is to be sent before there is any body: an event stream's, whose first event may be late."""
-        response = self.response
-        if not response.status or response.length.bodiless or response.length.declared is not None:
-            return False
-        return response.is_event_stream
-
-    def consider_leaving(self, *, for_thread: bool) -> None:
+    def consider_leaving(self, *, for_thread: bool) -> bool:
         """Tell the WSGI thread to leave the response to the loop, if the app waits and has nothing for it.
 
-        `for_thread` says whether an app waits that waits for a thread of a pool.
+        Return whether it was told. `for_thread` says whether an app waits that waits for a thread of a pool.
         """
         if not self.may_detach or self.outbox or self._ended or self._gone or self.left or not self.body_ended:
-            return
-        if self._state.startswith(("nothing", "started")) and self._loop_thread.waits(self, for_thread):
-            self._leave_thread()
+            return False
+        if not (self._state.startswith(("nothing", "started")) and self.loop_thread.waits(self, for_thread)):
+            return False
+        self._leave_thread()
+        return True
 
     def _leave_thread(self) -> None:
         self.may_detach = False  # it is told once
@@ -299,13 +275,9 @@ class HTTPExchange:
             if isinstance(item, File):
                 item.close()
             elif isinstance(item, BaseException):  # raised while the thread was leaving, so nobody has seen it
-                self._log(item)
+                log_late_error(self.scope, self.response.status, self._ended, item)
 
     # IN ANY THREAD
-
-    def submit(self, *jobs: Job) -> None:
-        """Have `jobs` run on the app's loop; see `LoopThread.submit`."""
-        self._loop_thread.submit(*jobs)
 
     def fail(self, error: BaseException) -> None:
         """End the WSGI thread's wait with `error`, unless the response is complete.

@@ -10,86 +10,100 @@ from bridge.asgi_to_wsgi.servers import maybe_number_of_threads
 from bridge.runtime import LoopClosed
 from bridge.types import Environ, StartResponse
 
-# How long an app may take where no other thread is free, in seconds: others wait for this one.
-_HURRY = 0.001
-# How often newcomers hurry those who wait, in seconds.
-_HURRY_AGAIN = 0.005
-# A response leaves at once, where no thread is free, if one like it has waited for that long, in seconds.
-_SURELY_WAITS = 0.005
-# How many kinds of requests are remembered, and how much of their paths. The part of a path with a digit is a number or
+# How long an app may take before anybody looks whether other threads are free, in seconds. Most answer sooner, and cost
+# nothing; the time doubles whenever a look was in vain. A sleep that is shorter than a tick of the system's clock costs
+# another 10 us, also if it does not end by time.
+_SHORT = 0.005
+# How late the loop may come to a look, in seconds; otherwise the processor is busy.
+_LATE = 0.001
+# How many kinds of requests are remembered, and how much of their paths. A part of a path with a digit is a number or
 # an identifier, which differs between requests of one kind.
 _MOST_KINDS, _PATH_SIZE = 1000, 200
 _VARIABLE = re.compile(r"[^/]*[0-9][^/]*")
 
 
 class Patience:
-    """The calls of one adapter in one process, and which of them are worth waiting for."""
+    """Which of an adapter's calls in one process hold their threads, and which are not worth waiting for."""
 
     def __init__(self, after: float) -> None:
+        """`after` is how many seconds an app may take while other threads are free."""
         self.threads = 0.0  # how many the server has, once that is known
-        self._after = after
-        self._inside: dict[int, HTTPExchange] = {}  # by thread, so that one that was interrupted is replaced
-        self._hurried = 0.0  # when newcomers last hurried those inside
-        # When the first of those began that have not answered since; it stays if their answers took `after`:
-        self._waiting_since: dict[str, float] = {}
+        self.short = min(after, _SHORT)  # written on the loop
+        self.after = after
+        # Those that have taken longer than `short`, by thread, so that one that was interrupted is replaced:
+        self._holding: dict[int, HTTPExchange] = {}
+        # Of the requests whose response has left, by kind: when the first of those began that were not answered since.
+        # It stays if the answer took `after`.
+        self.waiting_since: dict[str, float] = {}
 
     # IN THE REQUESTS' WSGI THREADS
 
-    def enter(self, exchange: HTTPExchange, environ: Environ, start_response: StartResponse) -> float | None:
-        """Note that a call begins; return how many seconds to wait for its app, or None to leave without."""
-        if not self.threads:
-            self.threads = maybe_number_of_threads(environ, start_response) or math.inf
-        exchange.begun = now = time.monotonic()
-        self._inside[threading.get_ident()] = exchange
-        is_free = len(self._inside) < self.threads
-        if not is_free and now - self._hurried > _HURRY_AGAIN:
-            self._hurried = now
-            self._hurry_all(now)
-        if self._waiting_since:
-            since = self._waiting_since.get(_kind(exchange), now)
-            if now > since and now - since >= (self._after if is_free else min(self._after, _SURELY_WAITS)):
-                return None
-        return self._after if is_free else min(self._after, _HURRY)
+    def count_threads(self, environ: Environ, start_response: StartResponse) -> None:
+        """Find out how many threads the server has, from its first request."""
+        self.threads = self.threads or maybe_number_of_threads(environ, start_response) or math.inf
 
-    def exit(self, exchange: HTTPExchange) -> None:
-        """Note that a call is over, or that nothing it returned holds its thread."""
+    def is_of_waiting_kind(self, exchange: HTTPExchange) -> bool:
+        """Return whether a response like this one has waited for long, so that this one can leave at once."""
+        since = self.waiting_since.get(_kind(exchange))
+        return since is not None and time.monotonic() - since >= self.after
+
+    def hold(self, exchange: HTTPExchange) -> float:
+        """Note that a call holds its thread; return how many more seconds it may.
+
+        If it holds the last thread, it hurries the others.
+        """
+        if not exchange.begun:
+            exchange.begun = time.monotonic() - self.short
+        self._holding[threading.get_ident()] = exchange
+        if len(self._holding) < self.threads:
+            return max(0.0, exchange.begun + self.after - time.monotonic())
+        for other in list(self._holding.values()):
+            if other is not exchange and other.may_detach:
+                self.ask(other, hurried=True)
+        return 0.0
+
+    def let_go(self, exchange: HTTPExchange) -> None:
+        """Note that a call no longer holds its thread."""
         ident = threading.get_ident()
-        if self._inside.get(ident) is exchange:
-            self._inside.pop(ident, None)
+        if self._holding.get(ident) is exchange:
+            self._holding.pop(ident, None)
 
-    def _hurry_all(self, now: float) -> None:
-        for exchange in list(self._inside.values()):
-            if exchange.may_detach and now - exchange.begun >= _HURRY:
-                self.ask(exchange)
+    def ask(self, exchange: HTTPExchange, hurried: bool) -> None:
+        """Have the loop consider whether `exchange` leaves its thread, which hears of it if it does.
 
-    def ask(self, exchange: HTTPExchange) -> None:
-        """Have the loop consider whether `exchange` leaves its thread, which hears of it if it does."""
+        It must have had the time that is granted where threads are free, unless it is `hurried`.
+        """
         try:
-            exchange.loop.call_soon(self._consider, exchange, time.monotonic())
+            exchange.loop.call_soon(self._consider, exchange, hurried, time.monotonic())
         except LoopClosed:
             pass  # it has failed the exchange
 
     def left(self, exchange: HTTPExchange) -> None:
-        """Remember that a response has left its thread."""
-        if len(self._waiting_since) >= _MOST_KINDS:
-            self._waiting_since.clear()
-        self._waiting_since.setdefault(_kind(exchange), exchange.begun)
+        """Remember that a response leaves its thread."""
+        if not exchange.begun:
+            exchange.begun = time.monotonic()
+        if len(self.waiting_since) >= _MOST_KINDS:
+            self.waiting_since.clear()
+        self.waiting_since.setdefault(_kind(exchange), exchange.begun)
 
     # ON THE LOOP
 
-    def _consider(self, exchange: HTTPExchange, asked: float) -> None:
+    def _consider(self, exchange: HTTPExchange, hurried: bool, asked: float) -> None:
         now = time.monotonic()
-        if now - exchange.begun >= self._after:
+        if now - exchange.begun >= self.after:
             exchange.consider_leaving(for_thread=True)
-        elif now - asked < _HURRY:
-            # Otherwise the processor is busy, and more requests at once would not be answered sooner. For the same
-            # reason what an app does in a thread of a pool is given its time, as a WSGI app is.
-            exchange.consider_leaving(for_thread=False)
+        elif hurried:
+            # On a busy processor more requests at once would not be answered sooner. For the same reason an app has its
+            # time for what it does in a thread of a pool.
+            if now - asked < _LATE and exchange.consider_leaving(for_thread=False):
+                self.short = min(self.after, _SHORT)
+            else:
+                self.short = min(self.after, 2 * self.short)
 
     def answered(self, exchange: HTTPExchange) -> None:
         """Learn from a response that had left, when its head is sent."""
-        if time.monotonic() - exchange.begun < self._after and not exchange.response.is_event_stream:
-            self._waiting_since.pop(_kind(exchange), None)
+        if time.monotonic() - exchange.begun < self.after and not exchange.response.is_event_stream:
+            self.waiting_since.pop(_kind(exchange), None)
 
 
 def _kind(exchange: HTTPExchange) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Literal
 
 from bridge.asgi_to_wsgi.carry import carry
-from bridge.asgi_to_wsgi.http.call import serve_http
+from bridge.asgi_to_wsgi.http.serve import serve_http
 from bridge.asgi_to_wsgi.loop import LoopThread
 from bridge.asgi_to_wsgi.sockets import ClientConnection, maybe_connection, steal
 from bridge.asgi_to_wsgi.websocket.options import WebSocketOptions

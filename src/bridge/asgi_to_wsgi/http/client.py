@@ -1,0 +1,142 @@
+"""The client of a detached response: our end of its connection, on the private loop."""
+
+import array
+import contextlib
+import socket
+import struct
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import anyio
+
+from bridge.runtime import Event, Loop
+
+try:
+    import fcntl
+    import termios
+except ModuleNotFoundError:  # Windows, where no connection is taken
+    fcntl = termios = None  # type: ignore[assignment]
+
+# How long a client may read nothing of what waits for it, in seconds; after that it counts as gone.
+STALL_TIMEOUT = 60.0
+# How long a client that has everything may take to hang up, in seconds.
+_LINGER = 2.0
+_BLOCK_SIZE = 64 * 1024
+
+
+class Client:
+    """Takes what there is to write, and notices when the client has left. It belongs to the loop.
+
+    Who ends each wait: the client, by reading or by leaving; `STALL_TIMEOUT`, if it does neither; and
+    the loop, which cancels the task that waits.
+    """
+
+    gone = False  # the client has left, or has read nothing for too long
+
+    def __init__(self, sock: socket.socket, loop: Loop, left: Callable[[], object]) -> None:
+        """`sock` is ours from now on, and does not block. `left` is called when the client has left."""
+        self.unsent: deque[memoryview] = deque()  # what the system has not taken yet
+        self._socket = sock
+        self._loop = loop
+        self._left = left
+        self._event: Event | None = None
+
+    def write(self, parts: Iterable[bytes]) -> None:
+        """Have the system take `parts`, or as much of them as it has room for now. Raises OSError."""
+        self.unsent.extend(memoryview(part) for part in parts if part)
+        self.flush()
+
+    def flush(self) -> None:
+        """Have the system take as much of `unsent` as it has room for now. Raises OSError."""
+        unsent = self.unsent
+        while unsent:
+            try:
+                sent = self._socket.sendmsg(unsent)
+            except BlockingIOError:
+                return
+            while unsent and sent >= len(unsent[0]):
+                sent -= len(unsent.popleft())
+            if unsent:
+                unsent[0] = unsent[0][sent:]
+
+    async def await_room(self) -> None:
+        """Wait until there is room to write. Raises TimeoutError if the client reads nothing for too long.
+
+        The system reports room only once there is much of it, so a client that reads slowly is told by what is unsent.
+        """
+        unsent = _unsent(self._socket)
+        while True:
+            with anyio.move_on_after(STALL_TIMEOUT):
+                await anyio.wait_writable(self._socket)
+                return
+            before, unsent = unsent, _unsent(self._socket)
+            if unsent >= before:
+                raise TimeoutError(f"the client has read nothing for {STALL_TIMEOUT:g} seconds")
+
+    def reading(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """Notice during a block that the client leaves, and drop what it sends."""
+        return self._loop.reading(self._socket, self._read)
+
+    def _read(self) -> bool:
+        """Return whether the client is still there. One that only half-closes counts as gone."""
+        try:
+            if self._socket.recv(_BLOCK_SIZE):
+                return True
+        except BlockingIOError:
+            return True  # woken for nothing
+        except OSError:
+            pass
+        self.gone = True
+        self._left()
+        if self._event is not None:
+            self._event.set()
+        return False
+
+    async def let_hang_up(self) -> None:
+        """Wait until the client has everything, and then a moment for it to close.
+
+        Closing with something unread resets the connection, and the client loses what it has not read by then.
+        """
+        self._socket.shutdown(socket.SHUT_WR)
+        unsent, since = _unsent(self._socket), time.monotonic()
+        while True:
+            self._event = self._loop.event()
+            await self._loop.wait(self._event, _LINGER)
+            if self.gone:
+                return
+            before, unsent = unsent, _unsent(self._socket)
+            if unsent < before:
+                since = time.monotonic()
+            if not before or time.monotonic() - since > STALL_TIMEOUT:
+                return
+
+    # IN ANY THREAD
+
+    def send_last(self, data: bytes) -> None:
+        """Send `data` if the system has room for it, and nothing after that. Raises OSError."""
+        if data:
+            self._socket.send(data)
+        self.cut()
+
+    def cut(self) -> None:
+        """End the connection for both sides, so that whoever waits for it notices."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self, reset: bool = False) -> None:
+        """Close the connection. A `reset` tells the client that what it has is not the whole."""
+        if reset:
+            with contextlib.suppress(OSError):
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.close()
+
+
+def _unsent(sock: socket.socket) -> int:
+    """Return how many bytes the client has not acknowledged; 0 where the system does not tell."""
+    number: Any = array.array("i", [0])
+    if fcntl is not None:
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(sock, termios.TIOCOUTQ, number)
+    return int(number[0])
