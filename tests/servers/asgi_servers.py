@@ -1,13 +1,13 @@
 """The ASGI servers, and how to run each."""
 
 import contextlib
-import importlib.util
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
 
 from tests.processes import Server, serving
+from tests.servers.wsgi_servers import is_missing, of_scripts
 
 
 class Kind(NamedTuple):
@@ -20,10 +20,10 @@ class Kind(NamedTuple):
     grace: list[str]  # options that make shutdown wait for requests as briefly as possible, at most a second
 
 
-def _uvicorn(http: str, loop: str) -> Kind:
+def _uvicorn(http: str, loop: str, optional: str | None = None) -> Kind:
     options = ["--http", http, "--loop", loop, "--port", "{port}", "--log-level", "warning"]
     command = ["{python}", "-m", "uvicorn", *options]
-    return Kind(f"uvicorn-{http}-{loop}", command, None, "--root-path", ["--timeout-graceful-shutdown", "0"])
+    return Kind(f"uvicorn-{http}-{loop}", command, optional, "--root-path", ["--timeout-graceful-shutdown", "0"])
 
 
 def _hypercorn(loop: str, optional: str | None = None) -> Kind:
@@ -33,6 +33,11 @@ def _hypercorn(loop: str, optional: str | None = None) -> Kind:
 
 _DAPHNE = ["{python}", "-m", "daphne", "-v", "0", "-p", "{port}"]
 _GRANIAN = ["{python}", "-m", "granian", "--interface", "asgi", "--port", "{port}", "--log-level", "warning"]
+_GUNICORN = ["{python}", "-m", "gunicorn", "-k", "asgi", "--bind", "127.0.0.1:{port}", "--log-level", "warning"]
+_H2CORN = ["{python}", "-m", "h2corn", "--bind", "127.0.0.1:{port}"]
+_M0SERVE = [of_scripts("m0serve"), "--protocol", "asgi", "--host", "127.0.0.1", "--port", "{port}", "--max-body", "1g"]
+_PEREGRINE = ["{python}", "-m", "peregrine", "--protocol", "asgi", "--port", "{port}", "--max-body", str(2**30)]
+_PYVOY = [of_scripts("pyvoy"), "--port", "{port}", "--websockets"]
 
 KINDS = {
     kind.name: kind
@@ -44,13 +49,19 @@ KINDS = {
         _hypercorn("trio"),
         Kind("daphne", _DAPHNE, "daphne", "--root-path", []),
         Kind("granian", _GRANIAN, "granian", "--url-path-prefix", ["--workers-kill-timeout", "1"]),
+        _uvicorn("zttp", "asyncio", "zttp"),
+        Kind("gunicorn-asgi", _GUNICORN, "gunicorn.asgi", "--root-path", ["--graceful-timeout", "1"]),
+        Kind("h2corn", _H2CORN, "h2corn", "--root-path", ["--timeout-graceful-shutdown", "1"]),
+        Kind("m0serve", _M0SERVE, "m0serve", "", []),
+        Kind("peregrine", _PEREGRINE, "peregrine", "--root-path", ["--graceful-timeout", "1000"]),
+        Kind("pyvoy", _PYVOY, "pyvoy", "--root-path", []),
     )
 }
 
 
 def maybe_missing(kind: Kind) -> str | None:
     """Return the name of what is missing to run the server, or None."""
-    return kind.optional if kind.optional and importlib.util.find_spec(kind.optional) is None else None
+    return kind.optional if kind.optional and is_missing(kind.optional) else None
 
 
 @contextlib.contextmanager

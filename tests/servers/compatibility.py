@@ -36,7 +36,13 @@ ByPair = dict[str, dict[str, Failures]]  # framework -> server -> failures
 NATIVE_SERVER = {False: "gunicorn-gthread", True: "uvicorn-h11-asyncio"}
 
 # The packages of servers that have another name, and Debian's packages.
-DISTRIBUTIONS = {"gevent-pywsgi": "gevent", "granian-wsgi": "granian"}
+DISTRIBUTIONS = {
+    "gevent-pywsgi": "gevent",
+    "mod_wsgi-own-gil": "mod_wsgi",
+    "mod_wsgi-package": "mod_wsgi",
+    "peregrine": "peregrine-server",
+    "peregrine-wsgi": "peregrine-server",
+}
 PACKAGES = {"mod_wsgi": "libapache2-mod-wsgi-py3", "passenger": "libapache2-mod-passenger"}
 
 

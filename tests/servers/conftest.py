@@ -9,6 +9,7 @@ from typing import Any, TypeGuard
 import pytest
 
 from tests.servers.checks import checks_of
+from tests.servers.shortcomings import OF_ASGI_SERVERS
 from tests.servers.wsgi_client import Puppet
 
 # One server for each way to run an app: two loops, a fork before and after the adapter is created, one that buffers.
@@ -45,6 +46,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             chosen.append(item)
         elif _makes_sense(item):
             (chosen if all_servers or _in_core(_params(item)) else left_out).append(item)
+    for item in chosen:
+        if _is_of_here(item) and (why := _maybe_why_not(item)) is not None:
+            item.add_marker(pytest.mark.xfail(reason=why, strict=False))  # some of a test's cases pass
     items[:] = chosen
     if left_out:
         config.hook.pytest_deselected(items=left_out)
@@ -53,6 +57,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _is_of_here(item: pytest.Item) -> TypeGuard[pytest.Function]:
     """Return whether this is a test of servers, because the hook above gets the tests of all folders."""
     return isinstance(item, pytest.Function) and item.path.is_relative_to(Path(__file__).parent)
+
+
+def _maybe_why_not(item: pytest.Function) -> str | None:
+    """Return what the test's server does not do, if that is known."""
+    return OF_ASGI_SERVERS.get(str(_params(item).get("kind")), {}).get(item.originalname)
 
 
 def _params(item: pytest.Function) -> dict[str, Any]:

@@ -22,6 +22,12 @@ ASGI_SERVERS = (
     "hypercorn-trio",
     "daphne",
     "granian",
+    "uvicorn-zttp-asyncio",
+    "gunicorn-asgi",
+    "h2corn",
+    "m0serve",
+    "peregrine",
+    "pyvoy",
 )
 WSGI_SERVERS = (
     "gunicorn-sync",
@@ -37,7 +43,12 @@ WSGI_SERVERS = (
     "wsgiref",
     "granian-wsgi",
     "mod_wsgi",
+    "mod_wsgi-package",
+    "mod_wsgi-own-gil",
     "passenger",
+    "m0serve-wsgi",
+    "peregrine-wsgi",
+    "pyvoy-wsgi",
 )
 
 

@@ -36,7 +36,7 @@ SHORTCOMINGS = (
     Shortcoming(
         "sigterm_lets_a_response_end",
         "The server cuts the responses that are on their way.",
-        (*UWSGI, "mod_wsgi", "passenger"),
+        (*UWSGI, "mod_wsgi", "passenger", "m0serve", "m0serve-wsgi", "pyvoy", "pyvoy-wsgi"),
     ),
     Shortcoming(
         "sigterm_lets_a_response_end",
@@ -60,10 +60,70 @@ SHORTCOMINGS = (
     Shortcoming(
         "head_of_a_stream",
         "To HEAD without a length pywsgi sends the end of a chunked body or, as wsgiref does, `Content-Length: 0`.",
-        ("gevent-pywsgi", "wsgiref"),
+        ("gevent-pywsgi", "wsgiref", "peregrine-wsgi"),
         ANSWER_HEAD,
     ),
+    Shortcoming("slash_in_path", "m0serve leaves `%2F` in a path as it is.", ("m0serve", "m0serve-wsgi")),
+    Shortcoming("head", "To HEAD without a length h2corn says `Content-Length: 0`.", ("h2corn",), ("django",)),
+    Shortcoming(
+        "head_of_a_stream",
+        "To HEAD without a length h2corn says `Content-Length: 0`.",
+        ("h2corn",),
+        ("flask", "flask-in-fastapi", "django"),
+    ),
+    Shortcoming(
+        "lifespan_shutdown",
+        "The server has Python inside, and ends without its exit functions.",
+        ("m0serve-wsgi", "pyvoy-wsgi"),
+    ),
+    Shortcoming(
+        "chunked_upload", "pyvoy does not tell a WSGI app that a body without a length has an end.", ("pyvoy-wsgi",)
+    ),
+    Shortcoming("client_leaves", "pyvoy does not show a WSGI app its client.", ("pyvoy-wsgi",)),
+    Shortcoming("client_address", "pyvoy tells a WSGI app no REMOTE_ADDR.", ("pyvoy-wsgi",)),
 )
+
+# What the tests of `test_asgi_servers` ask for, and a server does not do, by the test's name.
+OF_ASGI_SERVERS = {
+    "h2corn": {
+        "test_upload_that_is_cut_off_raises": "h2corn holds the first block of a chunked body back until more comes",
+        "test_lines_are_answered_before_the_next_is_sent": "h2corn holds the first block of a chunked body back",
+        "test_body_is_read_in_another_thread": "h2corn holds the first block of a chunked body back until more comes",
+        "test_empty_blocks_end_when_their_client_leaves": "h2corn notices that a client has left when it sends to it",
+        "test_app_can_wait_for_its_client_to_leave": "h2corn notices that a client has left when it sends to it",
+        "test_non_reading_client_gets_a_bounded_number_of_blocks": "h2corn buffers what a client does not read",
+        "test_environ_of_a_request": "h2corn leaves %00 in a path as it is",
+        "test_target_may_be_a_url": "h2corn refuses such a target",
+        "test_app_that_reads_nothing_does_not_ask_for_the_body": "h2corn sends 100 Continue before the app reads",
+    },
+    "m0serve": {
+        "test_upload_that_is_cut_off_raises": "m0serve calls an app with the whole body",
+        "test_lines_are_answered_before_the_next_is_sent": "m0serve calls an app with the whole body",
+        "test_body_is_read_in_another_thread": "m0serve calls an app with the whole body",
+        "test_reader_ends_with_the_response": "m0serve calls an app with the whole body",
+        "test_app_that_reads_nothing_does_not_ask_for_the_body": "m0serve calls an app with the whole body",
+        "test_empty_blocks_end_when_their_client_leaves": "m0serve notices that a client has left when it sends to it",
+        "test_app_can_wait_for_its_client_to_leave": "m0serve notices that a client has left when it sends to it",
+        "test_repeated_headers_and_cookies_keep_their_order": "m0serve sends the last of headers of one name",
+        "test_environ_of_a_request": "m0serve decodes paths in its own way",
+        "test_target_may_be_a_url": "m0serve decodes paths in its own way",
+        "test_shutdown_ends_endless_streams": "m0serve has no option for how long a shutdown may take",
+    },
+    "peregrine": {
+        "test_environ_of_a_request": "peregrine takes the server's name from the Host header",
+        "test_app_that_reads_nothing_does_not_ask_for_the_body": "peregrine sends 100 Continue before the app reads",
+    },
+    "pyvoy": {
+        "test_empty_blocks_end_when_their_client_leaves": "pyvoy repeats the end of the body for http.disconnect",
+        "test_app_can_wait_for_its_client_to_leave": "pyvoy repeats the end of the body for http.disconnect",
+        "test_environ_of_a_request": "Envoy refuses %00 in a path",
+        "test_target_may_be_a_url": "Envoy refuses bytes beyond ASCII in a target",
+        "test_hosts_that_differ_are_refused": "Envoy passes one of several Host headers on",
+        "test_app_that_reads_nothing_does_not_ask_for_the_body": "Envoy sends 100 Continue before the app reads",
+        "test_shutdown_lets_a_request_end": "pyvoy cuts what is on its way",
+        "test_shutdown_ends_endless_streams": "pyvoy has no option for how long a shutdown may take",
+    },
+}
 
 
 def maybe_known(framework: str, server: str, check: str) -> Shortcoming | None:

@@ -21,6 +21,13 @@ APACHE = Path("/usr/sbin/apache2")
 APACHE_MODULES = Path("/usr/lib/apache2/modules")
 # Apache and Passenger run as users who may not read a virtual environment, so they run this, with our packages.
 SYSTEM_PYTHON = Path(f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}")
+# Where the package's module finds the standard library.
+MOD_WSGI_HOME = os.environ.get("MOD_WSGI_HOME", sys.base_prefix)
+
+
+def of_scripts(name: str) -> str:
+    """Return the path of a command that a package has installed beside Python."""
+    return str(Path(sys.executable).parent / name)
 
 
 class Kind(NamedTuple):
@@ -46,7 +53,7 @@ def gunicorn(name: str, *options: str, optional: str | None = None, **traits: An
 
 def uwsgi(name: str, *options: str, **traits: Any) -> Kind:
     command = (
-        *(str(Path(sys.executable).parent / "uwsgi"), "--http-socket", "127.0.0.1:{port}", "--home", sys.prefix),
+        *(of_scripts("uwsgi"), "--http-socket", "127.0.0.1:{port}", "--home", sys.prefix),
         *("--master", "--need-app", "--die-on-term", "--worker-reload-mercy", "{grace}"),
     )
     return Kind(
@@ -126,6 +133,9 @@ KINDS = {
             optional="gevent",
         ),
         _apache("mod_wsgi"),
+        # The package's module, newer than Debian's, in the main interpreter, and in a sub-interpreter of its own lock.
+        _apache("mod_wsgi-package", optional="mod_wsgi", variant=True),
+        _apache("mod_wsgi-own-gil", optional="mod_wsgi", variant=True),
         # By default it reads the whole body before it calls the app; otherwise it passes chunks on with their
         # framing.
         _apache("passenger", parallel=False, streams_uploads=False),
@@ -138,6 +148,32 @@ KINDS = {
                 *("--log-level", "warning", "{app}"),
             ),
             optional="granian",
+            variant=True,
+        ),
+        # It reads the whole body before it calls the app.
+        Kind(
+            "m0serve-wsgi",
+            (
+                *(of_scripts("m0serve"), "--protocol", "wsgi", "--host", "127.0.0.1", "--port", "{port}"),
+                *("--blocking-threads", "8", "--max-body", "1g", "{app}"),
+            ),
+            optional="m0serve",
+            streams_uploads=False,
+            variant=True,
+        ),
+        Kind(
+            "peregrine-wsgi",
+            (
+                *("{python}", "-m", "peregrine", "--protocol", "wsgi", "--port", "{port}", "--wsgi-threads", "8"),
+                *("--max-body", str(2**30), "--graceful-timeout", "{grace}000", "{app}"),
+            ),
+            optional="peregrine",
+            variant=True,
+        ),
+        Kind(
+            "pyvoy-wsgi",
+            (of_scripts("pyvoy"), "--interface", "wsgi", "--port", "{port}", "--worker-threads", "8", "{app}"),
+            optional="pyvoy",
             variant=True,
         ),
     )
@@ -163,11 +199,11 @@ KeepAliveTimeout 1
 </Directory>
 """
 MOD_WSGI_CONF = """
-LoadModule wsgi_module {modules}/mod_wsgi.so
+{load_mod_wsgi}
 WSGISocketPrefix {folder}/wsgi
 WSGIDaemonProcess bridge threads=8 shutdown-timeout={grace}
 WSGIProcessGroup bridge
-WSGIApplicationGroup %{{GLOBAL}}
+WSGIApplicationGroup {interpreter}
 WSGIChunkedRequest On
 # Else signal.signal() says nothing when it is called outside the main thread, by which trio knows where it is.
 WSGIRestrictSignal Off
@@ -195,10 +231,35 @@ def maybe_missing(kind: Kind) -> str | None:
     if kind.name == "mod_wsgi":
         module = APACHE_MODULES / f"mod_wsgi.so-{sys.version_info.major}.{sys.version_info.minor}"
         return next((path.name for path in (APACHE, module) if not path.exists()), None)
+    if kind.name.startswith("mod_wsgi-"):
+        if kind.name == "mod_wsgi-own-gil" and sys.version_info < (3, 12):
+            return "Python 3.12"
+        if not all(path.stat().st_mode & 0o5 == 0o5 for path in (Path(MOD_WSGI_HOME), *Path(MOD_WSGI_HOME).parents)):
+            return "a Python that Apache's user may read"
+        return None if APACHE.exists() and importlib.util.find_spec("mod_wsgi") else "mod_wsgi"
     if kind.name.startswith("passenger"):
         needed = (APACHE, APACHE_MODULES / "mod_passenger.so", SYSTEM_PYTHON)
         return next((path.name for path in needed if not path.exists()), None)
-    return kind.optional if kind.optional and importlib.util.find_spec(kind.optional) is None else None
+    return kind.optional if kind.optional and is_missing(kind.optional) else None
+
+
+def is_missing(module: str) -> bool:
+    """Return whether a module, perhaps of a package, is not installed."""
+    try:
+        return importlib.util.find_spec(module) is None
+    except ModuleNotFoundError:  # neither is its package
+        return True
+
+
+def _load_mod_wsgi(name: str) -> str:
+    """Return the directives that load Debian's module, or that of the package `mod_wsgi`."""
+    if name == "mod_wsgi":
+        return f"LoadModule wsgi_module {APACHE_MODULES}/mod_wsgi.so"
+    if not name.startswith("mod_wsgi-"):
+        return ""
+    (module,) = Path(sysconfig.get_path("platlib"), "mod_wsgi", "server").glob("mod_wsgi-py*.so")
+    own_gil = "\nWSGIPerInterpreterGIL On" if name == "mod_wsgi-own-gil" else ""
+    return f"LoadModule wsgi_module {module}\nWSGIPythonHome {MOD_WSGI_HOME}{own_gil}"
 
 
 @contextlib.contextmanager
@@ -213,10 +274,12 @@ def running(kind: Kind, app: str, env: dict[str, str] | None = None, grace: int 
         if kind.command[0] == str(APACHE):
             os.chmod(folder, 0o755)  # other users must read it
             path = [str(ROOT / "src"), str(ROOT), sysconfig.get_path("purelib")]
-            conf = HTTPD_CONF + (MOD_WSGI_CONF if kind.name == "mod_wsgi" else PASSENGER_CONF)
+            conf = HTTPD_CONF + (MOD_WSGI_CONF if kind.name.startswith("mod_wsgi") else PASSENGER_CONF)
             conf = conf.format(
                 folder=folder,
                 modules=APACHE_MODULES,
+                load_mod_wsgi=_load_mod_wsgi(kind.name),
+                interpreter="bridge" if kind.name == "mod_wsgi-own-gil" else "%{GLOBAL}",
                 grace=grace,
                 python=SYSTEM_PYTHON,
                 buffer_upload="Off" if kind.streams_uploads else "On",
