@@ -6,7 +6,7 @@ from bridge.types import Environ
 
 
 def scope_with(**keys: Any) -> dict[str, Any]:
-    """Return the least of an http scope, as the ASGI spec requires it, with `keys`."""
+    """Return an http scope with only the keys that the ASGI spec requires, and `keys`."""
     return {"type": "http", "http_version": "1.1", "method": "GET", "path": "/", "query_string": b"", **keys}
 
 

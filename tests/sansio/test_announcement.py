@@ -10,7 +10,7 @@ from tests.sansio.requests import scope_with
     [
         ([], "NONE"),
         ([(b"expect", b"100-continue")], "CONTINUE"),
-        ([(b"host", b"a"), (b"expect", b"100-Continue"), (b"x", b"y")], "CONTINUE"),  # RFC 9110 10.1.1: in any case
+        ([(b"host", b"a"), (b"expect", b"100-Continue"), (b"x", b"y")], "CONTINUE"),  # in any case (RFC 9110 10.1.1)
         ([[b"Expect", b"100-continue"]], "CONTINUE"),
         ([(b"content-length", b"3"), (b"expect", b"100-continue")], "CONTINUE"),
         ([(b"expect", b"200-ok")], "NONE"),

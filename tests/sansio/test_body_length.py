@@ -26,7 +26,7 @@ from bridge.sansio.response import ResponseFromASGI, ResponseFromWSGI
 def test_body_is_held_to_its_content_length(
     length: str | None, chunks: list[bytes], passed_on: list[bytes], reached: bool, overrun: bool
 ) -> None:
-    """No more bytes leave than were declared (PEP 3333, Handling the Content-Length Header; RFC 9110 8.6)."""
+    """No more bytes are passed on than declared (PEP 3333, Handling the Content-Length Header; RFC 9110 8.6)."""
     body = BodyLength("GET", 200, [] if length is None else [length])
     assert body.declared == (None if length is None else int(length))
     assert [body.clamp(chunk) for chunk in chunks] == passed_on
@@ -35,7 +35,7 @@ def test_body_is_held_to_its_content_length(
 
 
 def test_body_too_long_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    """The surplus is dropped and the fault told of (PEP 3333, Handling the Content-Length Header)."""
+    """The surplus is dropped, and the error is logged (PEP 3333, Handling the Content-Length Header)."""
     body = BodyLength("GET", 200, ["3"])
     for _ in range(3):
         body.clamp(b"ab")
@@ -46,7 +46,7 @@ def test_body_too_long_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize(("chunks", "missing"), [([], 3), ([b""], 3), ([b"a", b"b"], 1)])
 def test_body_too_short_is_an_error_at_its_end(chunks: list[bytes], missing: int) -> None:
-    """A client must not take it for whole (PEP 3333, Handling the Content-Length Header)."""
+    """A client must not take a short body for whole (PEP 3333, Handling the Content-Length Header)."""
     body = BodyLength("GET", 200, ["3"])
     for chunk in chunks:
         body.clamp(chunk)
@@ -60,7 +60,7 @@ def test_body_too_short_is_an_error_at_its_end(chunks: list[bytes], missing: int
 def test_body_of_a_response_without_one_is_dropped_in_silence(
     method: str, code: int, lengths: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """HEAD, 204 and 304 have no body, and their Content-Length is of another one (RFC 9110 6.4.1 and 8.6)."""
+    """HEAD, 204 and 304 have no body, and their Content-Length is that of another response (RFC 9110 6.4.1 and 8.6)."""
     body = BodyLength(method, code, lengths)
     assert body.bodiless
     assert body.reached
@@ -83,13 +83,13 @@ def test_body_of_any_other_response_is_passed_on(method: str, code: int) -> None
     "values", [["abc"], [""], ["-1"], ["+5"], ["5_0"], ["5.0"], ["0x5"], ["5,5"], ["\xb2"], ["5", "6"], ["5", "05"]]
 )
 def test_content_length_that_is_not_one_number_is_refused(values: list[str]) -> None:
-    """Digits, and one meaning (RFC 9110 8.6)."""
+    """Content-Length consists of digits, and all values must agree (RFC 9110 8.6)."""
     with pytest.raises(AppProtocolError, match="Content-Length must be one number"):
         BodyLength("GET", 200, values)
 
 
 def test_content_length_is_no_other_header_of_as_many_letters() -> None:
-    """Its name alone tells it (RFC 9110 8.6)."""
+    """A header of the same length is not taken for Content-Length (RFC 9110 8.6)."""
     assert len("Accept-Charset") == len("Content-Length")
     native, raw = (
         [("Accept-Charset", "utf-8"), ("cOnTeNt-lEnGtH", "5")],

@@ -82,7 +82,7 @@ class ASGIByArgs:
 
 
 class WSGIByInstance:
-    """PEP 3333's other example: to construct it is to call the app, and it is the iterable."""
+    """PEP 3333's other example: constructing it calls the app, and the instance is the iterable."""
 
     def __init__(self, environ: Any, start_response: Any) -> None: ...
 
@@ -91,7 +91,7 @@ class WSGIByInstance:
 
 
 class WSGIByIndex:
-    """As old as the sequence protocol: an iterable all the same."""
+    """An iterable by the old sequence protocol."""
 
     def __init__(self, environ: Any, start_response: Any) -> None: ...
 
@@ -100,7 +100,7 @@ class WSGIByIndex:
 
 
 class ASGIByInstance:
-    """As Starlette's HTTPEndpoint is: to construct it is to call the app, and it is awaited."""
+    """Like Starlette's HTTPEndpoint: constructing it calls the app, and the instance is awaited."""
 
     def __init__(self, scope: Any, receive: Any, send: Any) -> None: ...
 
@@ -121,7 +121,7 @@ class Makes:
 
 
 class MakesByKeywords:
-    """As FastAPI is."""
+    """Like FastAPI."""
 
     def __init__(self, *, title: str = "") -> None: ...
 
@@ -138,7 +138,7 @@ async def create_app_on_a_loop() -> Any: ...
 
 
 class ASGI2:
-    """An app of the ASGI before 3, which gets `receive` and `send` in a second call."""
+    """An ASGI 2 app, which gets `receive` and `send` in a second call."""
 
     def __init__(self, scope: Any) -> None: ...
 
@@ -170,7 +170,7 @@ class WSGIByPartial:
 
 
 class BySlot:
-    """As Sentry's ASGI middleware is."""
+    """Like Sentry's ASGI middleware."""
 
     __slots__ = ("__call__",)
 
@@ -188,7 +188,7 @@ class WSGIByMetaclass(metaclass=Meta):
 
 
 class Guarded:
-    """An app that lets nobody look at it."""
+    """An app that raises for every attribute."""
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
         return []
@@ -198,7 +198,7 @@ class Guarded:
 
 
 class SignatureRaises:
-    """As it does from Python 3.14 on, where annotations are evaluated late, and need not be there at run time."""
+    """Its signature raises, as from Python 3.14 on if annotations name what does not exist at run time."""
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
         return []
@@ -258,7 +258,7 @@ NEITHER = [
 CLASSES = [Makes, MakesByKeywords, flask.Flask, WSGIHandler, falcon.App]
 CLASSES += [fastapi.FastAPI, starlette.applications.Starlette, quart.Quart, ASGIHandler]
 FACTORIES = [create_app, create_app_with_settings, create_app_on_a_loop, lambda: None, functools.partial(create_app)]
-# What is legal, however odd, must not be refused.
+# Legal apps must not be refused, however odd they are.
 ODD_WSGI = [WSGIByStaticCall(), WSGIByMetaclass, functools.partial(SignatureRaises())]
 ODD_ASGI = [ASGIByStaticCall(), ASGIByArgs(), starlette.endpoints.HTTPEndpoint]
 
@@ -285,7 +285,7 @@ def test_asgi_app_of_any_kind_is_known_for_one(app: Any) -> None:
 
 @pytest.mark.parametrize("app", UNKNOWN, ids=ids(UNKNOWN))
 def test_app_that_could_be_either_is_taken_for_what_it_is_said_to_be(app: Any) -> None:
-    """A server must not care how an app is callable, so what cannot be told is no error (PEP 3333)."""
+    """A server must not care how an app is callable, so an unclear one is no error (PEP 3333)."""
     check_wsgi_app(app)
     check_asgi_app(app)
 
@@ -303,7 +303,7 @@ def test_app_that_can_be_neither_is_refused(app: Any) -> None:
 
 @pytest.mark.parametrize("app", CLASSES, ids=lambda app: f"{app.__module__}.{app.__name__}")
 def test_class_of_apps_is_told_from_an_app(app: Any) -> None:
-    """What makes neither an iterable nor an awaitable is no app, however many arguments it takes."""
+    """A class whose instances are neither iterable nor awaitable is no app, whatever arguments it takes."""
     for check, wraps in ((check_wsgi_app, "WSGIToASGI wraps WSGI"), (check_asgi_app, "ASGIToWSGI wraps ASGI")):
         with pytest.raises(TypeError, match=rf"^{wraps} apps, and <class '.*'> is a class: pass an instance of it$"):
             check(app)
@@ -311,7 +311,7 @@ def test_class_of_apps_is_told_from_an_app(app: Any) -> None:
 
 @pytest.mark.parametrize("app", FACTORIES, ids=ids(FACTORIES))
 def test_factory_is_told_from_an_app(app: Any) -> None:
-    """What takes no arguments can take no request."""
+    """A callable that takes no arguments cannot take a request."""
     for check, wraps in ((check_wsgi_app, "WSGIToASGI wraps WSGI"), (check_asgi_app, "ASGIToWSGI wraps ASGI")):
         with pytest.raises(
             TypeError, match=rf"^{wraps} apps, and .* takes no request: is it a factory\? Then call it$"
@@ -321,30 +321,30 @@ def test_factory_is_told_from_an_app(app: Any) -> None:
 
 @pytest.mark.parametrize("app", ODD_WSGI, ids=ids(ODD_WSGI))
 def test_wsgi_app_of_an_odd_kind_is_not_refused(app: Any) -> None:
-    """Any callable will do, by whatever means it is one (PEP 3333, Specification Overview)."""
+    """Any callable is accepted, however it is callable (PEP 3333, Specification Overview)."""
     check_wsgi_app(app)
 
 
 def test_wsgi_app_that_lets_nobody_look_at_it_is_not_refused() -> None:
-    """Not even its __class__ is asked for (PEP 3333, Specification Overview)."""
+    """The check reads no attribute, not even __class__ (PEP 3333, Specification Overview)."""
     check_wsgi_app(Guarded())
 
 
 @pytest.mark.parametrize("app", ODD_ASGI, ids=ids(ODD_ASGI))
 def test_asgi_app_of_an_odd_kind_is_not_refused(app: Any) -> None:
-    """Any callable that gives an awaitable will do (ASGI spec, Applications)."""
+    """Any callable that returns an awaitable is accepted (ASGI spec, Applications)."""
     check_asgi_app(app)
 
 
 def test_coroutine_function_is_no_wsgi_app() -> None:
-    """What it returns is no iterable, however many arguments it takes (PEP 3333, The Application/Framework Side)."""
+    """A coroutine is not iterable, whatever the arguments (PEP 3333, The Application/Framework Side)."""
 
     async def app(environ: Any, start_response: Any) -> None: ...
 
     for each in (app, functools.partial(app), ASGIByArgs(), ASGIByArgs().__call__):
         with pytest.raises(TypeError, match="looks like an ASGI app: use ASGIToWSGI"):
             check_wsgi_app(each)
-    with pytest.raises(TypeError, match="guarantee_single_callable"):  # nor is it one of ASGI 3
+    with pytest.raises(TypeError, match="guarantee_single_callable"):  # nor is it an ASGI 3 app
         check_asgi_app(app)
 
 
@@ -358,7 +358,7 @@ def test_app_that_is_not_callable_is_refused(app: Any) -> None:
 
 
 def test_app_is_quoted_in_bounds() -> None:
-    """An app may have a very long repr; an error has not."""
+    """The error quotes only the start of an app's repr, which may be very long."""
 
     class Long:
         def __repr__(self) -> str:

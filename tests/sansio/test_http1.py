@@ -21,7 +21,7 @@ def written(writer: ResponseWriter, status: str, headers: Headers, blocks: list[
 
 
 def read_by_h11(method: str, response: bytes) -> tuple[int, list[tuple[bytes, bytes]], bytes, bool]:
-    """Return what h11 reads of a response: status, headers, body, and whether it knows the end without the close."""
+    """Return status, headers and body as h11 reads them, and whether it knows the end without the close."""
     client = h11.Connection(h11.CLIENT)
     client.send(h11.Request(method=method, target="/", headers=[("Host", "example.org")]))
     client.send(h11.EndOfMessage())
@@ -49,7 +49,7 @@ def read_by_http_client(method: str, response: bytes) -> tuple[int, bytes]:
 
 
 # The request's method and version, whether chunks may be used, the app's status, headers and blocks; what the client
-# is to read; and how it learns of the end.
+# must read; and how it knows the end.
 CASES: list[tuple[str, str, bool, str, Headers, list[bytes], bytes, str]] = [
     ("GET", "1.1", True, "200 OK", [TEXT], [b"one", b"two"], b"onetwo", "chunked"),
     ("GET", "1.1", True, "200 OK", [TEXT], [b"x" * 70_000], b"x" * 70_000, "chunked"),
@@ -76,7 +76,7 @@ CASES: list[tuple[str, str, bool, str, Headers, list[bytes], bytes, str]] = [
 def test_a_response_is_read_as_it_was_written(
     method: str, version: str, chunks: bool, status: str, headers: Headers, blocks: list[bytes], body: bytes, end: str
 ) -> None:
-    """Two clients read status, headers and body, and know the end by what fits the request (RFC 9112 6.3)."""
+    """Two clients read the same status, headers and body, and know the end in the right way (RFC 9112 6.3)."""
     writer = ResponseWriter(method, version, chunks)
     response = written(writer, status, headers, blocks)
     code, read_headers, read_body, knew_the_end = read_by_h11(method, response)

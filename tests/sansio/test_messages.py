@@ -39,7 +39,7 @@ TRAILERS = "http.response.trailers"
     ],
 )
 def test_event_is_the_type_and_whether_more_follows(message: dict[str, Any], event: str) -> None:
-    """Each type has one key that says so, False by default (ASGI HTTP spec; docs/extensions, HTTP Trailers)."""
+    """One key says whether more follows, by default not (ASGI HTTP spec; docs/extensions, HTTP Trailers)."""
     assert event_from_message(message) == event
 
 
@@ -59,9 +59,9 @@ def test_event_of_what_is_no_message_is_refused(message: Any) -> None:
 
 # --- Order --------------------------------------------------------------------------------------
 
-# One letter an event, so that what is legal can be said once more, in another language: a response is a
-# start and then a file, or a body of one block or more; trailers come behind it if the start promised
-# them; early hints come before the body (ASGI HTTP spec; docs/extensions).
+# One letter per event, so that a regular expression can say again what is legal: a response is a start and then a
+# file, or a body of one or more blocks; trailers follow if the start announced them; early hints come before the body
+# (ASGI HTTP spec; docs/extensions).
 LETTERS = {
     "h": "http.response.early_hint",
     "s": START,
@@ -94,7 +94,7 @@ def words(order: Order, state: str, length: int) -> set[str]:
 
 
 def test_response_order_is_that_of_the_spec() -> None:
-    """Of all sequences of up to five messages, the table takes those that are responses, and no other."""
+    """Of all sequences of up to five messages, the table accepts exactly those that are responses."""
     every = ("".join(word) for length in range(6) for word in itertools.product(LETTERS, repeat=length))
     legal = {word for word in every if WHOLE_RESPONSE.fullmatch(word)}
     taken = words(RESPONSE, "nothing sent", 5)
@@ -107,7 +107,7 @@ def test_response_order_is_that_of_the_spec() -> None:
     [("", True), ("s", True), ("S", True), ("sB", True), ("SB", True), ("sBB", True), ("Sb", False), ("Sp", False)],
 )
 def test_early_hint_may_come_until_the_last_block(sent: str, legal: bool) -> None:
-    """At any time before the final body, and, where it is of use, before the start (docs/extensions, Early Hints)."""
+    """It may come before the start, where it is useful, and until the last block (docs/extensions, Early Hints)."""
     state = "nothing sent"
     for letter in sent:
         state = next_state(RESPONSE, state, LETTERS[letter])
@@ -129,7 +129,7 @@ def test_early_hint_may_come_until_the_last_block(sent: str, legal: bool) -> Non
     ],
 )
 def test_lifespan_order_is_that_of_the_spec(state: str, event: str, state_after: str) -> None:
-    """Startup and shutdown are each answered once, by one of two messages, and nothing else is said then."""
+    """Startup and shutdown are each answered once, by one of two messages, and no other message is legal."""
     assert next_state(LIFESPAN, state, event) == state_after
     legal = {(state, event) for state, events in LIFESPAN.items() for event in events}
     assert (state, event) in legal
@@ -146,7 +146,7 @@ def test_lifespan_has_states_in_which_nothing_is_legal(state: str, event: str) -
 
 @pytest.mark.parametrize("order", [RESPONSE, LIFESPAN], ids=["response", "lifespan"])
 def test_order_leads_nowhere_that_it_does_not_know(order: Order) -> None:
-    """Each state that a table leads to has a row in it, or is the end."""
+    """Each state that a table leads to has a row in it, or is DONE."""
     assert {state for events in order.values() for state in events.values()} <= {*order, DONE}
 
 
@@ -164,7 +164,7 @@ def test_order_leads_nowhere_that_it_does_not_know(order: Order) -> None:
     ids=["more", "before start", "second start", "int", "None", "list", "done"],
 )
 def test_illegal_event_is_told_what_would_have_been_legal(state: str, event: Any, text: str) -> None:
-    """What came, what was expected, each once, and where the response stands (ASGI spec, Error Handling)."""
+    """The error names what came, what was expected, and the state of the response (ASGI spec, Error Handling)."""
     with pytest.raises(AppProtocolError, match=re.escape(text)):
         next_state(RESPONSE, state, event)
 
@@ -184,7 +184,7 @@ def test_errors_are_the_tree_that_is_drawn() -> None:
 
 @pytest.mark.parametrize("text", [None, "gone while it was sent"])
 def test_client_disconnected_is_what_servers_take_for_a_broken_pipe(text: str | None) -> None:
-    """An OSError of errno EPIPE, and of a class of our own (ASGI HTTP spec, Disconnected Client)."""
+    """It is an OSError with errno EPIPE (ASGI HTTP spec, Disconnected Client)."""
     error = ClientDisconnected() if text is None else ClientDisconnected(text)
     assert isinstance(error, ConnectionError)
     assert error.errno == errno.EPIPE

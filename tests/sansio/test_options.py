@@ -21,7 +21,7 @@ async def asgi_app(scope: Scope, receive: Receive, send: Send) -> None: ...
 
 def cases(**options: list[Any]) -> pytest.MarkDecorator:
     pairs = [(name, value) for name, values in options.items() for value in values]
-    # By its name, as the address in a function's repr differs between the processes of one run.
+    # By its name, because the address in a function's repr differs between the processes of a run.
     ids = [f"{name}-{getattr(value, '__name__', repr(value)[:40])}" for name, value in pairs]
     return pytest.mark.parametrize(("name", "value"), pairs, ids=ids)
 
@@ -40,7 +40,7 @@ def test_value_that_a_wsgi_app_cannot_be_run_with_is_a_value_error(name: str, va
     max_websockets=["10", False, None, math.inf],
 )
 def test_type_that_no_option_for_a_wsgi_app_has_is_a_type_error(name: str, value: Any) -> None:
-    """A bool is no number, and a word is no bool."""
+    """A bool is not accepted as a number, nor a word as a bool."""
     with pytest.raises(TypeError, match=rf"^{name} must be .*, got "):
         WSGIToASGI(wsgi_app, **{name: value})
 
@@ -78,7 +78,7 @@ def test_type_that_no_option_for_an_asgi_app_has_is_a_type_error(name: str, valu
 
 @cases(ping_interval=NEVER_SECONDS, pong_timeout=NEVER_SECONDS, max_message_size=[0, -1])
 def test_value_that_no_websocket_can_be_kept_by_is_a_value_error(name: str, value: Any) -> None:
-    """A ping each 0 seconds would take all of the loop's time."""
+    """Values that make no sense are refused; a ping every 0 seconds would use all of the loop's time."""
     with pytest.raises(ValueError, match=rf"^{name} must be .*, got "):
         WebSocketOptions(**{name: value})
 
@@ -90,13 +90,13 @@ def test_value_that_no_websocket_can_be_kept_by_is_a_value_error(name: str, valu
     compression=["off", 1, None],
 )
 def test_type_that_no_websocket_can_be_kept_by_is_a_type_error(name: str, value: Any) -> None:
-    """None stands for no pings, and for nothing else."""
+    """None is accepted only for ping_interval."""
     with pytest.raises(TypeError, match=rf"^{name} must be .*, got "):
         WebSocketOptions(**{name: value})
 
 
 def test_options_that_make_sense_are_taken() -> None:
-    """Ints and floats are seconds, and the least of each number will do."""
+    """Ints and floats are accepted as seconds, and the smallest value of each number is."""
     WSGIToASGI(wsgi_app, workers=1, buffer_body=True, max_websockets=0)
     ASGIToWSGI(
         asgi_app,
@@ -112,13 +112,13 @@ def test_options_that_make_sense_are_taken() -> None:
 
 
 def test_error_for_websocket_options_names_their_class() -> None:
-    """A dict, as one might think of first, gets the way to say it."""
+    """The error for a dict, which users might pass first, shows the right way."""
     with pytest.raises(TypeError, match=r"must be a WebSocketOptions, got \{.*\}: pass WebSocketOptions\("):
         ASGIToWSGI(asgi_app, websocket_options={"ping_interval": 5})  # type: ignore[arg-type]
 
 
 def test_error_for_uvloop_says_how_to_ask_for_it() -> None:
-    """To anyio it is no backend, but an option of asyncio's."""
+    """For anyio, uvloop is not a backend but an option of asyncio."""
     with pytest.raises(ValueError, match=r'give backend_options=\{"use_uvloop": True\}'):
         ASGIToWSGI(asgi_app, backend="uvloop")
 
@@ -128,13 +128,13 @@ def test_error_for_uvloop_says_how_to_ask_for_it() -> None:
     [("asyncio", {"uvloop": True}), ("asyncio", {"clock": None}), ("trio", {"use_uvloop": True}), ("trio", {5: 5})],
 )
 def test_unknown_backend_option_is_a_value_error(backend: str, options: dict[Any, Any]) -> None:
-    """asyncio would run without what it does not know, and trio fail when it starts."""
+    """asyncio would ignore an unknown option, and trio would fail at the start."""
     with pytest.raises(ValueError, match=f"^backend_options for '{backend}' may hold .*, got"):
         ASGIToWSGI(asgi_app, backend=backend, backend_options=options)
 
 
 def test_use_uvloop_is_a_bool() -> None:
-    """A word from an environment variable would be true, whatever it says."""
+    """A word from an environment variable would always be true."""
     with pytest.raises(TypeError, match=r"use_uvloop.* must be True or False, got 'no'"):
         ASGIToWSGI(asgi_app, backend_options={"use_uvloop": "no"})
 
@@ -143,7 +143,7 @@ def test_use_uvloop_is_a_bool() -> None:
 def test_backend_that_is_not_installed_is_a_value_error(
     backend: str, options: Any, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error names the package, and comes before the first request does."""
+    """The error names the package, and is raised before the first request."""
     options = {"use_uvloop": True} if package == "uvloop" else options
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else object())
     monkeypatch.setattr("sys.platform", "linux")
@@ -153,7 +153,7 @@ def test_backend_that_is_not_installed_is_a_value_error(
 
 
 def test_what_came_is_quoted_in_bounds() -> None:
-    """An option may have a very long repr; an error has not."""
+    """The error quotes only the start of a value's repr, which may be very long."""
     with pytest.raises(TypeError) as caught:
         WSGIToASGI(wsgi_app, workers="x" * 10_000)  # type: ignore[arg-type]
     assert len(str(caught.value)) < 300

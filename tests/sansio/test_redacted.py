@@ -17,7 +17,7 @@ SECRET = "s3cret"
 
 
 def test_redacted_mapping_is_the_mapping_that_it_is_made_of() -> None:
-    """Whatever is set, deleted or looked up, is so there, too; what is copied is a dict of its own."""
+    """Changes and lookups act on the wrapped mapping, and a copy is a new dict."""
     mapping: dict[str, Any] = {"type": "http", "state": {}}
     redacted = RedactedMapping(mapping, "ASGI scope")
     assert isinstance(redacted, MutableMapping)
@@ -37,7 +37,7 @@ def test_redacted_mapping_is_the_mapping_that_it_is_made_of() -> None:
 
 
 def test_redacted_mapping_shows_no_values() -> None:
-    """Neither by itself nor in a dict, nor do its views; str, format and pprint ask for the repr."""
+    """No repr shows a value: its own, a dict's that holds it, or its views'; str, format and pprint use the repr."""
     redacted = RedactedMapping({"headers": [(b"cookie", SECRET.encode())], SECRET: 1}, "ASGI scope")
     assert repr(redacted) == "<ASGI scope: 2 keys, values not shown>"
     around = {"asgi.scope": redacted, "views": [redacted.items(), redacted.values(), redacted.keys()]}
@@ -68,12 +68,12 @@ def test_redacted_mapping_shows_no_values() -> None:
     ],
 )
 def test_value_is_shown_by_its_type_and_size(value: object, text: str) -> None:
-    """Numbers are shown, as a wrong one is what an error is mostly about, and nothing that may be a secret."""
+    """Numbers are shown, because they help to find the error; values that may be secret are not."""
     assert shown(value) == text
 
 
 def test_large_value_is_shown_in_bounds() -> None:
-    """A message may have any number of keys of any length; an error has not."""
+    """An error's length is limited, although a message may have any number of keys of any length."""
     assert len(shown({f"{number} {'x' * 1000}": None for number in range(1000)})) < 2000
     assert len(shown([object()] * 1_000_000)) < 100
     assert len(shown({"type": "x" * 1000})) < 200
@@ -102,7 +102,7 @@ FAULTS: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_error_tells_nothing_of_a_header_or_body(fault: Callable[[], Any]) -> None:
-    """Not even of one that is malformed, as errors go to logs and to those who read them."""
+    """Even the error for a malformed header or body shows no value, because errors go to logs."""
     with pytest.raises((BridgeError, TypeError)) as caught:
         fault()
     assert SECRET not in f"{caught.value!r} {caught.value}"

@@ -22,7 +22,7 @@ from bridge.sansio.request_headers import (
 from bridge.types import Environ
 from tests.sansio.requests import environ_with, scope_with
 
-# The same examples in every run, at whatever speed.
+# The same examples in every run, without a time limit.
 PROPERTY = settings(derandomize=True, deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 
 LATIN_1_TEXT = bytes(range(0xA1, 0x100))
@@ -35,14 +35,14 @@ PROTOCOLS = [("1.0", "HTTP/1.0"), ("1.1", "HTTP/1.1"), ("2", "HTTP/2.0"), ("3", 
 
 @pytest.mark.parametrize(("version", "protocol"), PROTOCOLS)
 def test_protocol_is_the_same_both_ways(version: str, protocol: str) -> None:
-    """CGI's grammar wants a minor version, ASGI has none from 2 on (RFC 3875 4.1.16; ASGI HTTP spec, Scope)."""
+    """CGI requires a minor version, which ASGI does not have from 2 on (RFC 3875 4.1.16; ASGI HTTP spec, Scope)."""
     assert server_protocol_from_http_version(version) == protocol
     assert http_version_from_server_protocol(protocol) == version
 
 
 @pytest.mark.parametrize("version", ["1.2", "4"])
 def test_protocol_of_an_unknown_version_is_still_of_http(version: str) -> None:
-    """A version nobody has heard of is passed on in HTTP/x form (PEP 3333, environ Variables)."""
+    """An unknown version is passed on as HTTP/x (PEP 3333, environ Variables)."""
     assert server_protocol_from_http_version(version) == f"HTTP/{version}"
 
 
@@ -164,7 +164,7 @@ def test_request_is_the_same_both_ways(scope: dict[str, Any], environ: Environ) 
     assert type(there) is dict
     assert there.pop("asgi.scope") == scope
     assert there == environ
-    # spec_version is 2.3 on purpose: 2.4 would have frameworks rely on `send` alone to notice that a client left.
+    # spec_version is 2.3 on purpose, because with 2.4 frameworks rely on `send` alone to notice that a client left.
     back = scope_from_environ(environ)
     assert back.pop("wsgi_environ") == environ
     assert back == scope
@@ -250,7 +250,7 @@ UNREADABLE_SCOPES = [
 
 @pytest.mark.parametrize(("key", "value"), UNREADABLE_SCOPES)
 def test_a_scope_that_cannot_be_read_is_the_servers_error(key: str, value: Any) -> None:
-    """It names the key, what it must be and what it is, and not its value, which may be a secret."""
+    """The error names the key, what it must be and the type that it has, but not its value, which may be secret."""
 
     def read(scope: Any) -> None:
         announcement_from_scope(scope)
@@ -262,14 +262,14 @@ def test_a_scope_that_cannot_be_read_is_the_servers_error(key: str, value: Any) 
 
 
 def test_a_scope_without_a_path_is_the_servers_error() -> None:
-    """The spec has none without (ASGI HTTP spec, HTTP Connection Scope)."""
+    """Each http scope must have a path (ASGI HTTP spec, HTTP Connection Scope)."""
     with pytest.raises(ServerProtocolError, match="no 'path'"):
         environ_from_scope({"type": "http", "method": "GET"})
 
 
 @pytest.mark.parametrize("key", ["server_cert", "client_cert_name", "tls_version"])
 def test_a_tls_extension_that_cannot_be_read_is_the_servers_error(key: str) -> None:
-    """It names the key (ASGI TLS spec)."""
+    """The error names the key (ASGI TLS spec)."""
     scope = scope_with(scheme="https", extensions={"tls": {key: [b"secret"]}})
     with pytest.raises(ServerProtocolError, match=f"'{key}' must be .*, got list "):
         environ_from_scope(scope)
@@ -279,7 +279,7 @@ def test_a_tls_extension_that_cannot_be_read_is_the_servers_error(key: str) -> N
     ("key", "value"), [("subprotocols", "chat"), ("subprotocols", [1]), ("extensions", 1), ("asgi", "3.0")]
 )
 def test_a_websocket_scope_that_cannot_be_read_is_the_servers_error(key: str, value: Any) -> None:
-    """It names the key (ASGI WebSocket spec)."""
+    """The error names the key (ASGI WebSocket spec)."""
     with pytest.raises(ServerProtocolError, match=f"'{key}' must be "):
         environ_from_scope(scope_with(type="websocket", **{key: value}))
 
@@ -293,7 +293,7 @@ def test_a_websocket_scope_that_cannot_be_read_is_the_servers_error(key: str, va
     ],
 )
 def test_an_environ_that_cannot_be_read_is_the_servers_error(key: str, value: Any) -> None:
-    """It names the key and what it is, and not its value, which may be a secret (PEP 3333, environ Variables)."""
+    """The error names the key and its type, but not its value, which may be secret (PEP 3333, environ Variables)."""
     environ = {"REQUEST_METHOD": "GET", "wsgi.url_scheme": "https", "SSL_PROTOCOL": "TLSv1.3", key: value}
     with pytest.raises(ServerProtocolError, match=f"{key} is {type(value).__name__}") as caught:
         scope_from_environ(environ)
@@ -301,7 +301,7 @@ def test_an_environ_that_cannot_be_read_is_the_servers_error(key: str, value: An
 
 
 def test_an_environ_with_a_key_that_is_no_str_is_the_servers_error() -> None:
-    """CGI has names (PEP 3333, environ Variables)."""
+    """Keys of an environ are names, so they must be str (PEP 3333, environ Variables)."""
     environ: dict[Any, Any] = {"REQUEST_METHOD": "GET", b"PATH_INFO": "/"}
     with pytest.raises(ServerProtocolError, match="a key is bytes"):
         scope_from_environ(environ)
@@ -318,7 +318,7 @@ def test_method_is_upper_case_in_a_scope_and_as_it_came_in_an_environ() -> None:
     [("http", "http"), ("https", "https"), ("ws", "http"), ("wss", "https"), (None, "http"), ("", "http")],
 )
 def test_scheme_is_http_or_https_and_https_says_so(scheme: str | None, url_scheme: str) -> None:
-    """wsgi.url_scheme is one of two, and HTTPS is there under TLS alone (PEP 3333, environ Variables)."""
+    """wsgi.url_scheme is http or https, and HTTPS is set only with TLS (PEP 3333, environ Variables)."""
     environ = environ_from_scope(scope_with(scheme=scheme))
     assert environ["wsgi.url_scheme"] == url_scheme
     assert environ.get("HTTPS") == ("on" if url_scheme == "https" else None)
@@ -326,14 +326,14 @@ def test_scheme_is_http_or_https_and_https_says_so(scheme: str | None, url_schem
 
 @pytest.mark.parametrize("extensions", [None, {}, {"tls": None}, {"tls": {}}, {"http.response.push": {}}])
 def test_https_needs_no_tls_extension(extensions: dict[str, Any] | None) -> None:
-    """Without the extension nothing is known of the TLS, and that is all (ASGI TLS spec, When to use)."""
+    """Without the extension, the environ has no details of the TLS (ASGI TLS spec, When to use)."""
     environ = environ_from_scope(scope_with(scheme="https", extensions=extensions))
     assert environ["HTTPS"] == "on"
     assert "SSL_PROTOCOL" not in environ
 
 
 def test_tls_extension_is_ignored_on_a_plain_connection() -> None:
-    """The extension is of TLS connections alone (ASGI TLS spec, When to use)."""
+    """Only TLS connections may have the extension (ASGI TLS spec, When to use)."""
     tls = {"server_cert": None, "tls_version": 0x0304, "cipher_suite": None}
     assert "SSL_PROTOCOL" not in environ_from_scope(scope_with(scheme="http", extensions={"tls": tls}))
     assert scope_from_environ(environ_with(SSL_PROTOCOL="TLSv1.3"))["extensions"] == {}
@@ -347,7 +347,7 @@ def test_tls_extension_is_ignored_on_a_plain_connection() -> None:
         (("192.0.2.2", 0), None, "http", ("192.0.2.2", "0")),
         (("::1", 80), None, "http", ("[::1]", "80")),
         (("[::1]", 80), None, "http", ("[::1]", "80")),
-        # A Unix socket, or no word of the server: the Host header, if it is fit for it.
+        # On a Unix socket, or if the server is unknown, the Host header counts, if it is valid.
         (("/run/x.sock", None), b"example.org:8080", "http", ("example.org", "8080")),
         (("/run/x.sock", "0"), b"example.org:8080", "http", ("example.org", "8080")),
         (("/run/x.sock", None), None, "http", ("localhost", "80")),
@@ -368,14 +368,14 @@ def test_tls_extension_is_ignored_on_a_plain_connection() -> None:
 def test_server_name_and_port_are_never_empty(
     server: Any, host: bytes | None, scheme: str, name_and_port: tuple[str, str]
 ) -> None:
-    """Both are there for every request, as str, IPv6 in brackets (PEP 3333, environ; RFC 3875 4.1.14)."""
+    """Every request has both, as str, with IPv6 in brackets (PEP 3333, environ; RFC 3875 4.1.14)."""
     headers = [] if host is None else [(b"host", host)]
     environ = environ_from_scope(scope_with(server=server, headers=headers, scheme=scheme))
     assert (environ["SERVER_NAME"], environ["SERVER_PORT"]) == name_and_port
 
 
 def test_server_name_from_a_long_host_costs_linear_time() -> None:
-    """A Host header is of any length where the server does not limit it, and is looked at once."""
+    """A Host header of any length is read once."""
     scope = scope_with(server=("/run/x.sock", None), headers=[(b"host", b"1" * 12_000 + b":x")])
     start = time.process_time()
     environ_from_scope(scope)
@@ -413,13 +413,13 @@ def test_server_port_that_is_no_port_is_none(variables: Environ, server: tuple[s
         (["192.0.2.1", 0], {"REMOTE_ADDR": "192.0.2.1", "REMOTE_PORT": "0"}),
         (("::1", 5), {"REMOTE_ADDR": "::1", "REMOTE_PORT": "5"}),
         (("192.0.2.1", None), {"REMOTE_ADDR": "192.0.2.1"}),
-        # A Unix socket, as granian has it, and the others.
+        # A Unix socket, as granian passes it, and as the others do.
         (("", "0"), {"REMOTE_ADDR": ""}),
         (None, {"REMOTE_ADDR": ""}),
     ],
 )
 def test_remote_addr_and_port_are_those_of_the_client(client: Any, variables: dict[str, str]) -> None:
-    """Copied as given, as str; REMOTE_ADDR is there though it is not known (RFC 3875 4.1.8; gunicorn)."""
+    """They are copied as str; REMOTE_ADDR exists even if it is unknown (RFC 3875 4.1.8; gunicorn)."""
     environ = environ_from_scope(scope_with(client=client))
     assert {key: value for key, value in environ.items() if key.startswith("REMOTE_")} == variables
 
@@ -437,12 +437,12 @@ def test_remote_addr_and_port_are_those_of_the_client(client: Any, variables: di
     ],
 )
 def test_client_is_there_though_its_port_is_not(variables: Environ, client: tuple[str, int] | None) -> None:
-    """A client has an int port, and wsgiref gives none: then it is 0 (ASGI HTTP spec, Scope; RFC 3875 4.1.8)."""
+    """The port must be an int, so it is 0 with wsgiref, which passes none (ASGI HTTP spec, Scope; RFC 3875 4.1.8)."""
     assert scope_from_environ(environ_with(**variables))["client"] == client
 
 
 def test_query_string_beyond_latin_1_is_utf_8() -> None:
-    """The query is bytes, still percent-encoded, whatever the server made of it (ASGI HTTP spec, Scope)."""
+    """The query becomes bytes, still percent-encoded, even if the server has decoded it (ASGI HTTP spec, Scope)."""
     assert scope_from_environ(environ_with(QUERY_STRING="a=\u20ac%20+"))["query_string"] == "a=\u20ac%20+".encode()
 
 
@@ -462,7 +462,7 @@ def test_query_string_beyond_latin_1_is_utf_8() -> None:
     ],
 )
 def test_raw_uri_is_the_target_where_it_is_known(keys: dict[str, Any], raw_uri: str | None) -> None:
-    """RAW_URI (gunicorn) and REQUEST_URI (uWSGI, mod_wsgi) hold the target, less an authority, or are not there."""
+    """RAW_URI (gunicorn) and REQUEST_URI (uWSGI, mod_wsgi) hold the target without an authority, or are absent."""
     environ = environ_from_scope(scope_with(**keys))
     assert (environ.get("RAW_URI"), environ.get("REQUEST_URI")) == (raw_uri, raw_uri)
 
@@ -498,7 +498,7 @@ URLS: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("url", "keys"), URLS)
 def test_environ_makes_the_url_of_the_request(url: str, keys: dict[str, Any]) -> None:
-    """The URL can be put together from environ, wherever the app is mounted (PEP 3333, URL Reconstruction)."""
+    """The URL can be rebuilt from the environ, wherever the app is mounted (PEP 3333, URL Reconstruction)."""
     assert request_uri(environ_from_scope(scope_with(**keys))) == url
 
 
@@ -509,7 +509,7 @@ def test_environ_makes_the_url_of_the_request(url: str, keys: dict[str, Any]) ->
     + [{"path": "/"}, scope_with(path="/\u4e2d\udcff\ud800", root_path="/\u4e2d\ud800", raw_path=b"/\xff")],
 )
 def test_environ_is_sound_by_the_stdlibs_own_check(scope: dict[str, Any]) -> None:
-    """Types, names and required variables are as wsgiref.validate has them, without a warning."""
+    """wsgiref.validate accepts the types, names and required variables without a warning."""
     environ = environ_from_scope(scope)
     environ["wsgi.version"] = (1, 0)
     environ["wsgi.input"] = io.BytesIO()
@@ -523,7 +523,7 @@ def test_environ_is_sound_by_the_stdlibs_own_check(scope: dict[str, Any]) -> Non
 
 
 def test_environ_is_latin_1_whatever_the_servers_addresses_are() -> None:
-    """No code point above 0xFF gets to an app, be it from an address (PEP 3333, Unicode Issues)."""
+    """No code point above 0xFF reaches an app, not even from an address (PEP 3333, Unicode Issues)."""
     environ = environ_from_scope(scope_with(server=("\u4e2d.example", 80), client=("\u4e2d", 5)))
     assert max(environ["SERVER_NAME"] + environ["REMOTE_ADDR"]) <= "\xff"
 
@@ -538,7 +538,7 @@ def test_environ_and_scope_are_new_for_each_request() -> None:
 
 
 def test_environ_begins_as_a_copy_of_its_template() -> None:
-    """What an adapter has in every environ costs no request but the copy, and stays as it is."""
+    """The values that all environs share cost a request only the copy, and do not change."""
     template = {"PATH_INFO": None, "REMOTE_ADDR": "", "wsgi.version": (1, 0)}
     environ = environ_from_scope(scope_with(path="/a"), template)
     assert environ == {**environ_from_scope(scope_with(path="/a")), "wsgi.version": (1, 0)}

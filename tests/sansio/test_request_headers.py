@@ -21,7 +21,7 @@ from bridge.sansio.request_headers import (
 from bridge.types import Environ, RawHeaders
 from tests.sansio.requests import environ_with, scope_with
 
-# The same examples in every run, at whatever speed.
+# The same examples in every run, without a time limit.
 PROPERTY = settings(derandomize=True, deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 
 LATIN_1_TEXT = bytes(range(0xA1, 0x100))
@@ -50,7 +50,7 @@ HEADER_NAMES = [
 
 @pytest.mark.parametrize(("name", "key"), HEADER_NAMES)
 def test_header_name_is_the_same_both_ways(name: bytes, key: str) -> None:
-    """Upper case, `-` as `_`, HTTP_ in front, but for the two with names of their own (RFC 3875 4.1.18)."""
+    """Upper case, `_` for `-`, and HTTP_ in front, except for the two CONTENT_ variables (RFC 3875 4.1.18)."""
     assert maybe_cgi_name_from_header(name) == key
     assert maybe_header_from_cgi_name(key) == name
 
@@ -78,7 +78,7 @@ def test_header_name_is_known_in_any_case(name: bytes, key: str) -> None:
     ],
 )
 def test_header_name_that_would_pass_for_another_is_dropped(name: bytes) -> None:
-    """A `_` reads as `-`, Proxy as HTTP_PROXY; nginx and gunicorn drop both, and ASGI has no pseudo headers."""
+    """A `_` could pass for `-`, and Proxy for HTTP_PROXY; nginx and gunicorn drop both. ASGI has no pseudo-headers."""
     assert maybe_cgi_name_from_header(name) is None
 
 
@@ -86,7 +86,7 @@ def test_header_name_that_would_pass_for_another_is_dropped(name: bytes) -> None
     ("name", "other"), [(b"x-\xdf", b"x-ss"), (b"x-\xb5", None), (b"x-\xff", None)], ids=["sharp s", "micro", "y"]
 )
 def test_header_name_beyond_ascii_does_not_become_another(name: bytes, other: bytes | None) -> None:
-    """Case is a matter of ASCII in field names, and environ of latin-1 (RFC 9110 5.1; PEP 3333, Unicode Issues)."""
+    """Only ASCII letters change case (RFC 9110 5.1), and the environ is latin-1 (PEP 3333, Unicode Issues)."""
     key = maybe_cgi_name_from_header(name)
     if key is not None:
         assert other is None or key != maybe_cgi_name_from_header(other)
@@ -126,7 +126,7 @@ def test_cgi_name_that_no_request_header_makes_has_none(key: str) -> None:
 
 
 def test_cgi_name_beyond_latin_1_does_not_raise() -> None:
-    """What no server should set is still no reason to fail a request (PEP 3333, environ Variables)."""
+    """A variable that no server should set must not fail the request (PEP 3333, environ Variables)."""
     assert maybe_header_from_cgi_name("HTTP_X_\u20ac") == b"x-?"
 
 
@@ -155,7 +155,7 @@ def environ_from_headers(headers: RawHeaders) -> Environ:
 
 @pytest.mark.parametrize(("headers", "variables"), HEADERS)
 def test_headers_are_the_same_both_ways(headers: RawHeaders, variables: dict[str, str]) -> None:
-    """Values go through latin-1 byte by byte, in order, and none is made up (ASGI HTTP spec, WSGI Compatibility)."""
+    """Values pass through latin-1 byte by byte, in order, and none is invented (ASGI HTTP spec, WSGI Compatibility)."""
     assert environ_from_headers(headers) == variables
     assert headers_from_environ(variables) == headers
     assert list(environ_from_headers(headers)) == list(variables)
@@ -175,7 +175,7 @@ def test_headers_of_any_bytes_survive_the_way_there_and_back(headers: dict[bytes
 @PROPERTY
 @given(st.dictionaries(st.text("ABCXYZ019_", min_size=1), st.binary()))
 def test_cgi_variables_of_any_bytes_survive_the_way_there_and_back(variables: dict[str, bytes]) -> None:
-    """The other way round nothing is lost either (ASGI HTTP spec, WSGI encoding differences)."""
+    """From WSGI to ASGI and back, no byte is lost (ASGI HTTP spec, WSGI encoding differences)."""
     environ = {f"HTTP_{key}": value.decode("latin-1") for key, value in variables.items()}
     assert environ_from_headers(headers_from_environ(environ)) == environ
 
@@ -197,7 +197,7 @@ def test_cgi_variables_of_any_bytes_survive_the_way_there_and_back(variables: di
     ids=["list", "cookie", "same length", "type", "underscore last", "underscore first", "chunked"],
 )
 def test_headers_that_repeat_or_clash_have_one_value(headers: RawHeaders, variables: dict[str, str]) -> None:
-    """One value of the same meaning (RFC 3875 4.1.18; RFC 9113 8.2.3), and chunked beats a length (RFC 9112 6.3)."""
+    """They become one value of the same meaning (RFC 3875 4.1.18); chunked beats a length (RFC 9112 6.3)."""
     assert environ_from_headers(headers) == variables
 
 
@@ -210,13 +210,13 @@ def test_headers_that_repeat_or_clash_have_one_value(headers: RawHeaders, variab
     ids=["lists in a tuple", "iterator"],
 )
 def test_headers_may_be_any_iterable_of_pairs(headers: Any) -> None:
-    """ASGI promises an iterable of two-item iterables, and no more (ASGI HTTP spec, Scope)."""
+    """ASGI promises only an iterable of two-item iterables (ASGI HTTP spec, Scope)."""
     assert environ_from_headers(headers) == {"HTTP_HOST": "x", "CONTENT_LENGTH": "3"}
 
 
 @pytest.mark.parametrize("name", [b"x-a", b"cookie", b"content-length", b"content-type", b"x_a"])
 def test_headers_that_repeat_cost_linear_time(name: bytes) -> None:
-    """A request of 60,000 equal headers, about 1 MB, is no way to stop a server (the fault of CVE-2025-14550)."""
+    """A request with 60,000 equal headers, about 1 MB, does not stop a server (as in CVE-2025-14550)."""
     headers = [(name, b"1234567890")] * 60_000
     start = time.process_time()
     environ_from_headers(headers)
@@ -235,7 +235,7 @@ BAD_LENGTHS = ["abc", "", "-1", "+5", " 5", "5 ", "5_0", "5\n", "0x5", "5.0", "5
 
 @pytest.mark.parametrize("value", BAD_LENGTHS)
 def test_content_length_that_is_no_number_is_the_clients_fault(value: str) -> None:
-    """Anything but digits is refused, not half used (RFC 9110 8.6; RFC 3875 4.1.2)."""
+    """Anything but digits is refused, not partly used (RFC 9110 8.6; RFC 3875 4.1.2)."""
     with pytest.raises(ClientProtocolError, match="Content-Length"):
         environ_from_headers([(b"content-length", value.encode("latin-1"))])
     if value:
@@ -265,14 +265,14 @@ def test_content_length_error_does_not_repeat_all_that_the_client_sent() -> None
 @pytest.mark.parametrize("other", [b"6", b"05", b"", b"x"])
 @pytest.mark.parametrize("chunked", [[], [(b"transfer-encoding", b"chunked")]], ids=["plain", "chunked"])
 def test_content_lengths_that_differ_are_the_clients_fault(other: bytes, chunked: RawHeaders) -> None:
-    """Two lengths are how requests are smuggled; they are never glued together (RFC 9112 6.3)."""
+    """Two lengths allow request smuggling, so they are never joined (RFC 9112 6.3)."""
     headers = [(b"content-length", b"5"), *chunked, (b"Content-Length", other)]
     with pytest.raises(ClientProtocolError, match="differing Content-Length headers: 5, "):
         environ_from_headers(headers)
 
 
 def test_hosts_that_differ_are_the_clients_fault() -> None:
-    """Who knows which one a proxy went by? (RFC 9112 3.2)."""
+    """Nobody knows which Host a proxy has used (RFC 9112 3.2)."""
     with pytest.raises(ClientProtocolError, match=r"differing Host headers: a\.example, b\.example"):
         environ_from_headers([(b"host", b"a.example"), (b"x", b"y"), (b"Host", b"b.example")])
 
@@ -292,7 +292,7 @@ def test_hosts_that_are_the_same_are_one() -> None:
 
 
 def test_answer_to_content_lengths_that_differ_is_short() -> None:
-    """What the client sent is told back in part only."""
+    """The answer quotes only a part of what the client sent."""
     headers = [(b"content-length", b"1" * 100_000), (b"content-length", b"2")]
     with pytest.raises(ClientProtocolError) as caught:
         environ_from_headers(headers)
@@ -306,7 +306,7 @@ def test_content_length_is_checked_though_chunked_beats_it() -> None:
 
 
 def test_headers_leave_out_what_is_no_header_of_the_request() -> None:
-    """A server may add variables of any type; none leaks, and an empty CONTENT_ means none (PEP 3333, environ)."""
+    """A server's other variables, of any type, are no headers, nor is an empty CONTENT_ one (PEP 3333, environ)."""
     environ = {
         "wsgi.input": io.BytesIO(),
         "HTTP_X_OBJECT": object(),
@@ -322,7 +322,7 @@ def test_headers_leave_out_what_is_no_header_of_the_request() -> None:
 
 @pytest.mark.parametrize("length", [3, 0])
 def test_content_length_may_be_an_int(length: int) -> None:
-    """Some middleware and test clients set an int where PEP 3333 has a str: it is the header, as it is the body's."""
+    """Some middleware and test clients set an int where PEP 3333 requires a str; it counts as the header."""
     assert scope_from_environ(environ_with(CONTENT_LENGTH=length))["headers"] == [(b"content-length", b"%d" % length)]
     with pytest.raises(ClientProtocolError, match="Content-Length is not a number: '-1'"):
         scope_from_environ(environ_with(CONTENT_LENGTH=-1))

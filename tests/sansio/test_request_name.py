@@ -18,5 +18,5 @@ from bridge.sansio.request_name import request_name
     ],
 )
 def test_a_request_is_named_by_its_method_and_path(scope: dict[str, Any], name: str) -> None:
-    """On one line of the log, whatever a client sends, and without its query, which may hold secrets."""
+    """Whatever a client sends, the name fits on one line, and leaves out the query, which may hold secrets."""
     assert request_name(scope) == name

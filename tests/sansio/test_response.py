@@ -11,7 +11,7 @@ from bridge.sansio.response import ResponseFromASGI, ResponseFromWSGI, check_chu
 from bridge.types import ExcInfo, Headers
 
 OK = "200 OK"
-# By which an app has the proxy in front of it send a file.
+# With these an app makes the proxy in front of it send a file.
 BODY_FROM_PROXY = ("X-Sendfile", "X-Accel-Redirect", "X-Lighttpd-Send-File", "X-Reproxy-URL")
 
 
@@ -27,7 +27,7 @@ def exc_info() -> ExcInfo:
 
 
 def test_start_response_stores_a_start_message() -> None:
-    """Status and headers become http.response.start; nothing has begun by that (ASGI HTTP spec, Response Start)."""
+    """Status and headers become http.response.start, which is not sent yet (ASGI HTTP spec, Response Start)."""
     answer = ResponseFromWSGI("GET")
     was_ready = answer.ready
     answer.start_response("404 Nope", [("Content-Length", "3"), ("Set-Cookie", "a"), ("Set-Cookie", "b")])
@@ -68,7 +68,7 @@ def test_start_response_of_a_204_has_no_content_length() -> None:
 
 @pytest.mark.parametrize("name", BODY_FROM_PROXY)
 def test_start_response_of_an_empty_body_that_a_proxy_sends_has_no_content_length(name: str) -> None:
-    """The length is that of the proxy's file, so a server would miss the body."""
+    """The length is that of the proxy's file, so a server would find the body too short."""
     answer = ResponseFromWSGI("GET")
     answer.start_response(OK, [(name, "/file"), ("Content-Length", "3")])
     assert answer.begin(empty=True)["headers"] == [(name.lower().encode(), b"/file")]
@@ -76,7 +76,7 @@ def test_start_response_of_an_empty_body_that_a_proxy_sends_has_no_content_lengt
 
 
 def test_start_response_of_a_body_that_no_proxy_sends_has_its_content_length() -> None:
-    """An empty body is short of its length, a body that the app sends itself is held to it, and HEAD has none."""
+    """An empty body is too short, a body that the app sends is checked against its length, and HEAD has none."""
     answer = ResponseFromWSGI("GET")
     answer.start_response(OK, [("Content-Length", "3")])
     assert answer.begin(empty=True)["headers"] == [(b"content-length", b"3")]
@@ -122,7 +122,7 @@ def test_exc_info_that_is_none_is_the_apps_error(malformed: Any) -> None:
 
 @pytest.mark.parametrize(("status", "headers"), [("OK", []), (OK, [("X", "a\nb")]), (OK, [("Content-Length", "x")])])
 def test_start_response_that_failed_has_been_called(status: str, headers: Headers) -> None:
-    """After it only the form with exc_info is left (PEP 3333, The start_response() Callable)."""
+    """After a failed call, only one with exc_info is allowed (PEP 3333, The start_response() Callable)."""
     answer = ResponseFromWSGI("GET")
     with pytest.raises(AppProtocolError):
         answer.start_response(status, headers)
@@ -136,7 +136,7 @@ def test_start_response_that_failed_has_been_called(status: str, headers: Header
 
 
 def test_start_response_with_exc_info_replaces_all_that_was_stored() -> None:
-    """Status, headers and what follows from them, as nothing has left yet (PEP 3333, start_response)."""
+    """It replaces status, headers and length, because nothing was sent yet (PEP 3333, start_response)."""
     answer = ResponseFromWSGI("GET")
     answer.start_response(OK, [("Content-Length", "5"), ("X-Old", "1")])
     answer.start_response("500 Oops", [("X-New", "1")], exc_info())
@@ -147,20 +147,20 @@ def test_start_response_with_exc_info_replaces_all_that_was_stored() -> None:
 
 
 def test_start_response_may_have_exc_info_at_its_first_call() -> None:
-    """An app may fail before it has said anything (PEP 3333, The start_response() Callable)."""
+    """An app may fail before its first start_response (PEP 3333, The start_response() Callable)."""
     answer = ResponseFromWSGI("GET")
     answer.start_response("500 Oops", [], exc_info())
     assert answer.begin()["status"] == 500
 
 
 def test_start_response_too_late_raises_the_error_it_was_given() -> None:
-    """The very object, with its traceback, and the old start stays (PEP 3333, The start_response() Callable)."""
+    """It raises the same object with its traceback, and the old start stays (PEP 3333, start_response)."""
     answer = ResponseFromWSGI("GET")
     answer.start_response(OK, [])
     answer.begin()
     given = exc_info()
     assert given[1] is not None
-    given[1].__traceback__ = None  # the one that is given counts
+    given[1].__traceback__ = None  # the given traceback counts
     with pytest.raises(ValueError, match="the app's own") as caught:
         answer.start_response("500 Oops", [], given)
     assert caught.value is given[1]
@@ -169,7 +169,7 @@ def test_start_response_too_late_raises_the_error_it_was_given() -> None:
 
 
 def test_start_response_too_late_raises_an_error_that_has_no_traceback() -> None:
-    """The exception makes it the form with exc_info (PEP 3333, The start_response() Callable)."""
+    """The exception alone makes it a call with exc_info (PEP 3333, The start_response() Callable)."""
     answer = ResponseFromWSGI("GET")
     answer.start_response(OK, [])
     answer.begin()
@@ -180,7 +180,7 @@ def test_start_response_too_late_raises_an_error_that_has_no_traceback() -> None
 
 @pytest.mark.parametrize("begun", [False, True])
 def test_start_response_keeps_no_exc_info(begun: bool) -> None:
-    """Nothing refers to the exception once it is handled, so no cycle keeps it (PEP 3333, start_response)."""
+    """Nothing refers to the exception once it is handled, so it is freed (PEP 3333, start_response)."""
 
     class Oops(Exception):
         pass
@@ -209,7 +209,7 @@ def test_start_response_keeps_no_exc_info(begun: bool) -> None:
 
 @pytest.mark.parametrize("iterable", [None, "text", b"bytes", bytearray(b"bytes"), memoryview(b"bytes")], ids=type)
 def test_iterable_that_would_yield_no_bytes_is_refused(iterable: object) -> None:
-    """None, a str, or a block on its own is no iterable of bytes (PEP 3333, Specification Details)."""
+    """None, a str or a bare bytes is not an iterable of bytes (PEP 3333, Specification Details)."""
     with pytest.raises(TypeError, match="returns an iterable of bytes"):
         check_iterable(iterable)
 
@@ -273,7 +273,7 @@ def test_response_start_needs_a_status() -> None:
 
 @pytest.mark.parametrize("header", [(b"bad name", b"1"), (b"content-length", b"many")])
 def test_response_start_that_is_invalid_starts_nothing(header: tuple[bytes, bytes]) -> None:
-    """There is no status without the rest, so that another start can still be sent."""
+    """An invalid start changes nothing, so another one can still be sent."""
     answer = ResponseFromASGI("GET")
     with pytest.raises(AppProtocolError):
         answer.start({"type": "http.response.start", "status": 200, "headers": [header]})
@@ -308,7 +308,7 @@ def test_response_has_nothing_to_say_before_its_start() -> None:
 )
 @pytest.mark.parametrize("more_body", [False, True])
 def test_response_body_becomes_a_block_of_bytes(body: Any, block: bytes, more_body: bool) -> None:
-    """WSGI gets bytes alone, and every octet as it was (PEP 3333, A Note On String Types)."""
+    """WSGI gets only bytes, and every octet unchanged (PEP 3333, A Note On String Types)."""
     passed_on = asgi_response().pass_on({"type": "http.response.body", "body": body, "more_body": more_body})
     assert passed_on == block
     assert type(passed_on) is bytes
@@ -377,7 +377,7 @@ def test_response_with_a_body_that_no_proxy_sends_has_its_content_length() -> No
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 304)])
 def test_response_body_that_must_not_be_is_dropped(method: str, status: int) -> None:
-    """An app may send the body or leave it out, and its headers stay (RFC 9110 9.3.2)."""
+    """Whether or not the app sends the body, its headers stay (RFC 9110 9.3.2)."""
     for message in ({"body": b"abc"}, {}):
         answer = asgi_response(method, status=status, headers=[(b"content-length", b"1234")])
         assert answer.pass_on(message) == b""
@@ -391,7 +391,7 @@ def test_response_body_that_must_not_be_is_dropped(method: str, status: int) -> 
         ([(b"Content-Type", b"Text/Event-Stream ; charset=utf-8")], True),
         ([(b"content-type", b"text/event-streams")], False),
         ([(b"content-type", b"text/plain"), (b"content-type", b"text/event-stream")], False),
-        ([(b"content-type", b"text/event-stream"), (b"content-length", b"5")], False),  # it has an end of its own
+        ([(b"content-type", b"text/event-stream"), (b"content-length", b"5")], False),  # its length tells its end
         ([], False),
     ],
 )

@@ -12,7 +12,7 @@ from bridge.sansio import response_headers
 from bridge.sansio.response_headers import native_from_raw_headers, raw_headers_from_native
 from bridge.types import Headers, RawHeaders
 
-# The same examples in every run, at whatever speed.
+# The same examples in every run, without a time limit.
 PROPERTY = settings(derandomize=True, deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 
 TOKEN = "!#$%&'*+-.^_`|~"  # of RFC 9110 5.6.2, besides letters and digits
@@ -55,12 +55,12 @@ VALUES = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_c
 @PROPERTY
 @given(st.lists(st.tuples(NAMES, VALUES.map(lambda value: value.strip(" ")))))
 def test_headers_of_any_bytes_survive_the_way_there_and_back(headers: Headers) -> None:
-    """All that a value may hold is carried exactly (ASGI HTTP spec, WSGI encoding differences; RFC 9110 5.5)."""
+    """Every legal value arrives unchanged (ASGI HTTP spec, WSGI encoding differences; RFC 9110 5.5)."""
     assert native_from_raw_headers(raw_headers_from_native(headers)) == headers
 
 
 def test_header_names_are_lower_case_for_asgi_and_as_they_came_for_wsgi() -> None:
-    """ASGI has names in lower case, WSGI leaves them (ASGI HTTP spec, Response Start)."""
+    """ASGI requires names in lower case, WSGI keeps them (ASGI HTTP spec, Response Start)."""
     assert raw_headers_from_native([("X-Camel", "V")]) == [(b"x-camel", b"V")]
     assert native_from_raw_headers([(b"X-Camel", b"V")]) == [("X-Camel", "V")]
 
@@ -91,7 +91,7 @@ def test_headers_of_an_asgi_app_may_be_any_iterable_of_pairs(headers: Any) -> No
 
 
 def test_headers_of_a_wsgi_app_are_copied() -> None:
-    """An app may change its list after start_response; what was said then counts (PEP 3333, start_response)."""
+    """If an app changes its list after start_response, the response does not change (PEP 3333, start_response)."""
     headers = [("X-A", "1")]
     raw = raw_headers_from_native(headers)
     headers.clear()
@@ -99,7 +99,7 @@ def test_headers_of_a_wsgi_app_are_copied() -> None:
 
 
 def test_headers_of_a_wsgi_app_may_be_a_tuple() -> None:
-    """They should be a list, but other servers take a tuple too (PEP 3333, start_response)."""
+    """Headers should be a list, but other servers accept a tuple, too (PEP 3333, start_response)."""
     headers: Any = (("X-A", "1"),)
     assert raw_headers_from_native(headers) == [(b"x-a", b"1")]
 
@@ -145,7 +145,7 @@ BAD_VALUES = ["a\r\nSet-Cookie: b", "a\n", "a\r", "\na", "a\x00b", "\x0b", "\x1f
 @pytest.mark.parametrize("value", BAD_VALUES)
 @pytest.mark.parametrize("before", [[], [("x-ok", "1")]], ids=["first", "second"])
 def test_header_value_with_a_control_character_is_refused_by_name(value: str, before: Headers) -> None:
-    """CR, LF, NUL and their like would split a response, and the error names the header (RFC 9110 5.5)."""
+    """CR, LF, NUL and the like could split a response, so the error names the header (RFC 9110 5.5)."""
     headers = [*before, ("X-Bad", value)]
     raw = [(name.encode(), value.encode()) for name, value in headers]
     with pytest.raises(AppProtocolError, match="header 'X-Bad' holds CR, LF, NUL"):
@@ -227,7 +227,7 @@ HOP_BY_HOP = [
 @pytest.mark.parametrize("name", HOP_BY_HOP)
 @pytest.mark.parametrize("case", [str, str.lower, str.upper])
 def test_headers_less_the_hop_by_hop_ones(name: str, case: Any) -> None:
-    """What belongs to a connection is its server's to send (PEP 3333, Other HTTP Features; RFC 9110 7.6.1)."""
+    """Only the server may send the headers of a connection (PEP 3333, Other HTTP Features; RFC 9110 7.6.1)."""
     headers = [("x-a", "1"), (case(name), "close"), ("x-b", "2"), (case(name), "close")]
     raw = [(name.encode(), value.encode()) for name, value in headers]
     assert raw_headers_from_native(headers) == [(b"x-a", b"1"), (b"x-b", b"2")]
@@ -235,7 +235,7 @@ def test_headers_less_the_hop_by_hop_ones(name: str, case: Any) -> None:
 
 
 def test_headers_less_the_ones_that_connection_names() -> None:
-    """Every field that Connection nominates goes with it (RFC 9110 7.6.1)."""
+    """Every field that Connection names is dropped, too (RFC 9110 7.6.1)."""
     headers = [("X-Hop", "1"), ("Connection", "close, x-HOP ,"), ("x-two", "2"), ("connection", "x-two"), ("x-c", "3")]
     assert raw_headers_from_native(headers) == [(b"x-c", b"3")]
     assert raw_headers_from_native([("X-Hop", "1"), ("x-two", "2"), ("Connection", "x-hop,x-two")]) == []
@@ -243,7 +243,7 @@ def test_headers_less_the_ones_that_connection_names() -> None:
 
 
 def test_hop_by_hop_header_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
-    """The drop is told of, by name and once in a process, however many responses have it."""
+    """The dropped header is named in one warning per process, however many responses have it."""
     response_headers._warn_hop_by_hop.cache_clear()  # other tests drop the same names
     for name in ("Keep-Alive", "keep-alive", "TE"):
         raw_headers_from_native([(name, "1"), (name, "2")])

@@ -28,7 +28,7 @@ STATUSES = [
 
 @pytest.mark.parametrize(("code", "status"), STATUSES)
 def test_status_is_the_same_both_ways(code: int, status: str) -> None:
-    """A code of ASGI is a code and a phrase in WSGI (ASGI HTTP spec, WSGI Compatibility)."""
+    """ASGI's code becomes a code and a phrase in WSGI (ASGI HTTP spec, WSGI Compatibility)."""
     assert status_from_code(code) == status
     assert code_from_status(status) == code
 
@@ -48,7 +48,7 @@ def test_status_may_be_an_http_status() -> None:
 
 @pytest.mark.parametrize("code", [99, 100, 103, 199, 1000, -200, 0, True, "200", b"404", 200.0, None])
 def test_status_that_is_no_final_code_is_refused(code: object) -> None:
-    """An int of three digits, and no interim one (ASGI HTTP spec, Response Start; RFC 9110 15)."""
+    """A status is an int of three digits, and not an interim one (ASGI HTTP spec, Response Start; RFC 9110 15)."""
     with pytest.raises(AppProtocolError, match="status must be an int from 200 to 999"):
         status_from_code(code)
 
@@ -94,6 +94,6 @@ def test_status_reason_means_nothing(status: str, code: int) -> None:
     ],
 )
 def test_status_that_is_malformed_is_refused(status: Any) -> None:
-    """A str of three digits, a space and a phrase without control characters (PEP 3333, start_response)."""
+    """A status is three digits, a space and a phrase without control characters (PEP 3333, start_response)."""
     with pytest.raises(AppProtocolError, match="status must be a str like '200 OK'"):
         code_from_status(status)

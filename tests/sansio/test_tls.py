@@ -11,7 +11,7 @@ SERVER, CLIENT, ISSUER, ROOT = (PEM.format(name) for name in ("c2VydmVy", "Y2xpZ
 
 
 def tls_with(**keys: Any) -> dict[str, Any]:
-    """Return the tls extension of a connection that nothing is known of, with `keys`."""
+    """Return the tls extension of a connection of which only `keys` are known."""
     return {
         "server_cert": None,
         "client_cert_chain": [],
@@ -67,7 +67,7 @@ BOTH_WAYS: list[tuple[dict[str, Any], dict[str, str]]] = [
 
 @pytest.mark.parametrize(("keys", "variables"), BOTH_WAYS)
 def test_tls_is_the_same_both_ways(keys: dict[str, Any], variables: dict[str, str]) -> None:
-    """Each key has its variable of Apache's mod_ssl (PEP 3333, environ Variables; ASGI TLS spec, Connection Scope)."""
+    """Each key has a variable of Apache's mod_ssl (PEP 3333, environ Variables; ASGI TLS spec, Connection Scope)."""
     variables = {"SSL_CLIENT_VERIFY": "NONE", **variables}
     assert ssl_variables_from_tls(tls_with(**keys)) == variables
     assert maybe_tls_from_environ({"wsgi.url_scheme": "https", **variables}) == tls_with(**keys)
@@ -84,7 +84,7 @@ def test_tls_knows_every_cipher_suite_that_python_negotiates() -> None:
 
 
 def test_tls_knows_a_cipher_suite_that_is_off_by_default() -> None:
-    """A server may have been told to take others than Python does (ASGI TLS spec, Connection Scope)."""
+    """A server may be configured to use suites that Python does not (ASGI TLS spec, Connection Scope)."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     on = {cipher["name"] for cipher in context.get_ciphers()}
     context.set_ciphers("ALL:eNULL")
@@ -121,14 +121,14 @@ def test_ssl_variables_are_of_what_is_known(tls: dict[str, Any], variables: dict
 
 
 def test_ssl_variables_of_a_chain_that_turns_out_empty() -> None:
-    """The chain is any iterable, and so need not tell beforehand (ASGI TLS spec, Connection Scope)."""
+    """The chain may be any iterable, even an empty one (ASGI TLS spec, Connection Scope)."""
     assert ssl_variables_from_tls({"client_cert_chain": iter(())}) == {"SSL_CLIENT_VERIFY": "NONE"}
 
 
 @pytest.mark.parametrize("key", ["client_cert_name", "client_cert_error"])
 @pytest.mark.parametrize("text", ["\u20ac", "\ud800"])
 def test_ssl_variables_are_latin_1(key: str, text: str) -> None:
-    """No code point above 0xFF gets to an app; both keys are Unicode in ASGI (PEP 3333, Unicode Issues)."""
+    """No code point above 0xFF reaches an app; in ASGI, both keys are Unicode (PEP 3333, Unicode Issues)."""
     for value in ssl_variables_from_tls({key: text}).values():
         value.encode("latin-1")
 
@@ -146,7 +146,7 @@ def test_ssl_variables_are_latin_1(key: str, text: str) -> None:
     ],
 )
 def test_tls_is_none_where_the_server_says_nothing_of_it(environ: Environ) -> None:
-    """On a plain connection it must be absent, on one with TLS it may (ASGI TLS spec, When to use)."""
+    """The extension must be absent on a plain connection, and may be on one with TLS (ASGI TLS spec, When to use)."""
     assert maybe_tls_from_environ(environ) is None
 
 
@@ -155,8 +155,8 @@ def test_tls_is_none_where_the_server_says_nothing_of_it(environ: Environ) -> No
     [
         ({"SSL_PROTOCOL": "TLSv9", "SSL_SERVER_CERT": ""}, {}),
         ({"SSL_CIPHER": "ROT13"}, {}),
-        ({"SSL_CIPHER": "ROT13", "SSL_CIPHER_USEKEYSIZE": 256}, {}),  # as cheroot has it
-        # A chain needs a name, in RFC 4514's form; OpenSSL's old one-line form is not that.
+        ({"SSL_CIPHER": "ROT13", "SSL_CIPHER_USEKEYSIZE": 256}, {}),  # as cheroot sets it
+        # A chain needs a name in the form of RFC 4514; OpenSSL's old one-line form is not that.
         ({"SSL_CLIENT_CERT": CLIENT, "SSL_CLIENT_VERIFY": "SUCCESS"}, {}),
         ({"SSL_CLIENT_CERT": CLIENT, "SSL_CLIENT_CERT_CHAIN_0": ISSUER, "SSL_CLIENT_S_DN": "/C=x/CN=y"}, {}),
         ({"SSL_CLIENT_CERT": CLIENT, "SSL_CLIENT_S_DN": ""}, {}),
@@ -167,7 +167,7 @@ def test_tls_is_none_where_the_server_says_nothing_of_it(environ: Environ) -> No
         ),
         ({"SSL_PROTOCOL": "TLSv9", "SSL_CLIENT_S_DN": "CN=\xff"}, {"client_cert_name": "CN=\ufffd"}),
         ({"SSL_PROTOCOL": "TLSv9", "SSL_CLIENT_S_DN": "CN=\u20ac"}, {"client_cert_name": "CN=?"}),
-        # mod_ssl has NONE, SUCCESS, GENEROUS and FAILED:reason.
+        # mod_ssl's values are NONE, SUCCESS, GENEROUS and FAILED:reason.
         ({"SSL_PROTOCOL": "TLSv9", "SSL_CLIENT_VERIFY": "GENEROUS"}, {}),
         ({"SSL_PROTOCOL": "TLSv9", "SSL_CLIENT_VERIFY": None}, {}),
         ({"SSL_PROTOCOL": "TLSv9", "SSL_CLIENT_VERIFY": "FAILED"}, {"client_cert_error": "FAILED"}),

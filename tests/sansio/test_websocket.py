@@ -71,7 +71,7 @@ def test_a_handshake_is_told_by_its_tokens(keys: dict[str, Any], asks: bool) -> 
     ],
 )
 def test_a_bad_handshake_is_refused(keys: dict[str, Any], status: int, header: tuple[str, str] | None) -> None:
-    """What is not as RFC 6455 4.2.1 has it gets the status that says what is wrong."""
+    """A handshake that breaks RFC 6455 4.2.1 gets the status that says what is wrong."""
     refusal = maybe_refusal(handshake(**keys))
     assert refusal is not None
     assert refusal.status.startswith(f"{status} ")
@@ -81,12 +81,12 @@ def test_a_bad_handshake_is_refused(keys: dict[str, Any], status: int, header: t
 
 @pytest.mark.parametrize("keys", [{}, {"CONTENT_LENGTH": "0"}, {"CONTENT_LENGTH": 0}, {"CONTENT_LENGTH": ""}])
 def test_a_good_handshake_is_not_refused(keys: dict[str, Any]) -> None:
-    """Servers may say that there is no body in each of these ways."""
+    """A server may show in each of these ways that there is no body."""
     assert maybe_refusal(handshake(**keys)) is None
 
 
 def test_the_scope_is_a_websockets() -> None:
-    """Type, scheme and versions are its own, there is no method, and all else is as it was (ASGI WebSocket spec)."""
+    """Type, scheme and versions change, the method goes, and everything else stays (ASGI WebSocket spec)."""
     environ = handshake(
         **{"wsgi.url_scheme": "https", "HTTP_SEC_WEBSOCKET_PROTOCOL": "a, b,,c", "SERVER_PROTOCOL": "HTTP/1.0"}
     )
@@ -107,13 +107,13 @@ def test_the_scope_is_a_websockets() -> None:
 
 
 def test_the_key_is_answered_as_in_the_rfc() -> None:
-    """The example of RFC 6455 1.3."""
+    """The key of RFC 6455 1.3 has the answer that is given there."""
     assert accept_from_key("dGhlIHNhbXBsZSBub25jZQ==") == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
     assert accept_from_key(KEY) == ACCEPT
 
 
 def test_accept_is_a_101_response() -> None:
-    """The subprotocol, the extensions and the app's headers are in it, in order."""
+    """The response has the subprotocol, the extensions and the app's headers, in order."""
     message = {"subprotocol": "b", "headers": [(b"set-cookie", b"a=1"), (b"set-cookie", b"b=\xe9")]}
     assert response_from_accept(message, KEY, ["a", "b"], "permessage-deflate").split(b"\r\n") == [
         b"HTTP/1.1 101 Switching Protocols",
@@ -159,7 +159,7 @@ def test_an_accept_that_agrees_on_nothing_offered_is_refused(message: dict[str, 
     ],
 )
 def test_send_carries_text_or_bytes(message: dict[str, Any], payload: bytes | str) -> None:
-    """One of the two, and it stays what it is."""
+    """Text stays text and bytes stay bytes."""
     found = payload_from_send(message)
     assert found == payload
     assert type(found) is type(payload)
@@ -192,13 +192,13 @@ def test_close_has_a_code_and_a_reason(message: dict[str, Any], code_and_reason:
 
 @pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, "1000", [1000]])
 def test_a_code_that_never_stands_in_a_frame_is_refused(code: Any) -> None:
-    """RFC 6455 7.4: some codes are only ever reported, and some belong to nobody."""
+    """RFC 6455 7.4: some codes may only be reported locally, and some are not assigned."""
     with pytest.raises(AppProtocolError, match=r"the code of websocket.close must be"):
         code_and_reason_from_close({"code": code})
 
 
 def test_a_reason_is_text() -> None:
-    """ASGI WebSocket spec, Close."""
+    """A reason that is not a str is refused (ASGI WebSocket spec, Close)."""
     with pytest.raises(AppProtocolError, match="'reason' must be a str"):
         code_and_reason_from_close({"reason": b"why"})
 
@@ -208,7 +208,7 @@ def test_a_reason_is_text() -> None:
 
 @pytest.mark.parametrize("http_version", ["1.1", "2"])
 def test_websocket_looks_as_over_http_1_1(http_version: str) -> None:
-    """What marks a WebSocket there is put in, as HTTP/2 has none of it (RFC 8441); what is the server's is left out."""
+    """The headers of an HTTP/1.1 handshake are added, which HTTP/2 lacks (RFC 8441); the server's own are removed."""
     headers = [
         (b"connection", b"keep-alive, Upgrade"),
         (b"upgrade", b"WebSocket"),
@@ -243,7 +243,7 @@ def test_websocket_looks_as_over_http_1_1(http_version: str) -> None:
 
 @pytest.mark.parametrize("subprotocols", [None, [], ["", "a b", "ü", "a\r\nb"]])
 def test_websocket_offers_no_subprotocol_that_is_no_token(subprotocols: list[str] | None) -> None:
-    """RFC 6455 4.1; a server may let others through."""
+    """A subprotocol that is not a token (RFC 6455 4.1) is left out, because a server may let it through."""
     headers = [(b"sec-websocket-protocol", b"a b")]
     scope = scope_with(type="websocket", scheme="ws", headers=headers, subprotocols=subprotocols)
     assert "HTTP_SEC_WEBSOCKET_PROTOCOL" not in environ_from_scope(scope)
@@ -251,7 +251,7 @@ def test_websocket_offers_no_subprotocol_that_is_no_token(subprotocols: list[str
 
 @pytest.mark.parametrize("header", [(b"content-length", b"5"), (b"transfer-encoding", b"chunked")])
 def test_websocket_begins_with_a_get_that_has_no_body(header: tuple[bytes, bytes]) -> None:
-    """RFC 6455 4.1, whatever HTTP/2 has in its place (CONNECT, of RFC 8441)."""
+    """The method becomes GET (RFC 6455 4.1), although HTTP/2 uses CONNECT (RFC 8441)."""
     environ = environ_from_scope(scope_with(type="websocket", scheme="ws", method="CONNECT", headers=[header]))
     assert environ["REQUEST_METHOD"] == "GET"
     assert "CONTENT_LENGTH" not in environ

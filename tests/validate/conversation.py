@@ -1,4 +1,4 @@
-"""What an app and a server say to each other through the validator: the messages, and a way to say them all."""
+"""Conversations of an app and a server through the validator: the messages, and a function that plays them."""
 
 from typing import Any, NamedTuple
 
@@ -9,24 +9,24 @@ from tests.fakes import http_scope
 
 
 class Said(NamedTuple):
-    """A message, and who says it."""
+    """A message, and who sends it."""
 
     by_app: bool
     message: Any
 
 
 def gives(message_type: str, **keys: Any) -> Said:
-    """Return what a server says."""
+    """Return a message of the server."""
     return Said(False, {"type": message_type, **keys})
 
 
 def sends(message_type: str, **keys: Any) -> Said:
-    """Return what an app says."""
+    """Return a message of the app."""
     return Said(True, {"type": message_type, **keys})
 
 
 async def converse(scope: Any, *conversation: Said, returned: Any = None) -> list[Message]:
-    """Have an app and a server say all of it, with the validator between; return what each got of the other."""
+    """Play a conversation with the validator between app and server; return the messages that either received."""
     got: list[Message] = []
     given = iter([said.message for said in conversation if not said.by_app])
 
@@ -61,7 +61,7 @@ def lifespan_scope(**keys: Any) -> dict[str, Any]:
 
 
 def without(scope: dict[str, Any], key: str) -> dict[str, Any]:
-    """Return the scope less one key."""
+    """Return the scope without one key."""
     return {name: value for name, value in scope.items() if name != key}
 
 
@@ -108,7 +108,7 @@ def zero_copy(**keys: Any) -> Said:
 
 
 class Descriptor:
-    """The least of a file object that can be sent so."""
+    """The smallest file object for zero copy send."""
 
     def fileno(self) -> int:
         return 1

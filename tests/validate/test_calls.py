@@ -48,19 +48,19 @@ from tests.validate.conversation import (
     ],
 )
 async def test_an_app_must_not_return_too_early(scope: dict[str, Any], conversation: list[Said], clause: str) -> None:
-    """A response, the answer to a handshake and a lifespan are to be whole when the app returns."""
+    """A response, the answer to a handshake and a lifespan must be complete when the app returns."""
     with pytest.raises(AppProtocolError, match=rf"the ASGI app returned too early .*; {clause}\)"):
         await converse(scope, *conversation)
 
 
 async def test_an_app_must_return_none() -> None:
-    """What it returns could reach nobody (ASGI-CORE-005)."""
+    """Nobody would get the value that the app returns (ASGI-CORE-005)."""
     with pytest.raises(AppProtocolError, match=r"returned 5, not None .*ASGI-CORE-005"):
         await converse(HTTP, START, BODY, returned=5)
 
 
 async def test_an_app_must_be_async() -> None:
-    """A WSGI app that takes three arguments by chance is told what it lacks (ASGI-CORE-013)."""
+    """A WSGI app that happens to take three arguments gets an error that says so (ASGI-CORE-013)."""
 
     def app(scope: Scope, receive: Receive, send: Send) -> Any:
         return []
@@ -70,7 +70,7 @@ async def test_an_app_must_be_async() -> None:
 
 
 async def test_the_argument_of_send_is_positional() -> None:
-    """So the spec has it for send; the app's own arguments have names, and Daphne uses them (ASGI-CORE-018)."""
+    """send takes a positional argument (ASGI-CORE-018); the app's arguments have names, which Daphne uses."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         with pytest.raises(TypeError, match="positional"):
@@ -86,7 +86,7 @@ async def test_the_argument_of_send_is_positional() -> None:
 
 @pytest.mark.parametrize("raises", [False, True])
 async def test_calls_after_the_return_are_refused(raises: bool) -> None:
-    """The connection ends with the app's coroutine, however that ends (ASGI-CORE-005)."""
+    """The connection ends when the app's coroutine ends, however it does (ASGI-CORE-005)."""
     kept: list[Callable[[], Awaitable[object]]] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -107,7 +107,7 @@ async def test_calls_after_the_return_are_refused(raises: bool) -> None:
 
 
 async def test_a_report_that_the_app_catches_is_raised_when_it_returns() -> None:
-    """An app that swallows errors hides no fault, its own or the server's; of several, the first counts."""
+    """An app that catches the errors hides no fault, its own or the server's; the first one is raised."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         for message in ({"type": "http.response.start"}, {"type": "http.response.body"}):
@@ -121,7 +121,7 @@ async def test_a_report_that_the_app_catches_is_raised_when_it_returns() -> None
 
 
 async def test_what_the_app_raises_passes() -> None:
-    """An error of the app's own is not the validator's business."""
+    """The validator passes on an error of the app itself."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         raise ValueError("the app's own")
@@ -131,7 +131,7 @@ async def test_what_the_app_raises_passes() -> None:
 
 
 async def test_a_send_may_fail_for_a_client_that_has_left() -> None:
-    """OSError is the server's right, and with it the app's to give up (ASGI HTTP spec, Disconnected Client)."""
+    """The server may raise OSError, and the app may then return early (ASGI HTTP spec, Disconnected Client)."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         for said in (START, START, MORE):
@@ -148,7 +148,7 @@ async def test_a_send_may_fail_for_a_client_that_has_left() -> None:
 
 
 async def test_a_receive_that_waits_may_get_more_of_the_request_after_the_response() -> None:
-    """Only calls that come after the response are to get http.disconnect (ASGI HTTP spec, Disconnect)."""
+    """Only calls that start after the response must get http.disconnect (ASGI HTTP spec, Disconnect)."""
     waits, responded = anyio.Event(), anyio.Event()
     got: list[Message] = []
 

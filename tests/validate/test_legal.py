@@ -143,7 +143,7 @@ LEGAL: dict[str, tuple[dict[str, Any], list[Said]]] = {
 
 @pytest.mark.parametrize("name", LEGAL)
 async def test_what_is_legal_passes_as_it_is(name: str) -> None:
-    """Each message gets through, the very same, and nothing is raised, nor warned of."""
+    """Each legal message passes as the same object, and nothing raises or warns."""
     scope, conversation = LEGAL[name]
     got = await converse(scope, *conversation)
     assert len(got) == len(conversation)
@@ -151,7 +151,7 @@ async def test_what_is_legal_passes_as_it_is(name: str) -> None:
 
 
 async def test_iterators_are_still_there_for_who_comes_next() -> None:
-    """Headers may be any iterable of iterables, one that can be used once too (ASGI HTTP spec)."""
+    """The app and the server can still read headers that are iterators (ASGI HTTP spec)."""
     seen: Any = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -176,7 +176,7 @@ async def test_iterators_are_still_there_for_who_comes_next() -> None:
 
 
 async def test_an_iterator_of_subprotocols_is_still_there_too() -> None:
-    """They may be any iterable (ASGI WebSocket spec, WebSocket Connection Scope)."""
+    """Subprotocols may be any iterable (ASGI WebSocket spec, WebSocket Connection Scope)."""
     seen: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -51,7 +51,7 @@ from tests.validate.conversation import (
 )
 from wsgi_asgi_conformance.catalogue import read_catalogue
 
-# Of each conversation the last message is the fault.
+# A scope, a conversation whose last message is wrong, the text of the report, and the clause.
 Case: TypeAlias = tuple[dict[str, Any], list[Said], str, str]
 
 
@@ -355,7 +355,7 @@ SENT: list[Case] = [
 async def test_a_message_is_refused_where_it_is_said(
     error: type[BridgeError], scope: dict[str, Any], conversation: list[Said], text: str, clause: str
 ) -> None:
-    """The app's call of send, or of receive, raises, with the clause; what came before was legal."""
+    """The app's call of send or receive raises with the clause, after the earlier messages have passed."""
     *before, last = conversation
     passed = 0
 
@@ -397,7 +397,7 @@ async def test_what_is_offered_is_what_the_server_offered() -> None:
 
 
 def test_clauses_are_those_of_the_catalogue() -> None:
-    """What a report cites can be looked up."""
+    """Each clause that a report may name is in the catalogue."""
     files = [Path(rules.__file__), Path(shapes.__file__), *Path(validate.__file__).parent.glob("*.py")]
     sources = [file.read_text() for file in files]
     cited = {clause for source in sources for clause in re.findall(r"\b(?:ASGI-[A-Z]+|RFC[0-9]+)-[0-9]{3}\b", source)}

@@ -124,7 +124,7 @@ SCOPES: list[tuple[Any, str, str]] = [
 
 @pytest.mark.parametrize(("scope", "text", "clause"), SCOPES)
 async def test_a_scope_is_looked_at_before_the_app_is_called(scope: Any, text: str, clause: str) -> None:
-    """What is wrong with a scope is raised to the server that made it, with the clause, and the app is not called."""
+    """The server that made a wrong scope gets an error with the clause, and the app is not called."""
     with pytest.raises(ServerProtocolError, match=rf"the server passed .*{re.escape(text)}.*; {clause}") as caught:
         await converse(scope, sends("never"))
     assert "never" not in str(caught.value)
@@ -142,7 +142,7 @@ async def test_a_scope_is_looked_at_before_the_app_is_called(scope: Any, text: s
     ],
 )
 async def test_what_can_be_lived_with_is_warned_of(scope: dict[str, Any], conversation: list[Said], text: str) -> None:
-    """What the spec recommends to servers, and lower case in a response, which servers see to."""
+    """What the spec only recommends to servers is a warning, and so are response headers not in lower case."""
     with pytest.warns(ASGIWarning, match=text):
         assert len(await converse(scope, *conversation)) == len(conversation)
 
@@ -150,7 +150,7 @@ async def test_what_can_be_lived_with_is_warned_of(scope: dict[str, Any], conver
 @pytest.mark.parametrize("states", [[True], [False], [True, False]], ids=str)
 @pytest.mark.parametrize("scope", [http_scope(state={}), HTTP], ids=["state", "none"])
 async def test_state_is_in_both_scopes_or_in_none(states: list[bool], scope: dict[str, Any]) -> None:
-    """Requests have a copy of the lifespan's state, while that is running; else nothing is known (ASGI-LS-013)."""
+    """While a lifespan runs, requests must have `state` if it has (ASGI-LS-013); otherwise nothing is checked."""
     served = anyio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -195,7 +195,7 @@ async def test_state_is_in_both_scopes_or_in_none(states: list[bool], scope: dic
 
 
 async def test_state_is_of_a_lifespan_that_serves() -> None:
-    """A lifespan whose startup is not complete, or that has raised, says nothing of requests (ASGI lifespan spec)."""
+    """A lifespan that has not completed its startup, or has raised, does not count (ASGI lifespan spec)."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

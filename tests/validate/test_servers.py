@@ -21,13 +21,13 @@ def wsgi_app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]
 
 
 async def test_wsgi_to_asgi_is_legal() -> None:
-    """The adapter, as an app, keeps to the spec."""
+    """The adapter, as an app, follows the spec."""
     server = await request(validator(WSGIToASGI(wsgi_app)), http_scope("POST"), b"one", b"two", b"three")
     assert server.body == b"onetwothree"
 
 
 def test_asgi_to_wsgi_is_legal() -> None:
-    """The adapter, as a server, keeps to the spec, and an app that reads, streams and goes on runs on it."""
+    """The adapter, as a server, follows the spec for apps that read, stream and run on after the response."""
     from tests.validated_app import app
 
     with warnings.catch_warnings():
@@ -61,7 +61,7 @@ TRAFFIC: list[tuple[str, str, bytes | None, bytes]] = [
     ],
 )
 def test_servers_and_frameworks_are_legal(command: str) -> None:
-    """Starlette, FastAPI, Django and the adapter, under real servers, give no reason for a report."""
+    """On real servers, the validator reports nothing about Starlette, FastAPI, Django and the adapter."""
     pytest.importorskip(command.split()[0])
     client = pytest.importorskip("websockets.sync.client")
     from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -73,7 +73,7 @@ def test_servers_and_frameworks_are_legal(command: str) -> None:
         assert server.client.get("/nowhere").status_code == 404
         with server.client.stream("GET", "/endless") as response:
             assert next(response.iter_raw())  # and then leave
-        with server.connect() as sock:  # leave within the request
+        with server.connect() as sock:  # leave in the middle of the request
             sock.sendall(b"POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhalf")
         url = f"ws://127.0.0.1:{server.port}"
         with client.connect(f"{url}/socket", subprotocols=["chat"]) as socket:

@@ -5,18 +5,18 @@ from typing import NamedTuple
 
 
 class Framework(NamedTuple):
-    """A framework, and where its app is."""
+    """A framework, and the place of its app."""
 
     title: str
     module: str
-    distribution: str  # what is installed by this name, and has a version
-    asgi: bool  # an ASGI app, which `adapted` makes a WSGI app of; else the other way round
+    distribution: str  # the name of the installed distribution
+    asgi: bool  # the app is an ASGI app, and `adapted` a WSGI app; otherwise the reverse
     adapted: str = "adapted"
     native: str = "app"
-    prefix: str = ""  # where it is mounted in another app
+    prefix: str = ""  # the path at which it is mounted in another app
 
     def path(self, attribute: str) -> str:
-        """Return what servers take for the name of the app."""
+        """Return the app's name for a server's command line."""
         return f"{__name__}.{self.module}:{attribute}"
 
 

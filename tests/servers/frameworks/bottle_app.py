@@ -33,7 +33,7 @@ def multipart() -> dict[str, object]:
 @app.post("/upload")
 def upload() -> dict[str, object]:
     digest = parts.Digest()
-    body = request.body  # each look at it starts at its beginning
+    body = request.body  # each access starts at its beginning
     while block := body.read(parts.BLOCK):
         digest.add(block)
     return digest.result()
@@ -107,5 +107,5 @@ def client() -> dict[str, object]:
     return {"client": request.remote_addr, "scheme": request.urlparts.scheme, "host": request.urlparts.netloc}
 
 
-# Bottle reads no body without a length, and takes a chunked one for encoded still.
+# Bottle reads no body without a length, and would decode a chunked one again.
 adapted = WSGIToASGI(app, buffer_body=True)

@@ -61,5 +61,5 @@ urlpatterns = [
     path("client", client),
 ]
 app = get_wsgi_application()
-# Django reads no body without a length, as a chunked one is.
+# Django reads no body without a length, such as a chunked one.
 adapted = WSGIToASGI(app, buffer_body=True)

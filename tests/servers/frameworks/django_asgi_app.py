@@ -80,7 +80,7 @@ django_app = get_asgi_application()
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve Django, which knows no lifespan."""
+    """Serve Django, and the lifespan, which Django does not support."""
     if scope["type"] == "lifespan":
         await parts.serve_lifespan(scope, receive, send)
     else:

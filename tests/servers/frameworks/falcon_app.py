@@ -38,7 +38,7 @@ class Multipart:
 class Upload:
     def on_post(self, req: Request, resp: Response) -> None:
         digest = parts.Digest()
-        while block := req.stream.read(parts.BLOCK):  # bounded_stream holds nothing of a chunked body
+        while block := req.stream.read(parts.BLOCK):  # bounded_stream is empty for a chunked body
             digest.add(block)
         resp.media = digest.result()
 

@@ -103,7 +103,7 @@ def client() -> dict[str, object]:
     return {"client": request.remote_addr, "scheme": request.scheme, "host": request.host}
 
 
-# What a WSGI app has for a lifespan is its import, and this: by it is measured how a server ends.
+# A WSGI app's lifespan is its import and this. It shows how a server ends.
 atexit.register(parts.shut_down)
 
 

@@ -148,7 +148,7 @@ app = Litestar(
     lifespan=[lifespan],
     middleware=[SetValue()],
     openapi_config=OpenAPIConfig("Test", "1", path="/docs"),
-    # Litestar's own starts a thread at import, and a process that uWSGI has forked waits for it for ever at its end.
+    # Litestar's own starts a thread at import, for which a process that uWSGI has forked waits for ever at its exit.
     logging_config=None,
 )
 adapted = ASGIToWSGI(app)

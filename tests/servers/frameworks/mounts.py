@@ -1,4 +1,4 @@
-"""Apps inside apps: a WSGI app in an ASGI one and the other way round, and what there is natively."""
+"""Apps mounted in apps: a WSGI app in an ASGI app and the reverse, and the native counterparts."""
 
 from fastapi import FastAPI
 from flask import Flask
@@ -13,6 +13,6 @@ fastapi_in_flask = DispatcherMiddleware(Flask("outer"), {"/api": fastapi_app.ada
 
 flask_in_flask = DispatcherMiddleware(Flask("outer"), {"/legacy": flask_app.app})
 
-# A mounted app's lifespan is for the outer app to run.
+# The outer app runs a mounted app's lifespan.
 fastapi_in_fastapi = FastAPI(lifespan=fastapi_app.lifespan)
 fastapi_in_fastapi.mount("/api", fastapi_app.app)

@@ -1,4 +1,4 @@
-"""What the frameworks' apps have in common: bodies to stream, what they count, and what a lifespan does."""
+"""What the frameworks' apps share: bodies to stream, counters, and a lifespan."""
 
 import hashlib
 import os
@@ -20,23 +20,23 @@ value: ContextVar[str] = ContextVar("value", default="nothing")
 class Counts:
     """What this process has counted so far."""
 
-    left = 0  # streams of events that were closed before their end
+    left = 0  # event streams that were closed before their end
     started = 0  # startups
-    ticks = 0  # of 20 ms, while a lifespan runs
+    ticks = 0  # one every 20 ms while a lifespan runs
 
 
 counts = Counts()
 
 
 class State(TypedDict):
-    """What a startup leaves to the requests."""
+    """What a startup passes on to requests."""
 
     started: int
     pid: int
 
 
 class Digest:
-    """How long an upload is, and its SHA-256."""
+    """The length and the SHA-256 of an upload."""
 
     def __init__(self) -> None:
         self._size = 0
@@ -51,7 +51,7 @@ class Digest:
 
 
 def digest(content: bytes) -> dict[str, object]:
-    """Say the same of an upload that is here as a whole."""
+    """Return the same for an upload that has arrived whole."""
     whole = Digest()
     whole.add(content)
     return whole.result()
@@ -82,7 +82,7 @@ def fails() -> Iterator[bytes]:
 
 
 def values() -> Iterator[bytes]:
-    """Give the context variable as it is in the view, and as it is when the body is asked for."""
+    """Yield the context variable's value in the view, and its value when the body is iterated."""
     in_view = value.get()
 
     def body() -> Iterator[bytes]:
@@ -117,7 +117,7 @@ async def async_fails() -> AsyncIterator[bytes]:
 
 
 def async_values() -> AsyncIterator[bytes]:
-    """Give the context variable as it is in the view, and as it is when the body is asked for."""
+    """Yield the context variable's value in the view, and its value when the body is iterated."""
     in_view = value.get()
 
     async def body() -> AsyncIterator[bytes]:
@@ -140,7 +140,7 @@ def started() -> State:
 
 
 def shut_down() -> None:
-    """Note a shutdown in the file that the test has asked for it in."""
+    """Record a shutdown in the file that the test has named."""
     if path := os.environ.get("BRIDGE_SHUTDOWN_LOG"):
         with open(path, "a") as log:
             log.write(f"shutdown {os.getpid()}\n")
@@ -157,7 +157,7 @@ async def lifespan() -> AsyncIterator[State]:
 
 
 async def serve_lifespan(scope: Scope, receive: Receive, send: Send) -> None:
-    """Speak the lifespan protocol for a framework that leaves it to its apps."""
+    """Answer the lifespan protocol for a framework that leaves that to its apps."""
     await receive()
     async with lifespan() as state:
         scope["state"].update(state)

@@ -18,7 +18,7 @@ async def lifespan(api: responder.API) -> AsyncIterator[None]:
         yield
 
 
-# Not compressed, so that a client sees the blocks as they are.
+# Not compressed, so that a client sees each block.
 api = responder.API(title="Test", version="1", docs_route="/docs", lifespan=lifespan, gzip=False)
 
 

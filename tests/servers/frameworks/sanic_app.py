@@ -60,7 +60,7 @@ async def multipart(request: AnyRequest) -> HTTPResponse:
 async def upload(request: AnyRequest) -> HTTPResponse:
     digest = parts.Digest()
     assert request.stream
-    # read() would wait behind the end for ever.
+    # After the end, read() would wait for ever.
     async for block in request.stream:  # type: ignore[attr-defined]
         digest.add(block)
     return json(digest.result())
@@ -92,7 +92,7 @@ async def cookies(request: AnyRequest) -> HTTPResponse:
 
 @app.get("/path/<rest:path>")
 async def path(request: AnyRequest, rest: str) -> HTTPResponse:
-    # Parameters of this type Sanic leaves encoded, even where it is told to unquote them.
+    # Sanic leaves parameters of this type encoded, even if told to unquote them.
     return json({"path": unquote(rest), "query": {"q": request.args.get("q")}})
 
 

@@ -133,7 +133,7 @@ app = Starlette(
         Route("/error-before", error_before),
         Route("/error-mid", error_mid),
         Route("/slow", slow),
-        # Not around the whole app: behind this middleware a body that breaks off ends as if it were whole.
+        # Not around the whole app, because this middleware makes a body that breaks off look whole.
         Route("/context", context, middleware=[Middleware(BaseHTTPMiddleware, dispatch=set_value)]),
         Route("/redirect", redirect),
         Route("/client", client),
