@@ -1,12 +1,16 @@
 """Apps, and requests in threads, that the tests of this folder share."""
 
 import threading
+from collections.abc import Callable
 
 import anyio
 
-from bridge import ClientDisconnected
+from bridge import ASGIToWSGI, ClientDisconnected
 from bridge.types import Environ, Receive, Scope, Send, WSGIApp
 from tests.fakes import WSGIServer
+
+# The fixture `adapt`: creates an adapter for an app and some options, and closes it after the test.
+Adapt = Callable[..., ASGIToWSGI]
 
 
 async def hello(scope: Scope, receive: Receive, send: Send) -> None:

@@ -3,7 +3,7 @@ import contextlib
 import functools
 import gc
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import anyio
@@ -16,12 +16,11 @@ from bridge.asgi_to_wsgi import loop as loop_module
 from bridge.asgi_to_wsgi import runner as runner_module
 from bridge.runtime import Loop, running_loop
 from bridge.types import Environ, Receive, Scope, Send, StartResponse
-from tests.asgi_to_wsgi.apps import Requester, hello
+from tests.asgi_to_wsgi.apps import Adapt, Requester, hello
 from tests.asgi_to_wsgi.conftest import BACKENDS
 from tests.fakes import WSGIServer, http_environ, in_thread, respond
 from tests.processes import run_script, wait_until
 
-Adapt = Callable[..., ASGIToWSGI]
 EAGER = getattr(asyncio, "eager_task_factory", None)
 
 

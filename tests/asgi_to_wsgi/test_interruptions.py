@@ -2,19 +2,17 @@
 
 import threading
 import weakref
-from collections.abc import Callable
 
 import pytest
 
-from bridge import ASGIToWSGI
 from bridge.sansio.native_text import native_from_text
 from bridge.types import Receive, Scope, Send
+from tests.asgi_to_wsgi.apps import Adapt
 from tests.fakes import WSGIServer, http_environ
 from tests.interruptions import Interruption, warm_up
 from tests.processes import wait_until
 from tests.references import is_freed
 
-Adapt = Callable[..., ASGIToWSGI]
 FILES = [f"asgi_to_wsgi/{name}.py" for name in ("adapter", "loop")]
 FILES += [f"asgi_to_wsgi/http/{name}.py" for name in ("body", "call", "exchange", "streams")]
 FILES += ["runtime/loop.py", "runtime/threads.py"]

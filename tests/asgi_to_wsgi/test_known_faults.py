@@ -2,16 +2,14 @@
 
 import logging
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from bridge import ASGIToWSGI
 from bridge.types import Receive, Scope, Send
+from tests.asgi_to_wsgi.apps import Adapt
 from tests.fakes import WSGIServer, http_environ, in_thread, respond
-
-Adapt = Callable[..., ASGIToWSGI]
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:

@@ -2,7 +2,6 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -10,10 +9,9 @@ import pytest
 
 from bridge import AdapterClosed, ASGIToWSGI, StartupFailed
 from bridge.types import Receive, Scope, Send
+from tests.asgi_to_wsgi.apps import Adapt
 from tests.fakes import in_thread, respond
 from tests.processes import wait_until
-
-Adapt = Callable[..., ASGIToWSGI]
 
 COMPLETE = {"type": "lifespan.startup.complete"}
 STOPPED = {"type": "lifespan.shutdown.complete"}

@@ -3,7 +3,7 @@
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,15 +11,14 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Route
 
-from bridge import ASGIToWSGI
 from bridge.asgi_to_wsgi.http import call as call_module
 from bridge.asgi_to_wsgi.websocket import handshake as websocket
 from bridge.types import Receive, Scope, Send
+from tests.asgi_to_wsgi.apps import Adapt
 from tests.asgi_to_wsgi.http.apps import answers, body, start, until
 from tests.asgi_to_wsgi.websocket.clients import Client, Script, accept
 from tests.fakes import WSGIServer, http_environ, in_thread, respond
 
-Adapt = Callable[..., ASGIToWSGI]
 QUERY: dict[str, Any] = {"QUERY_STRING": "token=secret"}
 
 

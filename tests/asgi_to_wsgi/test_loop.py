@@ -3,7 +3,6 @@
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -16,10 +15,9 @@ from bridge.asgi_to_wsgi import tasks as tasks_module
 from bridge.asgi_to_wsgi.loop import LoopThread
 from bridge.runtime import Loop
 from bridge.types import Receive, Scope, Send
+from tests.asgi_to_wsgi.apps import Adapt
 from tests.fakes import in_thread
 from tests.processes import wait_until
-
-Adapt = Callable[..., ASGIToWSGI]
 
 
 class RecordingJob:

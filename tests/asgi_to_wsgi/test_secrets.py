@@ -1,6 +1,5 @@
 """Logs and error pages reveal no more of a request than behind an ASGI server."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,11 +10,10 @@ from starlette.routing import Route
 from uvicorn.logging import TRACE_LOG_LEVEL
 from uvicorn.middleware.message_logger import MessageLoggerMiddleware
 
-from bridge import AppProtocolError, ASGIToWSGI
+from bridge import AppProtocolError
 from bridge.types import ASGIApp, Environ, Message, Receive, Scope, Send
+from tests.asgi_to_wsgi.apps import Adapt
 from tests.fakes import WSGIServer, http_environ, in_thread, respond
-
-Adapt = Callable[..., ASGIToWSGI]
 
 SECRETS = {name: f"s3cret-{name}" for name in ("cookie", "authorization", "api-key", "body", "tls")}
 

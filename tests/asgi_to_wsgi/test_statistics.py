@@ -11,7 +11,8 @@ import pytest
 from bridge import ASGIToWSGI
 from bridge.asgi_to_wsgi.http.detaching import Detaching
 from bridge.types import Receive, Scope, Send
-from tests.asgi_to_wsgi.http.detachable import Adapt, Gate, block, body_of, connected, start, started, waiting
+from tests.asgi_to_wsgi.apps import Adapt
+from tests.asgi_to_wsgi.http.detachable import Gate, block, body_of, connected, start, started, waiting
 from tests.asgi_to_wsgi.websocket.clients import Client, echo
 from tests.fakes import WSGIServer, in_thread
 from tests.processes import wait_until

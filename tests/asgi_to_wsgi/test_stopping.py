@@ -2,19 +2,16 @@
 
 import logging
 import threading
-from collections.abc import Callable
 
 import anyio
 import pytest
 
-from bridge import AdapterClosed, ASGIToWSGI
+from bridge import AdapterClosed
 from bridge.asgi_to_wsgi import loop as loop_module
 from bridge.types import Receive, Scope, Send
-from tests.asgi_to_wsgi.apps import Requester, Streams
+from tests.asgi_to_wsgi.apps import Adapt, Requester, Streams
 from tests.fakes import http_environ, in_thread, respond
 from tests.processes import run_script, wait_until
-
-Adapt = Callable[..., ASGIToWSGI]
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,12 @@
 """ASGI apps, and their messages, that the tests of this folder share."""
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 
-from bridge import ASGIToWSGI
 from bridge.types import ASGIApp, Message, Receive, Scope, Send
-
-Adapt = Callable[..., ASGIToWSGI]
 
 
 def start(status: Any = 200, *headers: tuple[bytes, bytes], **keys: Any) -> Message:

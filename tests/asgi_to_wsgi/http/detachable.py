@@ -13,8 +13,6 @@ from bridge import ASGIToWSGI
 from bridge.types import Message, Receive, Scope, Send
 from tests.fakes import WSGIServer, http_environ
 
-Adapt = Callable[..., ASGIToWSGI]
-
 
 class Detachable(WSGIServer):
     """A request on a TCP connection that can be taken; `client` is its other end."""

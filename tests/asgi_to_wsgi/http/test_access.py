@@ -11,7 +11,8 @@ import pytest
 
 from bridge.asgi_to_wsgi.http import access
 from bridge.types import Message, Receive, Scope, Send
-from tests.asgi_to_wsgi.http.detachable import Adapt, Gate, body_of, connected, start, started, waiting
+from tests.asgi_to_wsgi.apps import Adapt
+from tests.asgi_to_wsgi.http.detachable import Gate, body_of, connected, start, started, waiting
 from tests.fakes import WSGIServer, in_thread
 from tests.processes import wait_until
 

@@ -1,17 +1,15 @@
 """The server's objects are used only during its call, because uWSGI empties its environ and fills it again."""
 
 import threading
-from collections.abc import Callable
 
 import anyio
 import pytest
 
 from bridge import ASGIToWSGI
 from bridge.types import Environ, Receive, Scope, Send
+from tests.asgi_to_wsgi.apps import Adapt
 from tests.asgi_to_wsgi.http.apps import body, start, until
 from tests.fakes import WSGIServer, http_environ, in_thread
-
-Adapt = Callable[..., ASGIToWSGI]
 
 
 def serve_as_uwsgi(adapter: ASGIToWSGI, environ: Environ, next_environ: Environ) -> WSGIServer:

@@ -12,7 +12,8 @@ import pytest
 from bridge import ClientDisconnected, ServerProtocolError
 from bridge.asgi_to_wsgi.http import body as body_module
 from bridge.types import Message, Receive, Scope, Send
-from tests.asgi_to_wsgi.http.apps import Adapt, answers, body, reads, start, until
+from tests.asgi_to_wsgi.apps import Adapt
+from tests.asgi_to_wsgi.http.apps import answers, body, reads, start, until
 from tests.fakes import WSGIServer, http_environ, respond
 
 # --- The request body ---------------------------------------------------------------------------

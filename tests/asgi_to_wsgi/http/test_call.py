@@ -11,7 +11,8 @@ import pytest
 from bridge import AppProtocolError, ClientDisconnected
 from bridge.asgi_to_wsgi.http import exchange as http_module
 from bridge.types import Message, Receive, Scope, Send
-from tests.asgi_to_wsgi.http.apps import DISCONNECTS, Adapt, Recorder, answers, body, start, until
+from tests.asgi_to_wsgi.apps import Adapt
+from tests.asgi_to_wsgi.http.apps import DISCONNECTS, Recorder, answers, body, start, until
 from tests.fakes import WSGIServer, http_environ, in_thread, respond
 
 

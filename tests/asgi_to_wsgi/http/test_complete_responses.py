@@ -1,7 +1,7 @@
 """A response is complete once the server has taken every byte, however it is closed."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,10 +14,9 @@ from starlette.routing import Route
 from bridge import ASGIToWSGI, ClientDisconnected, WSGIToASGI
 from bridge.asgi_to_wsgi.http import exchange as http_module
 from bridge.types import Receive, Scope, Send
+from tests.asgi_to_wsgi.apps import Adapt
 from tests.asgi_to_wsgi.http.apps import body, start, until
 from tests.fakes import ASGIServer, WSGIServer, http_environ, in_thread
-
-Adapt = Callable[..., ASGIToWSGI]
 
 
 class Tail:

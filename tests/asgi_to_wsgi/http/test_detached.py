@@ -22,7 +22,8 @@ from bridge.asgi_to_wsgi.http.streams import File
 from bridge.errors import AdapterClosed
 from bridge.sansio.http1 import ResponseWriter
 from bridge.types import Message, Receive, Scope, Send
-from tests.asgi_to_wsgi.http.detachable import Adapt, Gate, block, body_of, connected, start, started, waiting
+from tests.asgi_to_wsgi.apps import Adapt
+from tests.asgi_to_wsgi.http.detachable import Gate, block, body_of, connected, start, started, waiting
 from tests.fakes import WSGIServer, http_scope, in_thread
 from tests.processes import wait_until
 

@@ -15,7 +15,8 @@ import pytest
 
 from bridge.asgi_to_wsgi.http import client
 from bridge.types import Message, Receive, Scope, Send
-from tests.asgi_to_wsgi.http.detachable import Adapt, Gate, block, body_of, connected, start, started, waiting
+from tests.asgi_to_wsgi.apps import Adapt
+from tests.asgi_to_wsgi.http.detachable import Gate, block, body_of, connected, start, started, waiting
 from tests.fakes import http_environ, in_thread, respond
 from tests.processes import wait_until
 from tests.sockets import read_all, read_until, reset

@@ -19,7 +19,8 @@ from bridge.asgi_to_wsgi.http import call as call_module
 from bridge.asgi_to_wsgi.http import exchange as http_module
 from bridge.runtime import running_loop
 from bridge.types import Environ, Message, Receive, Scope, Send
-from tests.asgi_to_wsgi.http.apps import DISCONNECTS, Adapt, Recorder, answers, body, start
+from tests.asgi_to_wsgi.apps import Adapt
+from tests.asgi_to_wsgi.http.apps import DISCONNECTS, Recorder, answers, body, start
 from tests.fakes import WSGIServer, http_environ, in_thread, respond
 from tests.processes import wait_until
 from tests.references import is_freed

@@ -11,7 +11,8 @@ from starlette.middleware.base import BaseHTTPMiddleware
 
 from bridge import AppProtocolError
 from bridge.types import ASGIApp, Message, Receive, Scope, Send
-from tests.asgi_to_wsgi.http.apps import Adapt, answers, body, start
+from tests.asgi_to_wsgi.apps import Adapt
+from tests.asgi_to_wsgi.http.apps import answers, body, start
 from tests.fakes import http_environ, in_thread, respond
 
 # --- Files --------------------------------------------------------------------------------------

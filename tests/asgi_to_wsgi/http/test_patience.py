@@ -12,16 +12,8 @@ import pytest
 from bridge.asgi_to_wsgi.http import patience as patience_module
 from bridge.asgi_to_wsgi.http.patience import Patience
 from bridge.types import Receive, Scope, Send
-from tests.asgi_to_wsgi.http.detachable import (
-    Adapt,
-    Gate,
-    block,
-    body_of,
-    connected,
-    start,
-    started,
-    waiting,
-)
+from tests.asgi_to_wsgi.apps import Adapt
+from tests.asgi_to_wsgi.http.detachable import Gate, block, body_of, connected, start, started, waiting
 from tests.fakes import WSGIServer, in_thread
 from tests.processes import wait_until
 

@@ -7,7 +7,8 @@ import pytest
 
 from bridge import AppProtocolError
 from bridge.types import Receive, Scope, Send
-from tests.asgi_to_wsgi.http.apps import Adapt, answers, body, reads, start
+from tests.asgi_to_wsgi.apps import Adapt
+from tests.asgi_to_wsgi.http.apps import answers, body, reads, start
 from tests.fakes import WSGIServer, http_environ, in_thread, respond
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from bridge import AppProtocolError, ClientDisconnected
 from bridge.types import Environ, Headers, Message, Receive, Scope, Send
-from tests.asgi_to_wsgi.http.apps import Adapt, Recorder, answers, body, start, until
+from tests.asgi_to_wsgi.apps import Adapt
+from tests.asgi_to_wsgi.http.apps import Recorder, answers, body, start, until
 from tests.asgi_to_wsgi.http.detachable import Gate, connected, waiting
 from tests.fakes import WSGIServer, http_environ, in_thread, respond
 

@@ -10,11 +10,10 @@ import anyio
 
 from bridge import ASGIToWSGI
 from bridge.types import ASGIApp, Environ, Message, Receive, Scope, Send
+from tests.asgi_to_wsgi.apps import Adapt
 from tests.fakes import WSGIServer, http_environ, in_thread
 from tests.sockets import FrameClient
 from wsgi_asgi_conformance.frames import CLOSE, KEY, Frame, close_payload
-
-Adapt = Callable[..., ASGIToWSGI]
 
 
 class Carried(socket.socket):

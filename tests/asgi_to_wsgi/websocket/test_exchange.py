@@ -16,18 +16,8 @@ from bridge.asgi_to_wsgi import carry
 from bridge.asgi_to_wsgi.websocket import connection as websocket_connection
 from bridge.types import Message, Receive, Scope, Send
 from bridge.validate import validator
-from tests.asgi_to_wsgi.websocket.clients import (
-    Adapt,
-    Client,
-    Script,
-    accept,
-    close,
-    connected,
-    disconnect,
-    echo,
-    send,
-    until,
-)
+from tests.asgi_to_wsgi.apps import Adapt
+from tests.asgi_to_wsgi.websocket.clients import Client, Script, accept, close, connected, disconnect, echo, send, until
 from tests.processes import wait_until
 from wsgi_asgi_conformance.frames import (
     BINARY,

@@ -10,18 +10,8 @@ import pytest
 
 from bridge import AppProtocolError, ClientDisconnected
 from bridge.types import Receive, Scope, Send
-from tests.asgi_to_wsgi.websocket.clients import (
-    Adapt,
-    Client,
-    Script,
-    accept,
-    close,
-    connected,
-    disconnect,
-    echo,
-    send,
-    until,
-)
+from tests.asgi_to_wsgi.apps import Adapt
+from tests.asgi_to_wsgi.websocket.clients import Client, Script, accept, close, connected, disconnect, echo, send, until
 from tests.fakes import WSGIServer, in_thread
 from tests.interruptions import Interruption
 from tests.processes import wait_until
