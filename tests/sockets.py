@@ -5,7 +5,18 @@ import socket
 import struct
 from typing import Any
 
-from wsgi_asgi_conformance.frames import Frame, client_frame, maybe_frame
+import pytest
+
+from wsgi_asgi_conformance.frames import CONTINUATION, PING, TEXT, Frame, client_frame, maybe_frame
+
+# Frames of clients that break RFC 6455, and the code of the Close frame that they get.
+BROKEN_FRAMES = [
+    pytest.param(client_frame(TEXT, b"\xff"), 1007, id="UTF-8"),
+    pytest.param(client_frame(TEXT, b"x", masked=False), 1002, id="unmasked"),
+    pytest.param(client_frame(TEXT, b"x", rsv=4), 1002, id="RSV"),
+    pytest.param(client_frame(CONTINUATION, b"x"), 1002, id="continuation first"),
+    pytest.param(client_frame(PING, b"x" * 126), 1002, id="long ping"),
+]
 
 
 def read_until(connection: socket.socket, end: bytes) -> bytes:

@@ -357,22 +357,10 @@ def test_close_fails_requests_that_do_not_end(adapt: Adapt) -> None:
         await receive()
 
     adapter = adapt(app, shutdown_timeout=0.05)
-    server = WSGIServer(adapter)
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            server.run()
-        except Exception as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
+    request = Requester(adapter)
     assert started.wait(5)
     in_thread(adapter.close)
-    thread.join(5)
-    assert not thread.is_alive()
-    assert [type(error) for error in errors] == [AdapterClosed]
+    assert type(request.join()) is AdapterClosed
 
 
 def test_close_fails_requests_whose_loop_is_blocked(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from tests.processes import Server, wait_until
 from tests.servers.websocket_apps import LARGE
 from tests.servers.wsgi_websocket_client import Raw, http, open_websocket
 from tests.servers.wsgi_websocket_hosts import GRACE, HOSTS, TLS, WAITRESS, Host, gunicorn, running, script, uwsgi
+from tests.sockets import BROKEN_FRAMES
 from wsgi_asgi_conformance.frames import (
     BINARY,
     CLOSE,
@@ -195,14 +196,9 @@ def test_the_app_closes(host: Host, server: Server, path: str, code: int, reason
 @pytest.mark.parametrize(
     ("frame", "code"),
     [
-        (client_frame(TEXT, b"\xff"), 1007),
-        (client_frame(TEXT, b"x", masked=False), 1002),
-        (client_frame(TEXT, b"x", rsv=4), 1002),
-        (client_frame(CONTINUATION, b"x"), 1002),
-        (client_frame(CLOSE, close_payload(1005)), 1002),
-        (client_frame(PING, b"x" * 126), 1002),
+        *BROKEN_FRAMES,
+        pytest.param(client_frame(CLOSE, close_payload(1005)), 1002, id="close 1005"),
     ],
-    ids=["UTF-8", "unmasked", "RSV", "continuation first", "close 1005", "long ping"],
 )
 def test_a_client_that_breaks_the_protocol_is_told_how(host: Host, server: Server, frame: bytes, code: int) -> None:
     """The client gets a Close frame with the fitting code, and the connection ends."""

@@ -67,6 +67,14 @@ def uwsgi(name: str, *options: str, **traits: Any) -> Kind:
     )
 
 
+# Lines that run wsgiref's server, with threads.
+WSGIREF = """from socketserver import ThreadingMixIn
+from wsgiref.simple_server import WSGIServer, make_server
+class Threading(ThreadingMixIn, WSGIServer):
+    daemon_threads, request_queue_size = True, 64
+make_server('127.0.0.1', {port}, app, Threading).serve_forever()"""
+
+
 def _script(name: str, code: str, before: str = "", optional: str | None = None, **traits: Any) -> Kind:
     """Return a server that some lines of Python start. SIGTERM ends it as Ctrl-C would."""
     exit_on_term = "import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit())"
@@ -118,11 +126,7 @@ KINDS = {
         ),
         _script(
             "wsgiref",
-            "from socketserver import ThreadingMixIn\n"
-            "from wsgiref.simple_server import WSGIServer, make_server\n"
-            "class Threading(ThreadingMixIn, WSGIServer):\n"
-            "    daemon_threads, request_queue_size = True, 64\n"
-            "make_server('127.0.0.1', {port}, app, Threading).serve_forever()",
+            WSGIREF,
             takes_chunks=False,
             continues=False,
         ),

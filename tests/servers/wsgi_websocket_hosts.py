@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.processes import Server, serving
+from tests.servers.wsgi_servers import WSGIREF
 
 APP = "tests.servers.websocket_apps:wsgi_app"
 # How many seconds the servers wait for requests in flight at shutdown.
@@ -109,11 +110,7 @@ HOSTS = [
     ),
     script(
         "wsgiref",
-        "from socketserver import ThreadingMixIn\n"
-        "from wsgiref.simple_server import WSGIServer, make_server\n"
-        "class Threading(ThreadingMixIn, WSGIServer):\n"
-        "    daemon_threads, request_queue_size = True, 64\n"
-        "make_server('127.0.0.1', {port}, app, Threading).serve_forever()",
+        WSGIREF,
     ),
     script(
         "gevent-pywsgi",

@@ -13,7 +13,7 @@ import pytest
 
 import bridge.wsgi_to_asgi.http.body
 import bridge.wsgi_to_asgi.http.exchange
-from bridge import ClientDisconnected, WSGIToASGI
+from bridge import ClientDisconnected
 from bridge.runtime import running_loop
 from bridge.types import Environ, StartResponse
 from bridge.wsgi_to_asgi.http.body import RequestBody
@@ -85,15 +85,16 @@ async def test_a_body_left_unread_for_long_goes_to_disk(monkeypatch: pytest.Monk
     assert results == [False, 4_000_000, True]
 
 
-def cut_when_told(told: threading.Event) -> tuple[WSGIToASGI, list[Any]]:
-    """Return an app that reads its body once `told`, and a list that gets how much it read and how that ended."""
+async def read_after_cancellation(*blocks: bytes) -> list[Any]:
+    """Cancel a request whose body has arrived; return how much of it the app then reads, and how two reads end."""
     results: list[Any] = []
+    cancelled = threading.Event()
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         stream = environ["wsgi.input"]
         results.append(len(stream.read(1)))
         environ["bridge.disconnected"].is_set()  # starts watching the connection
-        assert told.wait(5)
+        assert cancelled.wait(5)
         for _ in range(2):
             try:
                 while block := stream.read(10_000):
@@ -103,35 +104,26 @@ def cut_when_told(told: threading.Event) -> tuple[WSGIToASGI, list[Any]]:
                 results.append("cut")
         return []
 
-    return app_of(app, workers=1), results
+    server = ASGIServer(app_of(app, workers=1), chunked(), blocks=list(blocks))
+    async with server.running_cancellable() as cancel:
+        await eventually(lambda: server.receive_calls > len(blocks))
+        cancel()
+    cancelled.set()
+    await eventually(lambda: len(results) == 3)
+    return results
 
 
 async def test_a_body_on_disk_is_cut_with_its_request(monkeypatch: pytest.MonkeyPatch) -> None:
     """If a cancelled request drops the spooled rest of its body, a read does not take that for the body's end."""
     monkeypatch.setattr(bridge.wsgi_to_asgi.http.body, "_PATIENCE", 0.05)
-    cancelled = threading.Event()
-    app, results = cut_when_told(cancelled)
-    server = ASGIServer(app, chunked(), blocks=[bytes(100_000)] * 40)
-    async with server.running_cancellable() as cancel:
-        await eventually(lambda: server.receive_calls > 40)
-        cancel()
-    cancelled.set()
-    await eventually(lambda: len(results) == 3)
+    results = await read_after_cancellation(*[bytes(100_000)] * 40)
     assert results[1:] == ["cut", "cut"]
     assert 0 < results[0] < 4_000_000
 
 
 async def test_a_body_in_memory_outlives_its_request() -> None:
     """A body that has arrived whole can be read to its end after the request."""
-    cancelled = threading.Event()
-    app, results = cut_when_told(cancelled)
-    server = ASGIServer(app, chunked(), blocks=[bytes(1000)] * 40)
-    async with server.running_cancellable() as cancel:
-        await eventually(lambda: server.receive_calls > 40)
-        cancel()
-    cancelled.set()
-    await eventually(lambda: len(results) == 3)
-    assert results == [40_000, "end", "end"]
+    assert await read_after_cancellation(*[bytes(1000)] * 40) == [40_000, "end", "end"]
 
 
 @pytest.fixture

@@ -102,11 +102,14 @@ def blocks_in_send(ws: Any) -> None:
         ws.send(b"x" * 10_000)
 
 
-TALKS = [blocks_in_receive, blocks_in_send]
+def each_wait(test: Callable[..., Any]) -> Callable[..., Any]:
+    """Run a test with each way to a WebSocket, and each call in which an app may wait."""
+    by_talk: Callable[..., Any] = pytest.mark.parametrize("talk", [blocks_in_receive, blocks_in_send])(test)
+    by_way: Callable[..., Any] = pytest.mark.parametrize("way", WAYS)(by_talk)
+    return by_way
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("talk", TALKS)
+@each_wait
 async def test_an_app_is_free_when_the_client_leaves(
     way: Callable[[Any], WSGIApp], talk: Callable[[Any], None]
 ) -> None:
@@ -138,8 +141,7 @@ async def test_an_app_that_looks_is_told_that_the_client_has_left() -> None:
         server.leave()
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("talk", TALKS)
+@each_wait
 async def test_an_app_is_free_when_send_says_that_the_client_has_left(
     way: Callable[[Any], WSGIApp], talk: Callable[[Any], None]
 ) -> None:
@@ -149,8 +151,7 @@ async def test_an_app_is_free_when_send_says_that_the_client_has_left(
     await server.run()
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("talk", TALKS)
+@each_wait
 async def test_an_app_is_free_when_its_task_is_cancelled(
     way: Callable[[Any], WSGIApp], talk: Callable[[Any], None]
 ) -> None:
@@ -294,8 +295,7 @@ async def test_shutdown_beside_a_websocket_that_starts_waits_for_it(monkeypatch:
     assert errors == []
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("talk", TALKS)
+@each_wait
 async def test_shutdown_closes_websockets(way: Callable[[Any], WSGIApp], talk: Callable[[Any], None]) -> None:
     """At lifespan shutdown both sides get 1012, and no thread is left when it is complete."""
     adapter = WSGIToASGI(way(talk))
@@ -357,8 +357,7 @@ async def test_shutdown_refuses_who_still_waits() -> None:
 
 
 @pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("talk", TALKS)
+@each_wait
 def test_a_loop_that_is_closed_frees_the_threads(
     factory: Callable[[], asyncio.AbstractEventLoop], way: Callable[[Any], WSGIApp], talk: Callable[[Any], None]
 ) -> None:
