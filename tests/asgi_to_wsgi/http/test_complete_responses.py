@@ -137,6 +137,20 @@ def test_a_server_that_closes_before_it_takes_the_last_block(adapt: Adapt) -> No
     assert len(errors) == 1
 
 
+@pytest.mark.parametrize("last", [b"", b"data: 2\n\n"], ids=["only the end", "an event"])
+def test_an_event_stream_ends_without_its_client(adapt: Adapt, last: bytes) -> None:
+    """Its client leaves when it has what it wanted: the end, which says nothing, is no error then, and an event is."""
+
+    class Events(Tail):
+        async def finish(self, receive: Receive, send: Send) -> None:
+            await send(body(last))
+
+    app = Events((b"content-type", b"text/event-stream"))
+    in_thread(lambda: take(adapt(app), app))
+    assert app.done.wait(5)
+    assert isinstance(app.error, ClientDisconnected) == bool(last)
+
+
 async def test_starlettes_stream_behind_the_other_direction(adapt: Adapt) -> None:
     """Starlette's generator ends and its background task runs, although WSGIToASGI stops at Content-Length."""
     begun, closed, done = threading.Event(), threading.Event(), threading.Event()

@@ -125,6 +125,10 @@ class HTTPExchange:
         if self._state == DONE:
             return  # "If the response is complete, further messages are ignored": ASGI HTTP spec
         if self._gone or self.left:
+            is_end = event_from_message(message) == "http.response.body" and not message.get("body")
+            if is_end and self.response.is_event_stream:
+                self._state = DONE  # its client leaves when it likes, and misses nothing
+                return
             raise ClientDisconnected
         event = event_from_message(message)
         state = next_state(RESPONSE, self._state, event)
