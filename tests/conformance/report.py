@@ -4,6 +4,7 @@ It writes `docs/conformance.md`, and the totals between the markers in the READM
 """
 
 import importlib.metadata
+import itertools
 import json
 import platform
 import re
@@ -160,6 +161,17 @@ def page(clauses: Iterable[Clause], verdicts: Mapping[Adapter, Verdicts | None])
     return "\n".join([_INTRODUCTION, *totals(clauses, verdicts), *tables(clauses, verdicts), ""])
 
 
+def clause_page(clauses: Iterable[Clause]) -> str:
+    """Return `docs/clauses.md`, where each clause has a heading to link to."""
+    lines = ["# Clauses\n", "What the conformance suite tests, and what `bridge.validate` cites, clause by clause."]
+    for document, of_document in itertools.groupby(clauses, key=lambda clause: clause.document):
+        lines.append(f"\n## {document}")
+        for clause in of_document:
+            lines += [f"\n### {clause.id}\n", f"{escaped(clause.clause)}\n"]
+            lines.append(f"{clause.section}; {clause.strength}. Seen by: {escaped(clause.observable)}")
+    return "\n".join([*lines, ""])
+
+
 def with_totals(text: str, lines: Iterable[str]) -> str:
     """Return a text with `lines` between its markers, if it has them."""
     table = "\n".join(lines)
@@ -176,6 +188,7 @@ def main() -> None:
     target = ROOT / "docs" / "conformance.md"
     target.parent.mkdir(exist_ok=True)
     target.write_text(page(clauses, verdicts), encoding="utf-8")
+    (target.parent / "clauses.md").write_text(clause_page(clauses), encoding="utf-8")
     readme = ROOT / "README.md"
     readme.write_text(with_totals(readme.read_text(encoding="utf-8"), totals(clauses, verdicts)), encoding="utf-8")
     print("\n".join(totals(clauses, verdicts)))

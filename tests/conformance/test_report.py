@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.report import Adapter, page, totals, with_totals
+from tests.conformance.report import Adapter, clause_page, page, totals, with_totals
 from tests.processes import ROOT
 from wsgi_asgi_conformance.catalogue import Clause, read_catalogue
 from wsgi_asgi_conformance.verdicts import Outcome, verdicts_from
@@ -134,3 +134,9 @@ def test_the_page_is_of_this_catalogue() -> None:
     text = (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| ([A-Z0-9-]+) \|", text, re.MULTILINE)
     assert sorted(rows) == sorted(one.id for one in read_catalogue().values() for _ in one.directions)
+
+
+def test_each_clause_has_a_heading_to_link_to() -> None:
+    """docs/clauses.md is what the catalogue says."""
+    text = (ROOT / "docs" / "clauses.md").read_text(encoding="utf-8")
+    assert text == clause_page(list(read_catalogue().values()))

@@ -178,7 +178,6 @@ SENT: list[Case] = [
         "http.response.body",
         ({"body": "text"}, "'body' must be bytes, got str of length 4", "ASGI-HTTP-069"),
         ({"body": None}, "'body' must be bytes", "ASGI-HTTP-069"),
-        ({"body": memoryview(b"")}, "'body' must be bytes", "ASGI-HTTP-069"),
         ({"more_body": None}, "'more_body' must be bool", "ASGI-HTTP-069"),
         ({"more_body": "no"}, "'more_body' must be bool", "ASGI-HTTP-069"),
     ),
@@ -196,7 +195,6 @@ SENT: list[Case] = [
     (OFFERING, [TRAILED, BODY, HINT], "where the spec allows 'http.response.trailers' (trailers due)", "ASGI-EXT-019"),
     (OFFERING, [START, TRAILERS], "(started)", "ASGI-EXT-025"),
     (OFFERING, [START, BODY, TRAILERS], "(done)", "ASGI-EXT-025"),
-    (OFFERING, [START, DEBUG], "(started)", "ASGI-EXT-029"),
     (OFFERING, [DEBUG, HINT, DEBUG], "(debug sent)", "ASGI-EXT-029"),
     *cases(
         OFFERING,
@@ -270,7 +268,6 @@ SENT: list[Case] = [
         sends,
         "websocket.accept",
         ({"subprotocol": b"chat"}, "'subprotocol' must be str or None", "ASGI-WS-014"),
-        ({"headers": [(b"A", b"b")]}, "in lower case", "ASGI-WS-014"),
         ({"headers": [(b"sec-websocket-protocol", b"")]}, "which 'subprotocol' is for", "ASGI-WS-015"),
     ),
     *cases(

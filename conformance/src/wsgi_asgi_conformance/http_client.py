@@ -34,6 +34,7 @@ class Client:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=deadline)
         self.unread = b""
         self.ended = False
+        self.wire: list[tuple[str, bytes]] = []  # what was sent (">") and came ("<")
 
     def __enter__(self) -> Self:
         return self
@@ -52,6 +53,7 @@ class Client:
 
     def send(self, data: bytes) -> Self:
         """Send bytes; a server that has hung up already will be seen to when its answer is read."""
+        self.wire.append((">", data))
         with contextlib.suppress(ConnectionError):
             self.socket.sendall(data)
         return self
@@ -95,6 +97,8 @@ class Client:
         except ConnectionError:
             block = b""
         self.ended = not block
+        if block and len(self.wire) < 50:
+            self.wire.append(("<", block))
         self.unread += block
         return bool(block)
 

@@ -25,7 +25,12 @@ class Fault(NamedTuple):
     direction: str
     clause: Clause
     verdict: str
-    seen: list[str]
+    tests: "list[Outcome]"
+
+    @property
+    def seen(self) -> list[str]:
+        """What the tests saw, each thing once."""
+        return list(dict.fromkeys(test.seen for test in self.tests))
 
 
 class Run:
@@ -64,7 +69,7 @@ class Run:
         """Return the clauses that are broken, in the order of the catalogue."""
         verdicts = self.verdicts()
         return [
-            Fault(direction, clause, verdicts[direction, clause.id], self._seen(direction, clause.id))
+            Fault(direction, clause, verdicts[direction, clause.id], self.failed(direction, clause.id))
             for direction in TITLES
             for clause in self.clauses
             if verdicts.get((direction, clause.id)) in _FAILURES
@@ -79,14 +84,14 @@ class Run:
                 found.append(deviation)
         return found
 
-    def _seen(self, direction: str, clause: str) -> list[str]:
-        """Return what failing tests of a clause saw: first those that are about few clauses."""
+    def failed(self, direction: str, clause: str) -> list[Outcome]:
+        """Return the failing tests of a clause: first those that are about few clauses."""
         tests = [
             test
             for test in self.outcomes.values()
             if test.direction == direction and clause in test.clauses and test.outcome in _FAILURES
         ]
-        return list(dict.fromkeys(test.seen for test in sorted(tests, key=lambda test: len(test.clauses))))
+        return sorted(tests, key=lambda test: len(test.clauses))
 
 
 def as_json(run: Run) -> dict[str, Any]:
@@ -108,7 +113,8 @@ def as_json(run: Run) -> dict[str, Any]:
                 "strength": clause.strength,
                 "clause": clause.clause,
                 "verdict": verdicts.get((direction, clause.id), "untested"),
-                "seen": run._seen(direction, clause.id),
+                "seen": list(dict.fromkeys(test.seen for test in run.failed(direction, clause.id))),
+                "wire": [test.wire for test in run.failed(direction, clause.id)[:1] if test.wire],
             }
             for direction in run.directions
             for clause in run.clauses

@@ -158,10 +158,13 @@ def pytest_runtest_makereport(
             outcome = "deviates"
             report.outcome = "skipped"
             report.wasxfail = reasons[0]
+    wire = ""
     if isinstance(server := getattr(item, "funcargs", {}).get("server"), RunningServer) and report.failed:
+        wire = server.wire()
+        report.sections.append(("Client (>) and server (<)", wire))
         report.sections.append(("Output of the server", server.output()[-4000:]))
     item.stash[FAILED] = item.stash.get(FAILED, False) or outcome in ("broken", "hung", "deviates")
-    report.conformance = Outcome(item.nodeid, direction, clauses, outcome, seen).as_json()  # type: ignore[attr-defined]
+    report.conformance = Outcome(item.nodeid, direction, clauses, outcome, seen, wire).as_json()  # type: ignore[attr-defined]
     return report
 
 

@@ -22,6 +22,8 @@ from wsgi_asgi_conformance.processes import child_environ
 # How long a server may take to listen, and to end after SIGTERM, in seconds.
 _START = 30.0
 _STOP = 15.0
+# How much of what was sent a report shows, in bytes.
+_SHOWN = 400
 # What the apps are told by: which function serves the request, and where its notes go.
 APP, NOTE = "X-Conformance-App", "X-Conformance-Note"
 LIFESPAN = "WSGI_ASGI_CONFORMANCE_LIFESPAN"
@@ -119,6 +121,19 @@ class RunningServer:
     def output(self) -> str:
         """Return what the server has written to stdout and stderr so far."""
         return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def wire(self) -> str:
+        """Return what the last client and the server sent, line by line, without the headers that name the app."""
+        if not self._exchanges:
+            return ""
+        blocks = itertools.groupby(self._exchanges[-1].client.wire, key=lambda block: block[0])
+        lines = []
+        for sign, group in blocks:
+            data = b"".join(block for _, block in group)
+            data = b"\r\n".join(line for line in data.split(b"\r\n") if not line.startswith(b"X-Conformance-"))
+            lines.append(f"{sign} {data[:_SHOWN]!r}{' ...' if len(data) > _SHOWN else ''}")
+        ended = self._exchanges[-1].client.ended
+        return "\n".join([*lines[:6], *(["< (closed)"] if ended else [])])
 
     def hang_up(self) -> None:
         """Close what the tests have left open."""

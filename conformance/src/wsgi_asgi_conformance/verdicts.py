@@ -26,6 +26,7 @@ class Outcome:
     clauses: tuple[str, ...]
     outcome: str
     seen: str = ""
+    wire: str = ""  # what client and server sent, where the subject is a server
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -9,12 +9,14 @@ from typing import Any, Final, NamedTuple
 class Rule(NamedTuple):
     """What a value must be, and the clause that says so.
 
-    `text` goes on after "must" in an error, and `allows` returns something true for a legal value.
+    `text` goes on after "must" in an error, and `allows` returns something true for a legal value. What a `tolerated`
+    rule forbids, today's servers take all the same.
     """
 
     text: str
     allows: Callable[[Any], object]
     clause: str
+    tolerated: bool = False
 
 
 NAMES: Final = {bytes: "bytes", str: "str", int: "int", bool: "bool", dict: "a dict", NoneType: "None"}
@@ -28,6 +30,11 @@ def _is_a(value: object, types: Iterable[type]) -> bool:
 def of_type(clause: str, *types: type) -> Sequence[Rule]:
     """Return the rule that a value is an instance of one of `types`."""
     return [Rule(f"be {' or '.join(NAMES[each] for each in types)}", lambda value: _is_a(value, types), clause)]
+
+
+def rather(rules: Sequence[Rule]) -> Sequence[Rule]:
+    """Return rules that a value should keep, in place of rules that it must keep."""
+    return [rule._replace(tolerated=True) for rule in rules]
 
 
 def _items(value: object) -> list[Any] | None:
@@ -72,13 +79,16 @@ def _ends_line(header: Iterable[bytes]) -> bool:
     return any(byte in part for part in header for byte in b"\r\n\0")
 
 
-def header_rules(clause: str, lower: str, pseudo: str) -> Sequence[Rule]:
-    """Return the rules for headers; `lower` and `pseudo` are the clauses for lower case and for pseudo-headers."""
+def header_rules(clause: str, lower: str, pseudo: str, any_case: bool = False) -> Sequence[Rule]:
+    """Return the rules for headers; `lower` and `pseudo` are the clauses for lower case and for pseudo-headers.
+
+    With `any_case`, servers take names that are not in lower case: Django leaves that to them.
+    """
     return [
         Rule("be an iterable of [bytes, bytes]", lambda value: _are(value, _is_header), clause),
         Rule("have no pseudo-headers", lambda value: not any(name.startswith(b":") for name, _ in value), pseudo),
         Rule("have no CR, LF or NUL", lambda value: not any(map(_ends_line, value)), "RFC9110-003"),
-        Rule("have names in lower case", lambda value: all(name == name.lower() for name, _ in value), lower),
+        Rule("have names in lower case", lambda value: all(name == name.lower() for name, _ in value), lower, any_case),
     ]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from types import NoneType
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from bridge.sansio.rules import NAMES, Rule, has_descriptor, header_rules, is_pair, iterable_of, of_type
+from bridge.sansio.rules import NAMES, Rule, has_descriptor, header_rules, is_pair, iterable_of, of_type, rather
 
 Keys: TypeAlias = Mapping[str, Sequence[Rule]]
 
@@ -23,10 +23,6 @@ class Shape(NamedTuple):
     required: tuple[str, ...] = ()
     whole: Sequence[Rule] = ()
 
-
-# Clauses that a server should obey but need not, and lower case in a response: Django leaves that to servers, which
-# do it.
-TOLERATED: Final = frozenset({"ASGI-HTTP-020", "ASGI-HTTP-024", "ASGI-HTTP-051"})
 
 # --- Scopes -------------------------------------------------------------------------------------
 
@@ -55,7 +51,7 @@ _CONNECTION: dict[str, Sequence[Rule]] = {
     ],
     "query_string": of_type("ASGI-HTTP-017", bytes),
     "root_path": of_type("ASGI-HTTP-018", str),
-    "headers": header_rules("ASGI-HTTP-021", "ASGI-HTTP-024", "ASGI-HTTP-026"),
+    "headers": header_rules("ASGI-HTTP-021", "ASGI-HTTP-024", "ASGI-HTTP-026", any_case=True),
     "client": _address("ASGI-HTTP-028", int),
     "server": _address("ASGI-HTTP-030", int, NoneType),
     "state": of_type("ASGI-HTTP-033", dict),
@@ -66,10 +62,12 @@ _CONNECTION: dict[str, Sequence[Rule]] = {
         ),
     ],
 }
+# A server should do so, but need not.
 _PATH_HAS_ROOT = Rule(
     "have a 'path' that begins with its 'root_path'",
     lambda scope: scope["path"].startswith(scope.get("root_path", "")),
     "ASGI-HTTP-020",
+    tolerated=True,
 )
 
 SCOPES: Final[Mapping[str, Shape]] = {
@@ -121,9 +119,15 @@ _RESPONSE_START: Keys = {
         *of_type("ASGI-HTTP-049", int),
         Rule("be from 100 to 999", range(100, 1000).__contains__, "ASGI-HTTP-063"),
     ],
-    "headers": header_rules("ASGI-HTTP-049", "ASGI-HTTP-051", "ASGI-HTTP-053"),
+    "headers": header_rules("ASGI-HTTP-049", "ASGI-HTTP-051", "ASGI-HTTP-053", any_case=True),
 }
-_RESPONSE_BODY: Keys = {"body": of_type("ASGI-HTTP-069", bytes), "more_body": of_type("ASGI-HTTP-069", bool)}
+_RESPONSE_BODY: Keys = {
+    "body": [
+        Rule("be bytes", lambda value: isinstance(value, (bytes, bytearray, memoryview)), "ASGI-HTTP-069"),
+        *rather(of_type("ASGI-HTTP-069", bytes)),  # Starlette's responses may be made of the others
+    ],
+    "more_body": of_type("ASGI-HTTP-069", bool),
+}
 _FAILED: Keys = {"message": of_type("ASGI-LS-021", str)}
 
 
@@ -167,7 +171,7 @@ MESSAGES: Final[Mapping[str, Shape]] = {
         {
             "subprotocol": of_type("ASGI-WS-014", str, NoneType),
             "headers": [
-                *header_rules("ASGI-WS-014", "ASGI-WS-014", "ASGI-WS-015"),
+                *header_rules("ASGI-WS-014", "ASGI-WS-014", "ASGI-WS-015", any_case=True),
                 Rule(
                     "have no sec-websocket-protocol, which 'subprotocol' is for",
                     lambda headers: all(name != b"sec-websocket-protocol" for name, _ in headers),
@@ -187,7 +191,13 @@ MESSAGES: Final[Mapping[str, Shape]] = {
     "websocket.close": Shape(
         "ASGI WebSocket spec, Close",
         "ASGI-WS-023",
-        {"code": _close_code("ASGI-WS-024", 1005, 1006, 1015), "reason": of_type("ASGI-WS-024", str, NoneType)},
+        {
+            "code": _close_code("ASGI-WS-024", 1005, 1006, 1015),
+            "reason": [
+                Rule("be str or None", lambda value: isinstance(value, (str, list, NoneType)), "ASGI-WS-024"),
+                *rather(of_type("ASGI-WS-024", str, NoneType)),  # FastAPI's is a list, of validation errors
+            ],
+        },
     ),
     "lifespan.startup": Shape("ASGI lifespan spec, Startup", "ASGI-LS-016"),
     "lifespan.startup.complete": Shape("ASGI lifespan spec, Startup Complete", "ASGI-LS-018"),
@@ -219,7 +229,7 @@ EXTENSION_MESSAGES: Final[Mapping[str, Shape]] = {
     "http.response.push": Shape(
         "docs/extensions, HTTP/2 Server Push",
         "ASGI-EXT-002",
-        {"path": of_type("ASGI-EXT-002", str), "headers": header_rules(*["ASGI-EXT-002"] * 3)},
+        {"path": of_type("ASGI-EXT-002", str), "headers": header_rules("ASGI-EXT-002", "ASGI-EXT-002", "ASGI-EXT-002")},
         ("path", "headers"),
     ),
     "http.response.early_hint": Shape(
@@ -228,7 +238,10 @@ EXTENSION_MESSAGES: Final[Mapping[str, Shape]] = {
     "http.response.trailers": Shape(
         "docs/extensions, HTTP Trailers",
         "ASGI-EXT-025",
-        {"headers": header_rules(*["ASGI-EXT-024"] * 3), "more_trailers": of_type("ASGI-EXT-024", bool)},
+        {
+            "headers": header_rules("ASGI-EXT-024", "ASGI-EXT-024", "ASGI-EXT-024"),
+            "more_trailers": of_type("ASGI-EXT-024", bool),
+        },
         ("headers",),
     ),
     "http.response.debug": Shape(

@@ -10,6 +10,10 @@ this point. It passes on legal scopes and messages unchanged, including unknown 
 offered, and connections of other protocols. The one exception: an iterator becomes a list, because checking it uses
 it up.
 
+`validator(app, judge="app")` lets the server do what it wants, such as a test client whose scopes lack keys;
+`judge="server"` lets the app. `pytest --asgi-validate` judges the apps that tests call by `httpx.ASGITransport` and
+by the `TestClient` of Starlette and FastAPI (`bridge.validate.pytest_plugin`).
+
 Where something is not legal, the validator raises an error in the place that can act on it:
 
 AppProtocolError
@@ -19,8 +23,10 @@ ServerProtocolError
     Raised to the server for its scope, and by `receive` for its messages.
 
 If the app catches one of these errors, the validator raises it again when the app returns. Each error ends with the
-document, section and clause that were broken; docs/conformance.md lists the clauses. An ASGIWarning reports what a
-server should do but need not, and response headers that are not in lower case, because Django's are not.
+document, section and clause that were broken; docs/clauses.md has a paragraph for each clause. An ASGIWarning reports
+what a server should do but need not, and what apps must not send but today's servers take: header names that are not in
+lower case, as Django's are, a bytearray or memoryview as a body, `http.response.debug` after the start, and a list as
+the reason of a close.
 A server that takes any error in the lifespan as lack of support hides the validator's errors there: run
 uvicorn with `--lifespan on`.
 

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from bridge.errors import AppProtocolError, BridgeError, ServerProtocolError
 from bridge.sansio.messages import DONE, event_from_message
@@ -13,32 +13,41 @@ from bridge.types import ASGIApp, Message, Receive, Scope, Send
 from bridge.validate.order import AFTER, PROTOCOLS
 from bridge.validate.side import Side
 
+# Whose faults are reported.
+Judge: TypeAlias = Literal["app", "server", "both"]
 _UNHEARD_OF: Final = Shape("ASGI spec, Extensions", "ASGI-CORE-039")  # of an extension that no spec describes
 
 
-def validator(app: ASGIApp) -> ASGIApp:
+def validator(app: ASGIApp, *, judge: Judge = "both") -> ASGIApp:
     """Return an ASGI app that does what `app` does, and raises where `app` or its server breaks the ASGI spec.
 
     It raises AppProtocolError and ServerProtocolError, and issues ASGIWarning, as the docstring of the module says.
+    `judge` says whose faults these are: "app" and "server" let the other side do what it wants. Use "app" behind test
+    clients, whose scopes lack what the spec demands. Raises ValueError for another value.
     """
-    return _Validator(app)
+    if judge not in get_args(Judge):
+        raise ValueError(f"judge: expected 'app', 'server' or 'both', got {judge!r}")
+    return Validator(app, judge)
 
 
-class _Validator:
-    def __init__(self, app: ASGIApp) -> None:
+class Validator:
+    """The app that `validator` returns."""
+
+    def __init__(self, app: ASGIApp, judge: Judge) -> None:
         self._app = app
+        self._judge = judge
         self._lifespans: list[_Connection] = []  # the running ones; each loop has its own
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not _has_type(scope):
+        if not _has_type(scope) and self._judge != "app":
             raise ServerProtocolError(
                 f"the server passed a scope that is not a dict with str keys and a str 'type', got {shown(scope)} "
                 "(ASGI spec, Applications; ASGI-CORE-015)"
             )
-        if scope["type"] not in PROTOCOLS:
+        if not _has_type(scope) or scope["type"] not in PROTOCOLS:
             await self._app(scope, receive, send)
             return
-        connection = _Connection(_settled(scope), receive, send)
+        connection = _Connection(_settled(scope), receive, send, self._judge)
         connection.check_scope([each for each in self._lifespans if each.app.state == "serving"])
         if scope["type"] != "lifespan":
             await connection.run(self._app)
@@ -53,13 +62,13 @@ class _Validator:
 class _Connection:
     """One call of the app: what both sides have said in it, which decides what they may say next."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, judge: Judge) -> None:
         self.scope = scope
         self._receive = receive
         self._send = send
         self._protocol = PROTOCOLS[scope["type"]]
-        self.server = Side("server", ServerProtocolError, self._protocol.from_server)
-        self.app = Side("ASGI app", AppProtocolError, self._protocol.from_app)
+        self.server = Side("server", ServerProtocolError, self._protocol.from_server, judge != "app")
+        self.app = Side("ASGI app", AppProtocolError, self._protocol.from_app, judge != "server")
         self._seen: set[str] = set()  # the types of messages
         self._gone = False  # the app has been told that the client has left
         self._returned = False
@@ -70,7 +79,7 @@ class _Connection:
         """Raise unless the scope has the spec's shape, and has `state` as one of the serving lifespans had."""
         scope_type = self.scope["type"]
         self.server.check(self.scope, SCOPES[scope_type], f"passed a scope of type {scope_type!r}")
-        extensions = self.scope.get("extensions", {})
+        extensions = self.scope.get("extensions") or {}
         if "tls" in extensions:
             self.server.check(extensions["tls"], TLS, "passed a tls extension")
         # Noted now, because the app may change the scope. The name of an extension may leave out the protocol.
@@ -78,25 +87,25 @@ class _Connection:
         differs = [("state" in each.scope) != ("state" in self.scope) for each in lifespans]
         if scope_type != "lifespan" and differs and all(differs):
             text = "put 'state' into only one of the two scopes, the lifespan's and the connection's"
-            raise self.server.fault(text, "ASGI lifespan spec, Lifespan State", "ASGI-LS-013")
+            self.server.blame(text, "ASGI lifespan spec, Lifespan State", "ASGI-LS-013")
 
     async def run(self, app: ASGIApp) -> None:
         """Call the app, and check how it returns."""
         try:
-            awaitable: object = app(self.scope, self.receive, self.send)
+            awaitable: Any = app(self.scope, self.receive, self.send)
             if not inspect.isawaitable(awaitable):
                 text = f"must be a coroutine function, but its call returned {shown(awaitable)}"
-                raise self.app.fault(text, "ASGI spec, Applications", "ASGI-CORE-013")
+                self.app.blame(text, "ASGI spec, Applications", "ASGI-CORE-013")
             result = await awaitable
         finally:
             self._returned = True
         if self._fault is not None:
             raise self._fault
         if result is not None:
-            raise self.app.fault(f"returned {shown(result)}, not None", "ASGI spec, Applications", "ASGI-CORE-005")
+            self.app.blame(f"returned {shown(result)}, not None", "ASGI spec, Applications", "ASGI-CORE-005")
         clause = self._protocol.unfinished.get(self.app.state)
         if clause and not self._gone:
-            raise self.app.fault(f"returned too early ({self.app.state})", self._protocol.section, clause)
+            self.app.blame(f"returned too early ({self.app.state})", self._protocol.section, clause)
 
     async def receive(self) -> Message:
         """The `receive` that the app gets."""
@@ -105,8 +114,9 @@ class _Connection:
             self.app.state == DONE
         )  # before the call, because one that waits now may still get a part of the request
         message = self._judge(self.server, await self._receive(), responded)
-        self._gone |= message["type"] in ("http.disconnect", "websocket.disconnect")
-        if message["type"] == "lifespan.shutdown":
+        message_type = message["type"] if _has_type(message) else None  # a server that is not judged may send anything
+        self._gone |= message_type in ("http.disconnect", "websocket.disconnect")
+        if message_type == "lifespan.shutdown":
             self.app.state = "stopping"
         return message
 
@@ -122,7 +132,7 @@ class _Connection:
 
     def _check_not_returned(self, name: str) -> None:
         if self._returned:
-            raise self.app.fault(f"called {name} after it had returned", "ASGI spec, Applications", "ASGI-CORE-005")
+            self.app.blame(f"called {name} after it had returned", "ASGI spec, Applications", "ASGI-CORE-005")
 
     def _judge(self, side: Side, message: Message, responded: bool = False) -> Message:
         """Return the message if it is legal. If not, raise the fault, and note it in case the app catches it."""
@@ -135,30 +145,35 @@ class _Connection:
     def _checked(self, side: Side, message: Message, responded: bool) -> Message:
         if not _has_type(message):
             text = f"sent {shown(message)} instead of a dict with str keys and a str 'type'"
-            raise side.fault(text, "ASGI spec, Events", "ASGI-CORE-011")
+            side.blame(text, "ASGI spec, Events", "ASGI-CORE-011")
+            return message
         message = _settled(message)
         message_type = message["type"]
         what = f"sent {message_type!r}"
         core = MESSAGES.get(message_type) if message_type in side.types else None
         if core is None and not self._is_offered(message_type):
             text = f"{what}, which neither this protocol nor an extension in the scope lets it send"
-            raise side.fault(text, "ASGI spec, Extensions", "ASGI-CORE-039")
+            side.blame(text, "ASGI spec, Extensions", "ASGI-CORE-039")
         shape = core or EXTENSION_MESSAGES.get(message_type, _UNHEARD_OF)
         side.check(message, shape, what)
         for key in message.keys() - shape.keys.keys():
-            if not is_plain(message[key]):
+            if side.judged and not is_plain(message[key]):
                 text = f"{what} whose {key!r} could not be sent over a network, got {shown(message[key])}"
-                raise side.fault(text, "ASGI spec, Events", "ASGI-CORE-012")
+                side.blame(text, "ASGI spec, Events", "ASGI-CORE-012")
         if message_type not in side.types:
+            return message
+        if message_type == "http.response.debug" and side.state not in ("nothing sent", "debug sent"):
+            text = f"{what} after 'http.response.start'"  # as behind Starlette's BaseHTTPMiddleware
+            side.blame(text, shape.section, shape.clause, tolerated=True)
             return message
         event = event_from_message(message)
         if event == "http.response.start+" and not self._is_offered("http.response.trailers"):
             text = f"{what} with trailers, an extension that the scope does not offer"
-            raise side.fault(text, "ASGI spec, Extensions", "ASGI-CORE-039")
+            side.blame(text, "ASGI spec, Extensions", "ASGI-CORE-039")
         if AFTER.get(message_type, message_type) not in self._seen | {message_type}:
-            raise side.fault(f"{what} before {AFTER[message_type]!r}", shape.section, shape.clause)
+            side.blame(f"{what} before {AFTER[message_type]!r}", shape.section, shape.clause)
         if responded and message_type == "http.request":
-            raise side.fault(
+            side.blame(
                 f"{what} after the response, not 'http.disconnect'", "ASGI HTTP spec, Disconnect", "ASGI-HTTP-079"
             )
         # "Messages received after the connection has been closed are generally not considered errors."

@@ -10,8 +10,8 @@ from wsgi_asgi_conformance.serving import APP, LIFESPAN, NOTE
 from wsgi_asgi_conformance.types import Message, Receive, Scope, Send
 
 
-async def app(scope: Scope, receive: Receive, send: Send, /) -> None:
-    """Serve a connection by the function that its headers name. All arguments come by position."""
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve a connection by the function that its headers name."""
     if scope["type"] == "lifespan":
         await _named(os.environ.get(LIFESPAN, f"{__name__}:lifespan"))(scope, receive, send, Notes("lifespan"))
         return
@@ -29,6 +29,11 @@ async def app(scope: Scope, receive: Receive, send: Send, /) -> None:
         raise
     else:
         notes("returned")
+
+
+async def positional(first: Scope, second: Receive, third: Send) -> None:
+    """Be the same app, with arguments that have other names than those of the spec."""
+    await app(first, second, third)
 
 
 def _named(name: str) -> Any:
