@@ -115,7 +115,7 @@ judged, also those that a spec only advises (SHOULD) or allows (MAY); an implied
 convention.
 
 A broken clause need not matter to you, and many are broken on purpose. If you maintain one of these servers and find a
-verdict wrong, `wsgi-asgi-conformance KIND --command COMMAND --clauses ID --advised --tb=short` shows how it was reached.
+verdict wrong, `wsgi-asgi-conformance KIND --command COMMAND --clauses ID --advised --tb=short` shows how it came.
 """
 DEADLINE = 5
 
