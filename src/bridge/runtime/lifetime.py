@@ -1,14 +1,14 @@
-"""What is started and closed."""
+"""Objects that are started and closed."""
 
 from types import TracebackType
 from typing import Self
 
 
 class Lifetime:
-    """A context manager by way of `start()` and `close()`, which its subclasses have."""
+    """A context manager that calls `start()` and `close()`, which its subclasses define."""
 
     def start(self) -> None:
-        """Start what this is, unless it runs already."""
+        """Start, unless already started."""
         raise NotImplementedError
 
     def close(self, *, wait: bool = True) -> None:

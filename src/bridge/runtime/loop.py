@@ -1,134 +1,25 @@
 """The event loop, as the tasks on it and other threads use it.
 
-asyncio and trio differ here in three things: how a thread calls something on the loop, what a task
-waits on, and how a task runs beside a block. Everything else is one code path.
+asyncio and trio differ in three things: how a thread calls something on the loop, what a task waits on (`events`), and
+what runs beside a block (`beside`). Everything else is one code path.
 """
 
 import asyncio
 import contextlib
 import contextvars
 import os
-import socket
 import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import anyio
 
 from bridge.errors import WouldBlockLoop
-
-
-class Event(Protocol):
-    """An event that one task awaits once; it is set on the loop's thread."""
-
-    def set(self) -> object: ...
-
-    async def wait(self) -> Any: ...
-
-
-class _FutureEvent:
-    """An event for one asyncio task, at half the cost of an asyncio.Event."""
-
-    __slots__ = ("_future",)
-
-    def __init__(self, future: asyncio.Future[None]) -> None:
-        self._future = future
-
-    def set(self) -> None:
-        if not self._future.done():
-            self._future.set_result(None)
-
-    async def wait(self) -> None:
-        await self._future
-
-
-class _TaskBeside:
-    """An asyncio task that runs beside a block and is cancelled at its end, at a fifth of a task group's cost."""
-
-    def __init__(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._task = asyncio.get_running_loop().create_task(function())
-
-    async def __aenter__(self) -> None:
-        pass
-
-    async def __aexit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
-        if exc_type is GeneratorExit:
-            return  # the task was dropped together with its loop, so nothing can be awaited
-        self._task.cancel()
-        await asyncio.wait([self._task])
-
-
-@contextlib.asynccontextmanager
-async def _task_group_beside(function: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(function)
-        yield
-        tasks.cancel_scope.cancel()
-
-
-class _Reading:
-    """Calls `function` whenever a descriptor is readable, during a block, until it returns False; on asyncio."""
-
-    def __init__(self, sock: socket.socket, function: Callable[[], bool]) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._number = sock.fileno()
-        self._function = function
-
-    async def __aenter__(self) -> None:
-        self._loop.add_reader(self._number, self._read)
-
-    def _read(self) -> None:
-        if not self._function():
-            self._loop.remove_reader(self._number)
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        self._loop.remove_reader(self._number)
-
-
-def _task_group_reading(
-    sock: socket.socket, function: Callable[[], bool]
-) -> contextlib.AbstractAsyncContextManager[None]:
-    async def read() -> None:
-        while True:
-            await anyio.wait_readable(sock)
-            if not function():
-                return
-
-    return _task_group_beside(read)
-
-
-class Change:
-    """Wakes every task that waits for a change; all of it on the loop.
-
-    `event` makes an event on that loop: `Loop.event`, or `anyio.Event`.
-    """
-
-    __slots__ = ("_event", "_waiting")
-
-    def __init__(self, event: Callable[[], Event]) -> None:
-        self._event = event
-        self._waiting: list[Event] = []
-
-    async def wait(self) -> None:
-        """Wait for the next change. The caller checks its condition in a loop, because any change ends the wait."""
-        event = self._event()
-        self._waiting.append(event)
-        try:
-            await event.wait()
-        except BaseException:  # cancelled, so nobody waits for this event now
-            if event in self._waiting:
-                self._waiting.remove(event)
-            raise
-
-    def notify_all(self) -> None:
-        """Wake all tasks that wait now."""
-        waiting, self._waiting = self._waiting, []
-        for event in waiting:
-            event.set()
-
+from bridge.runtime.beside import Reading, TaskBeside, task_group_beside, task_group_reading
+from bridge.runtime.events import Event, FutureEvent
 
 # The modules of loops that an eventfd of the bridge wakes, if the system has that. call_soon_threadsafe() takes a third
 # longer with asyncio, which writes to a socket and reads from it twice, and a little longer with uvloop.
@@ -156,9 +47,9 @@ class Loop:
         """`native` is an asyncio loop or a trio token; `event` makes an event, `wake` calls a function on the loop."""
         self.asyncio_loop = native if isinstance(native, asyncio.AbstractEventLoop) else None
         # Runs a function, which must not raise, in a task beside a block, and cancels the task at the end of the block.
-        self.beside = _task_group_beside if self.asyncio_loop is None else _TaskBeside
+        self.beside = task_group_beside if self.asyncio_loop is None else TaskBeside
         # Calls a function, which must not raise, whenever a socket is readable: during a block, until it returns False.
-        self.reading = _task_group_reading if self.asyncio_loop is None else _Reading
+        self.reading = task_group_reading if self.asyncio_loop is None else Reading
         self.event = event
         self._wake_up = wake
         self.is_closed = is_closed
@@ -291,7 +182,7 @@ def running_loop() -> Loop:
 
 
 def _loop_from_asyncio(loop: asyncio.AbstractEventLoop) -> Loop:
-    return Loop(loop, lambda: _FutureEvent(loop.create_future()), loop.call_soon_threadsafe, loop.is_closed)
+    return Loop(loop, lambda: FutureEvent(loop.create_future()), loop.call_soon_threadsafe, loop.is_closed)
 
 
 def _loop_from_token(trio: Any, token: Any) -> Loop:
