@@ -51,7 +51,7 @@ def test_a_request_holds_a_thread(adapt: Adapt) -> None:
 
 
 def test_a_background_task_is_no_request(adapt: Adapt) -> None:
-    """An app that runs on after its response holds no thread."""
+    """An app that runs on after its response is no request, and holds no thread."""
     gate = Gate()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,7 +89,7 @@ def test_a_request_whose_client_has_left_is_no_request(adapt: Adapt) -> None:
 
 
 def test_a_detached_response_holds_no_thread(adapt: Adapt) -> None:
-    """It counts as a request until its client has everything; the total remains."""
+    """A detached response is a request until its client has everything; the total does not go down."""
     gate = Gate()
     adapter = adapt(waiting(gate, started(), body_of(b"late")), detach="always", detach_after=0.001, max_detached=3)
     with connected(adapter) as server:
@@ -102,7 +102,7 @@ def test_a_detached_response_holds_no_thread(adapt: Adapt) -> None:
 
 
 def test_a_response_that_could_not_leave_is_counted(adapt: Adapt) -> None:
-    """Each of them adds one, although the server's thread is free again."""
+    """Each such response adds one to the total, even after the server's thread is free again."""
     gate = Gate()
     gate.open()
     adapter = adapt(waiting(gate, started(), body_of(b"x" * 300_000)), detach="always")
@@ -112,7 +112,7 @@ def test_a_response_that_could_not_leave_is_counted(adapt: Adapt) -> None:
 
 
 def test_the_servers_threads_are_known_after_a_request(adapt: Adapt) -> None:
-    """A server that is not multithreaded has one."""
+    """The first request shows the number of threads, which is one if the server is not multithreaded."""
     gate = Gate()
     gate.open()
     adapter = adapt(waiting(gate, started(), body_of()), detach="auto")
@@ -134,7 +134,7 @@ def test_the_servers_threads_are_known_after_a_request(adapt: Adapt) -> None:
 def test_websockets_are_counted_by_what_they_hold(
     adapt: Adapt, options: dict[str, Any], carried: bool, expected: dict[str, int]
 ) -> None:
-    """An open WebSocket is no request, and holds a thread only where it is carried, or has to."""
+    """An open WebSocket is no request, and holds a thread only if it is carried, or with "hold"."""
     adapter = adapt(echo, **options)
     with Client(adapter, carried=carried) as client:
         client.open()

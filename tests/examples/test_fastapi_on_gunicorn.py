@@ -32,7 +32,7 @@ READS_CHUNKS = ("gthread", "sync")
 # One more than the requests that the example's servers run at once: 2 processes with 4 threads.
 MORE_THAN_THREADS = 9
 
-# As Passenger's own loader: the file by its path, from a process that starts in its folder.
+# Like Passenger's own loader: load the file by its path, in a process that starts in its folder.
 PASSENGER = """
 import importlib.util, signal, sys
 from wsgiref.simple_server import make_server
@@ -71,14 +71,14 @@ class Deployment(NamedTuple):
         return self.server.client
 
     def add_note(self, text: str) -> None:
-        """Add a note behind the server's back, as another process would."""
+        """Add a note to the database directly, as another process would."""
         with contextlib.closing(sqlite3.connect(self.database)) as db, db:
             db.execute("INSERT INTO notes (text) VALUES (?)", (text,))
 
 
 @contextlib.contextmanager
 def deployed(name: str, folder: Path, options: Sequence[str] = (), *, tracebacks: bool = False) -> Iterator[Deployment]:
-    """Run the example under the server of that name; at the end its output shows no traceback, unless they may be."""
+    """Run the example under the named server; fail if its output has a traceback, unless that is allowed."""
     env = {
         "NOTES_DB": str(folder / "notes.sqlite3"),
         "NOTES_COUNTING_SECONDS": str(COUNTING_SECONDS),
@@ -95,7 +95,7 @@ def deployed(name: str, folder: Path, options: Sequence[str] = (), *, tracebacks
 
 @pytest.fixture(scope="module", params=SERVERS)
 def deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """The example under each server, one process tree for all the tests that leave it as it was."""
+    """Run the example under each server, once for all tests that leave it unchanged."""
     with deployed(request.param, tmp_path_factory.mktemp(request.param)) as running:
         yield running
 
@@ -105,7 +105,7 @@ def pids_that_said(server: Server, text: str) -> Counter[str]:
 
 
 def group_has_gone(process_group: int) -> bool:
-    """Return whether all its processes have ended, and been waited for."""
+    """Return whether all processes of the group have ended and been waited for."""
     try:
         os.killpg(process_group, 0)
     except ProcessLookupError:
@@ -125,13 +125,13 @@ def cpu_seconds(process_group: int) -> float:
 
 
 def received_until_end(deployment: Deployment, request: bytes, *, abort: bool = False) -> bytes:
-    """Send `request`, or as much of one before an end of file, and return all that comes until the server closes."""
+    """Send `request`, or a part of one and an end of file; return what the server sends before it closes."""
     with deployment.server.connect() as connection:
         connection.sendall(request)
         if abort:
             connection.shutdown(socket.SHUT_WR)
         received = b""
-        with contextlib.suppress(ConnectionResetError):  # it closes with something unread
+        with contextlib.suppress(ConnectionResetError):  # it closes before it has read everything
             while block := connection.recv(65536):
                 received += block
         return received
@@ -149,7 +149,7 @@ def test_docs_page_and_its_schema_are_served(deployment: Deployment) -> None:
 
 
 def test_notes_keep_their_characters(deployment: Deployment) -> None:
-    """What one request writes another reads, in every script."""
+    """A note that one request writes is read by another one, in every script."""
     text = "zażółć gęślą jaźń \N{SNOWMAN} \N{GRINNING FACE} 日本"
     created = deployment.client.post("/notes", json={"text": text})
     assert created.status_code == 201
@@ -160,7 +160,7 @@ def test_notes_keep_their_characters(deployment: Deployment) -> None:
 
 @pytest.mark.parametrize("content", [b'{"text": ""}', b'{"txt": "a"}', b"{", b""])
 def test_invalid_note_is_answered_422(deployment: Deployment, content: bytes) -> None:
-    """pydantic's word on a note that is none reaches the client."""
+    """pydantic's error for an invalid note reaches the client."""
     response = deployment.client.post("/notes", content=content, headers={"Content-Type": "application/json"})
     assert response.status_code == 422
     assert response.json()["detail"][0]["loc"][0] == "body"
@@ -192,7 +192,7 @@ def test_background_task_outlives_its_response(deployment: Deployment) -> None:
     def words(note: dict[str, int]) -> object:
         return deployment.client.get(f"/notes/{note['id']}").json()["words"]
 
-    assert words(notes[0]) is None  # so not one of the requests has waited for a task
+    assert words(notes[0]) is None  # so no request has waited for a task
     wait_until(lambda: words(notes[-1]) == 3, what="the background task")
     assert [words(note) for note in notes] == [3] * MORE_THAN_THREADS
 
@@ -209,7 +209,7 @@ def test_upload_with_its_length(deployment: Deployment) -> None:
 
 
 def test_upload_in_chunks(deployment: Deployment) -> None:
-    """A file whose length nobody knows beforehand arrives whole, where the server reads chunked bodies."""
+    """A file of unknown length arrives whole, if the server reads chunked bodies."""
     if deployment.name not in READS_CHUNKS:
         pytest.skip(f"{deployment.name} does not hand chunked bodies to WSGI apps")
     content = random.Random(2).randbytes(3 * 1024 * 1024 + 1)
@@ -223,7 +223,7 @@ def test_upload_in_chunks(deployment: Deployment) -> None:
 
 
 def test_events_arrive_one_by_one(deployment: Deployment) -> None:
-    """Each event reaches the client before the next one has been caused."""
+    """Each event reaches the client before the next one is caused."""
     last = deployment.client.post("/notes", json={"text": "before"}).json()["id"]
     with deployment.client.stream("GET", "/events", headers={"Last-Event-ID": str(last)}) as response:
         assert response.headers["Content-Type"].startswith("text/event-stream")
@@ -276,7 +276,7 @@ def test_lines_of_the_readme_show_an_event_stream(deployment: Deployment) -> Non
 
 
 def test_live_feed_has_the_notes_of_all_its_clients(deployment: Deployment) -> None:
-    """What one client says reaches all, what is posted too; more feeds than threads hold up no HTTP."""
+    """What a client sends or posts reaches all clients; more feeds than threads do not block HTTP."""
     url = f"ws://127.0.0.1:{deployment.server.port}/live"
     with contextlib.ExitStack() as clients:
         feeds = [clients.enter_context(connect(url, open_timeout=20, proxy=None)) for _ in range(MORE_THAN_THREADS)]
@@ -328,7 +328,7 @@ def test_stream_ends_when_its_client_leaves(deployment: Deployment) -> None:
 @pytest.mark.parametrize("framing", ["Content-Length: 5000000", "Transfer-Encoding: chunked"])
 @pytest.mark.parametrize("name", SERVERS)
 def test_aborted_uploads_hold_nothing(name: str, framing: str, tmp_path: Path) -> None:
-    """Clients that leave in mid-upload take no thread and no CPU with them."""
+    """Clients that leave during an upload leave no thread occupied and use no CPU."""
     chunked = "chunked" in framing
     if chunked and name not in READS_CHUNKS:
         pytest.skip(f"{name} does not hand chunked bodies to WSGI apps")
@@ -338,7 +338,7 @@ def test_aborted_uploads_hold_nothing(name: str, framing: str, tmp_path: Path) -
     body = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + bytes(200_000)
     if chunked:
         body = b"%x\r\n%b\r\n1000\r\nno more" % (len(body), body)
-    # uWSGI and wsgiref print what is raised at an app that reads, even this.
+    # uWSGI and wsgiref print every error that an app's read raises, even this one.
     with deployed(name, tmp_path, tracebacks=name in ("uwsgi", "passenger")) as deployment:
         for _ in range(MORE_THAN_THREADS):
             assert b" 200 " not in received_until_end(deployment, head.encode() + body, abort=True)
@@ -347,7 +347,7 @@ def test_aborted_uploads_hold_nothing(name: str, framing: str, tmp_path: Path) -
         for _ in range(MORE_THAN_THREADS):
             assert deployment.client.post("/files", files={"file": b"whole"}).json()["size"] == 5
         used = cpu_seconds(deployment.server.process.pid)
-        time.sleep(1)  # for as long the idle processes are watched
+        time.sleep(1)  # how long the idle processes are watched
         assert cpu_seconds(deployment.server.process.pid) - used < 0.2
 
 
@@ -369,7 +369,7 @@ def test_lifespan_runs_once_a_process(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["gthread", "sync"])
 def test_open_stream_does_not_hold_up_the_exit(name: str, tmp_path: Path) -> None:
-    """At SIGTERM a stream gets the graceful timeout and no more, and the idle worker shuts down in order."""
+    """At SIGTERM, a stream gets only the graceful timeout, and the idle worker shuts down properly."""
     with deployed(name, tmp_path, ["--graceful-timeout", "2"]) as deployment:
         wait_until(lambda: len(pids_that_said(deployment.server, "database opened")) == 2, what="two startups")
         with deployment.client.stream("GET", "/events") as response:

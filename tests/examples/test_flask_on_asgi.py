@@ -53,7 +53,7 @@ def stack(request: pytest.FixtureRequest) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def guest_book(stack: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuestBook]:
-    """A guest book for all tests of the module; none of them may leave a traceback in its output."""
+    """Run a guest book for all tests of the module; fail if its output has a traceback."""
     with guest_book_on(*stack, tmp_path_factory.mktemp("guestbook")) as book:
         yield book
         book.server.stop()
@@ -78,7 +78,7 @@ def events_from(response: httpx.Response) -> Iterator[dict[str, Any]]:
 
 
 def open_events(server: Server) -> socket.socket:
-    """Ask for the events on a connection of its own, and return that after the first one."""
+    """Open the event stream on a new connection, and return the connection after the first event."""
     connection = server.connect()
     connection.sendall(b"GET /events HTTP/1.1\r\nHost: test\r\n\r\n")
     received = b""
@@ -95,7 +95,7 @@ def events_left(server: Server, port: int) -> int:
 
 
 def test_an_entry_of_any_script_is_shown_escaped(client: httpx.Client) -> None:
-    """What is signed is redirected to the front page, which shows it as text, whatever it holds."""
+    """Signing redirects to the front page, which shows any entry as text."""
     entry = {"name": "Zoë <b>", "message": "日本語 ☃ \N{GRINNING FACE}\n<script>alert('&')</script>"}
     response = client.post("/", data=entry)
     assert (response.status_code, response.headers["location"]) == (303, "/")
@@ -126,7 +126,7 @@ def test_an_incomplete_or_endless_entry_is_refused(client: httpx.Client, entry: 
 @pytest.mark.parametrize("chunked", [False, True], ids=["content-length", "chunked"])
 @pytest.mark.parametrize("form", [False, True], ids=["plain", "form"])
 def test_upload_tells_size_and_digest(client: httpx.Client, chunked: bool, form: bool) -> None:
-    """A file arrives whole: as it is and in a form, with a Content-Length and without."""
+    """A file arrives whole, plain and in a form, with and without a Content-Length."""
     request = client.build_request("POST", "/upload", files={"file": FILE}) if form else None
     body = request.read() if request else FILE
     headers = {"content-type": request.headers["content-type"]} if request else {}
@@ -149,7 +149,7 @@ def test_upload_refuses_a_file_that_is_too_large(guest_book: GuestBook) -> None:
 
 
 def test_csv_streams_while_entries_are_added(guest_book: GuestBook, client: httpx.Client) -> None:
-    """A stalled download of more than sockets hold keeps nobody from signing, and ends with what came meanwhile."""
+    """While a large download stalls, others can sign, and the download ends with their entries."""
     with contextlib.closing(sqlite3.connect(guest_book.database)) as database, database:
         sign(client, "the table is there")
         rows = [("Łukasz", 'x, "y"\n' * 2000)] * 1000  # 20 MB as CSV
@@ -167,7 +167,7 @@ def test_csv_streams_while_entries_are_added(guest_book: GuestBook, client: http
 
 
 def test_events_arrive_one_by_one(client: httpx.Client) -> None:
-    """Each event is there before the next one is made, a second later."""
+    """Each event arrives before the next one is made, a second later."""
     with client.stream("GET", "/events") as response:
         assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
         events = events_from(response)
@@ -183,12 +183,12 @@ def test_events_end_when_the_client_leaves(guest_book: GuestBook) -> None:
     """The generator is closed soon after its client is gone."""
     with open_events(guest_book.server) as connection:
         port = connection.getsockname()[1]
-        before = events_left(guest_book.server, port)  # a port may come again
+        before = events_left(guest_book.server, port)  # the system may reuse a port
     wait_until(lambda: events_left(guest_book.server, port) == before + 1, what="the end of the events")
 
 
 def test_clients_that_leave_give_their_threads_back(guest_book: GuestBook, client: httpx.Client) -> None:
-    """As many clients as there are threads leave amid events, and amid uploads, and the next one is served."""
+    """As many clients as there are threads leave during events and during uploads, and the next one is served."""
     with contextlib.ExitStack() as stack:
         for _ in range(WORKERS):
             stack.enter_context(open_events(guest_book.server))
@@ -205,7 +205,7 @@ def test_async_views_run_beside_the_loop_of_the_server(client: httpx.Client) -> 
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda _: client.get("/async").json(), range(8)))
     assert "MainThread" not in {answer["thread"] for answer in answers}
-    assert all(answer["seconds"] < 5 for answer in answers)  # a hundred times 0.1 s, at once
+    assert all(answer["seconds"] < 5 for answer in answers)  # a hundred times 0.1 s at the same time
 
 
 @pytest.fixture(
@@ -227,7 +227,7 @@ def any_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     ids=["small", "large", "expect", "chunked"],
 )
 def test_an_async_view_takes_an_upload(any_server: Server, size: int, header: str) -> None:
-    """A body in two packets, one with 100 Continue before it: it is read whole, and the server serves on."""
+    """A body in two packets, or after 100 Continue, is read whole, and the server goes on."""
     body = FILE[:size]
     length = "" if "chunked" in header else f"Content-Length: {size}\r\n"
     packets = [body[: size // 2], body[size // 2 :]]
@@ -240,7 +240,7 @@ def test_an_async_view_takes_an_upload(any_server: Server, size: int, header: st
             assert connection.recv(65536).startswith(b"HTTP/1.1 100 ")
         for packet in packets:
             connection.sendall(packet)
-            time.sleep(0.05)  # a packet of its own
+            time.sleep(0.05)  # so that it is a packet of its own
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {"size": size, "sha256": hashlib.sha256(body).hexdigest()}
     assert any_server.client.get("/async").json()["seconds"] < 5
@@ -260,7 +260,7 @@ def test_head_has_the_headers_of_get_and_no_body(guest_book: GuestBook, client: 
 
 
 def test_unknown_paths_and_methods_are_refused(client: httpx.Client) -> None:
-    """Flask's own error pages get through: 404, and 405 with what is allowed."""
+    """Flask's own error pages reach the client: 404, and 405 with the allowed methods."""
     assert client.get("/nowhere").status_code == 404
     response = client.delete("/")
     assert response.status_code == 405
@@ -268,7 +268,7 @@ def test_unknown_paths_and_methods_are_refused(client: httpx.Client) -> None:
 
 
 def test_the_first_entries_may_come_all_at_once(tmp_path: Path) -> None:
-    """Threads that find no database yet make one, and lose no entry."""
+    """Threads that find no database create one, and lose no entry."""
     with guest_book_on("h11", "asyncio", tmp_path) as book, ThreadPoolExecutor(16) as threads:
         assert not book.database.exists()
         list(threads.map(lambda number: sign(book.server.client, f"number {number}"), range(32)))
@@ -284,7 +284,7 @@ def test_sigterm_ends_the_server_amid_events(stack: tuple[str, str], tmp_path: P
         output = book.server.output()
         assert events_left(book.server, connection.getsockname()[1]) == 1
         assert "Application shutdown complete" in output
-        # uvicorn reports each task that it cancels as an exception; there is to be no other.
+        # uvicorn reports each task that it cancels as an exception; there must be no other.
         assert output.count("Traceback") == 1
         assert "CancelledError: Task cancelled, timeout graceful shutdown exceeded" in output
 
@@ -301,7 +301,7 @@ def test_new_entries_come_over_a_websocket(guest_book: GuestBook, client: httpx.
 
 
 def test_websockets_take_no_worker(guest_book: GuestBook, client: httpx.Client) -> None:
-    """With more of them open than there are workers, everybody is served."""
+    """Even with more WebSockets than workers, all requests are served."""
     url = f"ws://127.0.0.1:{guest_book.server.port}/live"
     with contextlib.ExitStack() as stack:
         for _ in range(WORKERS + 5):

@@ -27,7 +27,7 @@ def test_trailers_are_the_same_both_ways(native: Headers, raw: RawHeaders) -> No
 
 @pytest.mark.parametrize("name", ["Content-Length", "content-type", "Host", "Set-Cookie", "authorization"])
 def test_a_field_that_is_needed_before_the_body_is_no_trailer(name: str) -> None:
-    """RFC 9110 6.5.1: what frames, routes, authorises or describes the content comes too late; the error names it."""
+    """Fields that frame, route, authorise or describe the content come too late (RFC 9110 6.5.1)."""
     with pytest.raises(AppProtocolError, match=f"(?i)'{name}' must not be a trailer"):
         raw_trailers_from_native([("x-a", "1"), (name, "1")])
     with pytest.raises(AppProtocolError, match=f"'{name}' must not be a trailer"):
@@ -36,14 +36,14 @@ def test_a_field_that_is_needed_before_the_body_is_no_trailer(name: str) -> None
 
 @pytest.mark.parametrize("name", ["Transfer-Encoding", "Connection", "Trailer"])
 def test_a_hop_by_hop_field_is_no_trailer(name: str) -> None:
-    """Such fields are the server's, so they are dropped, as from the headers (PEP 3333, Other HTTP Features)."""
+    """Only the server may send such fields, so they are dropped, as in headers (PEP 3333, Other HTTP Features)."""
     assert raw_trailers_from_native([(name, "x"), ("x-a", "1")]) == [(b"x-a", b"1")]
     assert native_trailers_from_raw([(name.lower().encode(), b"x"), (b"x-a", b"1")]) == [("x-a", "1")]
 
 
 @pytest.mark.parametrize(("name", "value"), [(":status", "200"), ("x-a", "1\r\nx-b: 2"), ("", "1")])
 def test_an_invalid_trailer_is_the_apps_error(name: str, value: str) -> None:
-    """Pseudo-headers and line breaks never leave (docs/extensions, HTTP Trailers; RFC 9110 5.5)."""
+    """Pseudo-headers and line breaks are refused (docs/extensions, HTTP Trailers; RFC 9110 5.5)."""
     with pytest.raises(AppProtocolError):
         raw_trailers_from_native([(name, value)])
     with pytest.raises(AppProtocolError):
@@ -70,7 +70,7 @@ def test_te_says_whether_the_client_takes_trailers(te: str | None, accepts: bool
 
 @pytest.mark.parametrize("key", ["wsgi.ext.http.send_trailers", "gunicorn.http2.send_trailers"])
 def test_the_servers_callable_is_found_by_either_name(key: str) -> None:
-    """A value that cannot be called is as good as none."""
+    """A value that is not callable is ignored."""
     environ: dict[str, Any] = {key: list}
     assert maybe_send_trailers(environ) is list
     assert maybe_send_trailers({key: "yes"}) is None

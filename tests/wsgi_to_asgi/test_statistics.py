@@ -28,7 +28,7 @@ def test_an_adapter_at_rest_counts_nothing() -> None:
 
 
 async def test_requests_run_or_wait() -> None:
-    """As many run as there are workers, and the others wait; in the end none does."""
+    """As many requests run as there are workers, and the others wait; at the end none is left."""
     gate = threading.Event()
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -48,7 +48,7 @@ async def test_requests_run_or_wait() -> None:
 
 
 async def test_a_websocket_is_no_request() -> None:
-    """It has a thread of its own, which is not one of the workers."""
+    """A WebSocket has a thread of its own, which is not one of the workers."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         environ["wsgi.websocket"].receive()

@@ -26,7 +26,7 @@ STATUS = trailers((b"grpc-status", b"0"))
 
 
 class Server(WSGIServer):
-    """A server that takes trailers, and notes them with the number of blocks that it had by then."""
+    """A server that accepts trailers, and records them with the number of blocks that came before."""
 
     def __init__(
         self, app: Any, environ: Environ | None = None, key: str = KEYS[0], te: str | None = "trailers"
@@ -48,7 +48,7 @@ def serve(app: Any, *args: Any, **keys: Any) -> Server:
 
 @pytest.mark.parametrize("key", KEYS)
 def test_trailers_reach_the_server_before_its_body_ends(adapt: Adapt, key: str) -> None:
-    """The server is told once, in the request's thread, behind the last block and before the iterable ends."""
+    """The server gets the trailers once, in the request's thread, after the last block and before the iterable ends."""
     server = serve(adapt(answers(TRAILING, body(b"one", True), body(b"two"), STATUS)), key=key)
     assert (server.body, server.told) == (b"onetwo", [(len(server.blocks), [("grpc-status", "0")])])
     assert len(server.threads) == 1
@@ -70,7 +70,7 @@ def test_trailers_are_offered_where_the_server_takes_them(adapt: Adapt, key: str
 
 
 def test_trailers_of_several_messages_are_one_list(adapt: Adapt) -> None:
-    """`more_trailers` says that more will come, and the server is told all of them at the end."""
+    """`more_trailers` says that more will come, and the server gets all of them at the end."""
     first = trailers((b"a", b"1"), more_trailers=True)
     server = serve(adapt(answers(TRAILING, body(b"x"), first, trailers((b"b", b"2"), (b"a", b"3")))))
     assert [headers for _, headers in server.told] == [[("a", "1"), ("b", "2"), ("a", "3")]]
@@ -108,7 +108,7 @@ def test_a_response_to_head_has_no_trailers(adapt: Adapt) -> None:
 
 @pytest.mark.parametrize("offered", [True, False])
 def test_the_trailer_header_leaves_with_the_trailers(adapt: Adapt, offered: bool) -> None:
-    """The app says in it which trailers will come (docs/extensions, HTTP Trailers); without them it is dropped."""
+    """The header lists the trailers (docs/extensions, HTTP Trailers); without trailers it is dropped."""
     app = adapt(answers(start(200, (b"trailer", b"grpc-status"), (b"x-a", b"1"), trailers=True), body(), STATUS))
     server = serve(app) if offered else respond(app)
     assert server.headers == ([("trailer", "grpc-status")] if offered else []) + [("x-a", "1")]
@@ -116,7 +116,7 @@ def test_the_trailer_header_leaves_with_the_trailers(adapt: Adapt, offered: bool
 
 @pytest.mark.parametrize("header", [(b"content-length", b"1"), (b"x-a", b"1\r\n"), ("x-a", "1")])
 def test_an_invalid_trailer_is_raised_to_the_app(adapt: Adapt, header: Any) -> None:
-    """`send` raises, and so does the server's next block: the response is not complete."""
+    """`send` raises, and so does the server's next block, because the response is not complete."""
     app = adapt(answers(TRAILING, body(b"one"), trailers(header)))
     server = Server(app)
     with pytest.raises(AppProtocolError):
@@ -132,7 +132,7 @@ def test_a_promise_that_is_not_kept_is_an_error(adapt: Adapt) -> None:
 
 
 def test_the_error_of_a_servers_callable_reaches_the_server(adapt: Adapt) -> None:
-    """It is raised from the iterable, as that of `wsgi.early_hints` is."""
+    """The iterable raises the error, as it does for `wsgi.early_hints`."""
     server = Server(adapt(answers(TRAILING, body(b"one", True), body(b"two"), STATUS)))
 
     def fails(headers: Headers) -> None:
@@ -144,7 +144,7 @@ def test_the_error_of_a_servers_callable_reaches_the_server(adapt: Adapt) -> Non
 
 
 def test_a_server_that_closes_early_is_told_no_trailers(adapt: Adapt) -> None:
-    """The app hears that its client has left, and the callable is not used after the call."""
+    """The app is told that its client has left, and the callable is not used after the call."""
     app = Recorder(TRAILING, body(b"one", True), endless=True)
     server = Server(adapt(app))
 
@@ -159,7 +159,7 @@ def test_a_server_that_closes_early_is_told_no_trailers(adapt: Adapt) -> None:
 
 
 def test_a_file_has_its_trailers_behind_it(adapt: Adapt, tmp_path: Path) -> None:
-    """http.response.pathsend is followed by trailers as a body is, and the file is closed."""
+    """Trailers follow http.response.pathsend as they follow a body, and the file is closed."""
     path = tmp_path / "file"
     path.write_bytes(b"of a file")
     file = {"type": "http.response.pathsend", "path": str(path)}
@@ -169,7 +169,7 @@ def test_a_file_has_its_trailers_behind_it(adapt: Adapt, tmp_path: Path) -> None
 
 
 def test_a_file_that_the_server_drops_is_closed(adapt: Adapt, tmp_path: Path) -> None:
-    """A server that reads nothing of it leaves no open file, and the app hears that its client has left."""
+    """If a server reads nothing of the file, it is closed, and the app is told that its client has left."""
     path = tmp_path / "file"
     path.write_bytes(b"of a file")
     late, done = threading.Event(), threading.Event()
@@ -195,7 +195,7 @@ def test_a_file_that_the_server_drops_is_closed(adapt: Adapt, tmp_path: Path) ->
 
 
 def test_trailers_pass_through_both_adapters(adapt: Adapt) -> None:
-    """A WSGI app behind both of them reaches the callable of the outermost server."""
+    """The trailers of a WSGI app behind both adapters reach the callable of the outermost server."""
     from bridge import WSGIToASGI
 
     def app(environ: Environ, start_response: Any) -> Iterator[bytes]:

@@ -33,7 +33,7 @@ def body(block: bytes, more_body: bool = False) -> Message:
 
 
 def streams(*blocks: bytes, headers: Headers | None = None, trailers: Any = STATUS) -> Any:
-    """Return a WSGI app that yields `blocks`, and sets `trailers` behind them, unless that is None."""
+    """Return a WSGI app that yields `blocks`, and then sets `trailers`, unless that is None."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
         start_response(OK, headers or [])
@@ -45,7 +45,7 @@ def streams(*blocks: bytes, headers: Headers | None = None, trailers: Any = STAT
 
 
 async def test_trailers_follow_the_body() -> None:
-    """The start promises them, the body ends, and then they come (docs/extensions, HTTP Trailers)."""
+    """The start announces the trailers, and they come after the body (docs/extensions, HTTP Trailers)."""
     server = await request(app_of(streams(b"one")), scope())
     assert server.sent[0] == {"type": "http.response.start", "status": 200, "headers": [], "trailers": True}
     assert server.sent[1:] == [body(b"one", more_body=True), body(b""), TRAILERS]
@@ -65,7 +65,7 @@ async def test_trailers_of_a_response_without_a_body() -> None:
 
 
 async def test_a_promise_is_kept_by_no_trailers() -> None:
-    """A stream that sets none ends with an empty list, because the server waits for what the start has promised."""
+    """A stream that sets no trailers ends with an empty list, because the start has announced some."""
     server = await request(app_of(streams(b"one", trailers=None)), scope())
     assert server.sent[0]["trailers"] is True
     assert server.sent[-1] == NO_TRAILERS
@@ -74,7 +74,7 @@ async def test_a_promise_is_kept_by_no_trailers() -> None:
 @pytest.mark.parametrize("blocks", [[b"one"], []])
 @pytest.mark.parametrize("trails", [True, False])
 async def test_a_list_promises_only_what_it_has(blocks: list[bytes], trails: bool) -> None:
-    """An app that has returned a list sets no more, so a plain response is not changed."""
+    """An app that has returned a list cannot set trailers any more, so a plain response is not changed."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         start_response(OK, [])
@@ -89,7 +89,7 @@ async def test_a_list_promises_only_what_it_has(blocks: list[bytes], trails: boo
 
 
 async def test_a_list_behind_write_keeps_the_promise() -> None:
-    """write() has sent the start before the app returned, with a promise."""
+    """After write() has sent a start that announces trailers, even a list ends with them."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         start_response(OK, [])(b"one")
@@ -100,7 +100,7 @@ async def test_a_list_behind_write_keeps_the_promise() -> None:
 
 
 async def test_a_later_call_replaces_the_trailers() -> None:
-    """As with gunicorn's callable, the last list counts."""
+    """The last list counts, as with gunicorn's callable."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
         environ[KEY]([("x-a", "1")])
@@ -113,14 +113,14 @@ async def test_a_later_call_replaces_the_trailers() -> None:
 
 @pytest.mark.parametrize("te", [None, b"deflate"])
 async def test_a_client_that_does_not_ask_gets_no_trailers(te: bytes | None) -> None:
-    """Without `TE: trailers` the app may call, and nothing comes of it (docs/extensions, HTTP Trailers)."""
+    """Without `TE: trailers`, the app's call has no effect (docs/extensions, HTTP Trailers)."""
     server = await request(app_of(streams(b"one")), scope(te=te))
     assert (set(types(server)), server.complete) == ({"start", "body"}, True)
     assert "trailers" not in server.sent[0]
 
 
 async def test_a_server_without_trailers_has_no_callable() -> None:
-    """An app that needs trailers can see that there are none."""
+    """An app that needs trailers can see that the server does not support them."""
     seen: list[Environ] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -149,14 +149,14 @@ async def test_a_response_that_has_no_body_has_no_trailers(method: str, status: 
 
 @pytest.mark.parametrize(("te", "kept"), [(b"trailers", True), (None, False)])
 async def test_the_trailer_header_leaves_with_the_trailers(te: bytes | None, kept: bool) -> None:
-    """The app says in it which trailers will come; without them it is dropped."""
+    """The header lists the trailers; without trailers it is dropped."""
     server = await request(app_of(streams(b"one", headers=[("Trailer", "Grpc-Status"), ("X-A", "1")])), scope(te=te))
     assert server.headers == ([(b"trailer", b"Grpc-Status")] if kept else []) + [(b"x-a", b"1")]
 
 
 @pytest.mark.parametrize("trailers", [[("Content-Length", "1")], [("x-a", "1\r\n")], [(b"x-a", b"1")], 5])
 async def test_an_invalid_trailer_is_raised_to_the_app(trailers: Any) -> None:
-    """The call raises, so the app may still end otherwise; here it does not, and the response is cut."""
+    """The call raises in the app, which here does not catch it, so the response is cut."""
     server = ASGIServer(app_of(streams(b"one", trailers=trailers)), scope())
     with pytest.raises(AppProtocolError), anyio.fail_after(5):
         await server.run()
@@ -164,7 +164,7 @@ async def test_an_invalid_trailer_is_raised_to_the_app(trailers: Any) -> None:
 
 
 async def test_a_file_with_trailers_is_sent_in_blocks(tmp_path: Any) -> None:
-    """http.response.pathsend is for responses that end with their file."""
+    """A file with trailers is not sent by path, because http.response.pathsend ends the response."""
     path = tmp_path / "file"
     path.write_bytes(b"of a file")
 
@@ -179,7 +179,7 @@ async def test_a_file_with_trailers_is_sent_in_blocks(tmp_path: Any) -> None:
 
 
 async def test_the_client_is_watched_until_the_trailers() -> None:
-    """A client that leaves between its body and its trailers is noticed, as in mid-body."""
+    """A client that leaves between the body and the trailers is noticed."""
     left = threading.Event()
 
     def app(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
