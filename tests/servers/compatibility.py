@@ -173,7 +173,8 @@ def table(servers: tuple[str, ...], frameworks: list[str], results: Results, not
         return f"{sign} <sup>{', '.join(map(str, numbers))}</sup>" if numbers else sign
 
     lines = [f"| | {' | '.join(FRAMEWORKS[name].title for name in frameworks)} |", "|---" * (len(frameworks) + 1) + "|"]
-    return lines + [f"| {server} | {' | '.join(cell(name, server) for name in frameworks)} |" for server in servers]
+    run = [server for server in servers if any(server in results.adapted.get(name, {}) for name in frameworks)]
+    return lines + [f"| {server} | {' | '.join(cell(name, server) for name in frameworks)} |" for server in run]
 
 
 def versions() -> str:

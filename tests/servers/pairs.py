@@ -126,7 +126,11 @@ class Served:
 
 def servers_of(framework: str) -> tuple[str, ...]:
     """Return the servers that run the framework's app behind an adapter."""
-    return WSGI_SERVERS if FRAMEWORKS[framework].asgi else ASGI_SERVERS
+    if not FRAMEWORKS[framework].asgi:
+        return ASGI_SERVERS
+    # Other frameworks have extensions that no sub-interpreter with a lock of its own can import, such as pydantic's.
+    own_lock = framework in ("starlette", "django-asgi", "quart")
+    return tuple(server for server in WSGI_SERVERS if own_lock or server != "mod_wsgi-own-gil")
 
 
 def maybe_missing(server: str) -> str | None:
