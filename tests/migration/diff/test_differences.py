@@ -1,8 +1,10 @@
 import gzip
 import itertools
 import json
+import re
 import secrets
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +51,27 @@ PLANTED: dict[str, tuple[Flask, Flask, str]] = {
         answering("x", Set_Cookie="a=1"),
         "cookie a httponly: set → absent",
     ),
+    "cookie path": (
+        answering("x", Set_Cookie="a=1; Path=/A"),
+        answering("x", Set_Cookie="a=1; Path=/a"),
+        "cookie a path: another value",
+    ),
     "location": (
         answering("", 302, Location="/a"),
         answering("", 302, Location="http://localhost/b"),
         "header location: another value",
     ),
+    "location elsewhere": (
+        answering("", 302, Location="/a"),
+        answering("", 302, Location="http://elsewhere.example/a"),
+        "header location: another value",
+    ),
+    "header repeated": (
+        answering("x", X_A=["1", "2"]),
+        answering("x", X_A="1"),
+        "header x-a: another value",
+    ),
+    "many lines": (answering("a\n" * 6000), answering("a\n" * 6001), "text: more than 5,000 lines"),
     "json type": (answering({"a": [{"b": 1}]}), answering({"a": [{"b": "1"}]}), "$.a[].b: number → string"),
     "json value": (answering({"a": 1}), answering({"a": 2}), "$.a: another value"),
     "json key gone": (answering({"a": 1, "b": {"c": 2}}), answering({"a": 1}), "$.b: object → absent"),
@@ -90,6 +108,18 @@ def test_a_planted_difference_is_found_and_named(name: str, diff: Diff) -> None:
 ALIKE: dict[str, tuple[Flask, Flask]] = {
     "key order": (answering({"a": 1, "b": 2}), answering({"b": 2, "a": 1})),
     "10 and 10.0": (answering({"a": 10}), answering({"a": 10.0})),
+    "charset quoted": (
+        answering("x", Content_Type='text/html; version=1; charset="UTF-8"'),
+        answering("x", Content_Type="text/html;charset=utf-8"),
+    ),
+    "cookie attributes": (
+        answering("x", Set_Cookie="a=1; SameSite=lax; HttpOnly"),
+        answering("x", Set_Cookie="a=1; httponly; SAMESITE=Lax"),
+    ),
+    "deflate": (
+        answering(zlib.compress(b"x"), Content_Encoding="deflate"),
+        answering(zlib.compress(b"x")[2:-4], Content_Encoding="deflate"),
+    ),
     "ignored headers": (answering("x", Server="a", X_Request_Id="1"), answering("x", Server="b", X_Request_Id="2")),
     "etag": (answering("x", ETag='"a"'), answering("x", ETag='"b"')),
     "sets": (answering("x", Cache_Control="no-cache, private"), answering("x", Cache_Control="Private,no-cache")),
@@ -142,6 +172,7 @@ def test_an_app_is_alike_to_itself(diff: Diff) -> None:
     outcome = diff(app, app, "--path", "/page", "--path", "/json")
     assert outcome.code == 0, outcome.out
     assert "cookie csrf (once)" in outcome.out
+    assert "lines of text (once)" in outcome.out
     assert json.loads(outcome.json)["noise"]["$.id"] == 1
 
 
@@ -190,6 +221,8 @@ def test_many_kinds_fit_on_a_screen_and_on_a_page(diff: Diff) -> None:
         (answering({"items": [{"id": 1}]}), answering({"items": [{"id": 2}]}), "$.items[*].id"),
         (answering({"items": [{"id": 1}]}), answering({"items": [{"id": 2}]}), "$.items"),
         (answering("x", Set_Cookie="a=1"), answering("x"), "set-cookie"),
+        (answering("x"), answering("x", Content_Type="text/plain; charset=latin-1"), "Content-Type"),
+        (answering(PAGE), answering("x"), "body"),
     ],
 )
 def test_what_is_ignored_does_not_count(old: Flask, new: Flask, ignored: str, diff: Diff) -> None:
@@ -278,12 +311,41 @@ def test_headers_that_no_server_could_send_count_as_500(diff: Diff) -> None:
         assert "status: 200 → 500" in diff(answering("x"), app, "--path", "/").out
 
 
+def test_a_status_that_the_old_app_itself_changes_is_noise(diff: Diff) -> None:
+    """Nothing else of such an answer counts."""
+    app, statuses = Flask("a"), itertools.cycle([200, 503])
+    app.add_url_rule("/", "a", lambda: ("x", next(statuses)))
+    outcome = diff(app, answering("y"), "--path", "/")
+    assert outcome.code == 0, outcome.out
+    assert "noise, which differs between two passes of the old app: status (once)" in outcome.out
+
+
+def test_a_long_text_that_is_noisy_cannot_be_compared(diff: Diff) -> None:
+    """The sentence says why."""
+    app, numbers = Flask("a"), itertools.count()
+    app.add_url_rule("/", "a", lambda: Response(f"{next(numbers)}\n" + "a\n" * 6000))
+    outcome = diff(app, answering("y"), "--path", "/")
+    assert outcome.code == 2
+    assert "GET /: a text of more than 5,000 lines differs between two passes of the old app" in outcome.out
+
+
+def test_values_are_shown_as_what_they_are(diff: Diff) -> None:
+    """Strings have quotes, numbers have none, and bytes have their length."""
+    shown = {'"1" → "2"': ("1", "2"), "1 → 2": (1, 2), "1 → absent": (1, None)}
+    for text, (old, new) in shown.items():
+        pair = [answering({} if value is None else {"a": value}) for value in (old, new)]
+        assert f"    {text}\n" in diff(*pair, "--path", "/").out
+    images = [answering(body, Content_Type="image/png") for body in (b"abc", b"abcde")]
+    assert re.search(r"    3 bytes, \w{4} → 5 bytes, \w{4}\n", diff(*images, "--path", "/").out)
+
+
 def test_a_body_beyond_a_mebibyte_is_compared_by_its_beginning(diff: Diff) -> None:
     """That is told."""
     old, new = answering("a" * 2**21), answering("a" * 2**20 + "b")
     outcome = diff(old, new, "--path", "/")
     assert outcome.code == 0
     assert "1 longer than 1 MiB" in outcome.out
+    assert "1 longer than 1 MiB" in diff(old, answering("b"), "--path", "/").out
 
 
 def entry(method: str, url: str, **others: Any) -> dict[str, Any]:

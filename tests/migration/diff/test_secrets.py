@@ -37,7 +37,9 @@ def app_with(suffix: str) -> Flask:
         response = jsonify(
             password=known["password"],
             user={"session_id": known["session"], "tokens": [{"deep": known["nested"]}], "pin": int(SECRETS["number"])},
-            echo=[known["cookie"], f"Bearer {known['bearer']}", known["apikey"], known["csrf"], known["query"]],
+            echo={"a": known["cookie"], "b": f"Bearer {known['bearer']}", "c": known["apikey"], "d": known["csrf"]},
+            query=known["query"],
+            short={"password": suffix},
             note=f"set to {known['setcookie']}, {SECRETS['number']} {known['long']}{suffix}",
             also=suffix,
         )
@@ -119,9 +121,22 @@ def test_a_hash_is_of_one_run() -> None:
     assert redactor.hidden("a value") == redactor.hidden("a value")
 
 
+def test_a_secret_within_another_leaves_nothing_of_either() -> None:
+    """The longest is hidden first; quotes around a cookie, and what is quoted for a URL, do not belong to it."""
+    redactor = Redactor()
+    redactor.learn_cookies('a="abcd"; b=abcd-efgh; c=%20wxyz')
+    redactor.learn_target("/x?token=pqrs&page=other")
+    assert redactor.shown("abcd-efgh") == redactor.hidden("abcd-efgh")
+    assert redactor.shown("<abcd>") == f"<{redactor.hidden('abcd')}>"
+    assert redactor.shown("' wxyz'") == f"'{redactor.hidden(' wxyz')}'"
+    assert redactor.shown("pqrs other") == f"{redactor.hidden('pqrs')} other"
+    assert redactor.target("/x?token=pqrs&page=other") == "/x?token=•••&page=other"
+
+
 def test_what_is_shown_is_short_and_harmless() -> None:
     """A terminal obeys no answer, and a UUID is no token."""
     redactor = Redactor()
+    assert redactor.shown("plain text, ü") == "plain text, ü"
     assert redactor.shown("\x1b[31mred\n") == "\\x1b[31mred\\n"
     assert len(redactor.shown("a " * 1000)) == 200
     assert redactor.shown("550e8400-e29b-41d4-a716-446655440000").startswith("550e8400")

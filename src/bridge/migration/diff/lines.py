@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 # Longer texts are compared as a whole, because difflib's time grows with the square of the lines.
 MOST_LINES = 5_000
+_MOST_WORDS = 2_000
 # Words, which end at a quote, a tag or a space, and what separates them.
 _PARTS = re.compile(r'[^<>"\s]+|[<>"\s]')
 
@@ -61,9 +62,11 @@ def _blocks(first: Sequence[str], second: Sequence[str]) -> Iterator[tuple[str, 
 def _pattern(line: str, other: str) -> re.Pattern[str]:
     """Return a pattern for what both lines have in common; where they differ, it matches anything but tags."""
     ours, theirs = _PARTS.findall(line), _PARTS.findall(other)
+    if max(len(ours), len(theirs)) > _MOST_WORDS:  # a page without line breaks, for example
+        start = _same_until(line, other)
+        end = _same_until(line[:start:-1], other[:start:-1])
+        return re.compile(f"{re.escape(line[:start])}.*{re.escape(line[len(line) - end :])}")
     text = ""
-    if max(len(ours), len(theirs)) > 2_000:
-        return re.compile(re.escape(line))
     matcher = difflib.SequenceMatcher(None, ours, theirs, autojunk=False)
     for tag, start, end, other_start, other_end in matcher.get_opcodes():
         if tag == "equal":
@@ -72,3 +75,11 @@ def _pattern(line: str, other: str) -> re.Pattern[str]:
             words = max(end - start, other_end - other_start) == 1
             text += r'[^<>"\s]*+' if words else "[^<>]*"
     return re.compile(text)
+
+
+def _same_until(one: str, other: str) -> int:
+    """Return how many characters two texts have in common at their start."""
+    for number, (ours, theirs) in enumerate(zip(one, other, strict=False)):
+        if ours != theirs:
+            return number
+    return min(len(one), len(other))

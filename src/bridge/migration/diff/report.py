@@ -39,7 +39,7 @@ class Kind:
 
     def title(self) -> str:
         """Return what differs, without values unless they define the kind."""
-        return f"{self.where}: {self.what if '→' in self.what else f'another {self.what}'}"
+        return f"{self.where}: {f'another {self.what}' if self.what in ('value', 'length') else self.what}"
 
     def hint(self) -> str:
         """Return what is known to be the reason of such a difference, if anything."""
@@ -120,7 +120,7 @@ class Report:
         kinds = self.kinds()
         for kind in kinds[:_SHOWN]:
             yield coloured(f"{kind.title()}, {_times(kind.count)}, first {kind.first}", "red")
-            if "→" not in kind.what or kind.where.startswith("$"):
+            if kind.what in ("value", "length") or kind.where.startswith("$"):
                 yield f"    {kind.old} → {kind.new}"
             if kind.hint():
                 yield f"    hint: {kind.hint()}"
