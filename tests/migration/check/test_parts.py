@@ -1,4 +1,5 @@
 import logging
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -101,6 +102,22 @@ def test_a_breach_of_pep_3333_is_noted_and_the_answer_is_as_without_the_validato
     assert [(answer.status, answer.body) for answer in found] == [(200, b"body")]
     assert len(breaches.found) == 1
     assert list(breaches.found.values()) == ["GET /"]
+
+
+@pytest.mark.parametrize(
+    ("app", "sentence"),
+    [
+        (answering(("X-A", "planted\x01")), r"Bad header value: '…' \(bad char: '…'\)"),
+        (answering(("X_A:", "planted")), "Header names may not contain ':' or '.*': 'X_A:'"),
+        (answering(("Content-Type", "a"), body=["planted"]), r"Iterator yielded non-bytestring \('…'\)"),
+    ],
+)
+def test_a_breach_is_told_without_values(app: Any, sentence: str) -> None:
+    """A header's name may be shown, and neither its value nor a body."""
+    breaches = Breaches()
+    NativeWSGI(app, "m:app", 5, breaches).play(GET)
+    (found,) = breaches.found
+    assert re.fullmatch(sentence, found)
 
 
 def test_a_type_of_content_that_is_not_there_is_no_breach() -> None:
