@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -128,6 +129,15 @@ def test_django_and_quart_are_compared(tmp_path: Path) -> None:
     assert done.returncode == 1
     same = bridge(tmp_path, "diff", "shop:quart_app", "shop:quart_app", "--path", "/orders/")
     assert (same.returncode, same.stdout) == (0, "alike: 1 request\n"), same.stderr
+
+
+def test_a_terminal_that_cannot_show_an_arrow_gets_a_question_mark(folder: Path) -> None:
+    """An encoding is no reason for a traceback."""
+    command = [sys.executable, "-m", "bridge", "diff", "shop:new", "shop:old", "--path", "/docs", "--json", "-"]
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=50, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "?" in done.stdout
 
 
 HANGING = """

@@ -1,6 +1,7 @@
 """The command line: `bridge`, or `python -m bridge`."""
 
 import argparse
+import io
 import os
 import sys
 import threading
@@ -45,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run() -> NoReturn:
     """Run the command of `sys.argv`, and exit with its code, even if a thread of an app does not end."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # some terminals cannot show arrows
     code = main()
     # The interpreter joins threads that are not daemons, such as those of asyncio.to_thread.
     watchdog = threading.Timer(_EXIT_TIMEOUT, os._exit, [code])
