@@ -9,8 +9,8 @@ from typing import Any, Final, NamedTuple
 class Rule(NamedTuple):
     """What a value must be, and the clause that says so.
 
-    `text` goes on after "must" in an error, and `allows` returns something true for a legal value. What a `tolerated`
-    rule forbids, today's servers take all the same.
+    `text` goes on after "must" in an error, and `allows` returns something true for a legal value. Breaking a
+    `tolerated` rule is only a warning, because today's servers accept it.
     """
 
     text: str
@@ -33,7 +33,7 @@ def of_type(clause: str, *types: type) -> Sequence[Rule]:
 
 
 def rather(rules: Sequence[Rule]) -> Sequence[Rule]:
-    """Return rules that a value should keep, in place of rules that it must keep."""
+    """Return the rules as tolerated ones."""
     return [rule._replace(tolerated=True) for rule in rules]
 
 
@@ -82,7 +82,7 @@ def _ends_line(header: Iterable[bytes]) -> bool:
 def header_rules(clause: str, lower: str, pseudo: str, any_case: bool = False) -> Sequence[Rule]:
     """Return the rules for headers; `lower` and `pseudo` are the clauses for lower case and for pseudo-headers.
 
-    With `any_case`, servers take names that are not in lower case: Django leaves that to them.
+    With `any_case`, names not in lower case are tolerated, because Django leaves that to servers.
     """
     return [
         Rule("be an iterable of [bytes, bytes]", lambda value: _are(value, _is_header), clause),

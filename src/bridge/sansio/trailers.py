@@ -1,7 +1,7 @@
-"""Trailers: fields behind the body of a response, as an ASGI app sends them and as a WSGI app does.
+"""Trailers, the fields that follow the body of a response: an ASGI app's <-> a WSGI app's.
 
-ASGI has the extension http.response.trailers (docs/extensions, HTTP Trailers). PEP 3333 has none, so
-servers put a callable into the environ, which takes a list of (name, value) tuples until the body ends.
+ASGI has the extension http.response.trailers (docs/extensions, HTTP Trailers). PEP 3333 has no trailers, so servers
+put a callable into the environ. The app passes it a list of (name, value) tuples before the body ends.
 """
 
 from collections.abc import Callable, Iterable

@@ -139,7 +139,7 @@ def _refuse(refusal: Refusal, start_response: StartResponse) -> Iterable[bytes]:
 @functools.cache
 def _say_wsproto_is_missing() -> str:
     text = "WebSockets need the Python package wsproto on this server: pip install 'wsgi-asgi-bridge[websocket]'."
-    _logger.error("all WebSockets are refused: %s", text)  # once
+    _logger.error("all WebSockets are refused: %s", text)  # once, because of the cache
     return text
 
 

@@ -82,8 +82,8 @@ class HTTPExchange(Exchange):
 
     async def serve(self) -> None:
         """Answer the request; return once the app has ended and its iterable is closed."""
-        # Slow clients must not occupy threads, so the loop awaits the first message. It does not without a body, as
-        # some servers send none then, nor if receive() would send 100 Continue before the app reads (RFC 9110 10.1.1).
+        # Slow clients must not occupy threads, so the loop first awaits a message. It does not if no body is announced,
+        # because some servers then send none; nor if receive() would send 100 Continue too early (RFC 9110 10.1.1).
         announcement = announcement_from_scope(self._scope)
         if announcement is CONTINUE_EXPECTED:
             self._body = RequestBody(self.loop.event)
