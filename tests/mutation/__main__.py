@@ -20,7 +20,7 @@ from pathlib import Path
 from tests.mutation.mutants import chosen_mutants
 
 ROOT = Path(__file__).parent.parent.parent
-_TESTS = ("tests/sansio", "tests/validate", "tests/wsgi_to_asgi", "tests/asgi_to_wsgi", "conformance/src")
+_TESTS = ("tests/sansio", "tests/runtime", "tests/validate", "tests/wsgi_to_asgi", "tests/asgi_to_wsgi", "conformance/src")
 
 
 def read_results(path: Path) -> dict[str, str]:
