@@ -20,7 +20,8 @@ from pathlib import Path
 from tests.mutation.mutants import chosen_mutants
 
 ROOT = Path(__file__).parent.parent.parent
-_TESTS = ("tests/sansio", "tests/runtime", "tests/validate", "tests/wsgi_to_asgi", "tests/asgi_to_wsgi", "conformance/src")
+_ROOMS = ("sansio", "runtime", "validate", "wsgi_to_asgi", "asgi_to_wsgi", "conformance")
+_TESTS = tuple(f"tests/{room}" for room in _ROOMS)
 
 
 def read_results(path: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""`bridge.runtime`: the event loop as threads see it."""
+"""`Loop`: the event loop as threads see it."""
 
 import asyncio
 import contextvars
@@ -15,8 +15,8 @@ import anyio.lowlevel
 import pytest
 import uvloop
 
-from bridge.runtime import Change, Loop, LoopClosed, PerProcess, Tally, running_loop
-from tests.fakes import eventually, in_thread
+from bridge.runtime import Loop, LoopClosed, running_loop
+from tests.fakes import eventually
 
 
 def test_a_call_that_a_signal_interrupts_does_not_silence_the_next() -> None:
@@ -69,70 +69,6 @@ def test_an_error_from_without_does_not_pass_for_the_end_of_the_loop() -> None:
     with pytest.raises(RuntimeError, match="from without") as caught:
         loop.call_soon(print)
     assert not isinstance(caught.value, LoopClosed)
-
-
-async def test_what_runs_beside_a_block_is_over_with_it() -> None:
-    """The task is cancelled at the end of the block, which waits until the task has ended."""
-    events: list[str] = []
-
-    async def watch() -> None:
-        events.append("started")
-        try:
-            await anyio.sleep_forever()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.lowlevel.checkpoint()
-            events.append("ended")
-
-    async with running_loop().beside(watch):
-        await eventually(lambda: events)
-    assert events == ["started", "ended"]
-
-
-async def test_what_beside_a_block_ends_by_itself_is_no_matter() -> None:
-    """If the task ends by itself, the block goes on."""
-    ended: list[None] = []
-
-    async def watch() -> None:
-        ended.append(None)
-
-    async with running_loop().beside(watch):
-        await eventually(lambda: ended)
-        await anyio.lowlevel.checkpoint()
-
-
-@pytest.mark.parametrize("exit_error", [SystemExit, KeyboardInterrupt])
-def test_what_ends_the_process_beside_a_block_does_so(exit_error: type[BaseException]) -> None:
-    """SystemExit and KeyboardInterrupt from the task reach whoever runs the loop."""
-
-    async def watch() -> None:
-        raise exit_error
-
-    async def main() -> None:
-        async with running_loop().beside(watch):
-            await asyncio.sleep(5)
-
-    with pytest.raises(exit_error):
-        asyncio.run(main())
-
-
-def test_a_block_that_is_dropped_with_its_loop_waits_for_nothing() -> None:
-    """A coroutine that is being closed must not await anything, nor cancel tasks of a closed loop."""
-
-    async def main() -> None:
-        async with running_loop().beside(anyio.sleep_forever):
-            await anyio.sleep_forever()
-
-    loop = asyncio.new_event_loop()
-    coroutine = main()
-    task = loop.create_task(coroutine)
-    loop.call_soon(loop.call_soon, loop.stop)
-    loop.run_forever()
-    loop.set_exception_handler(lambda loop, context: None)  # two tasks are dropped while they wait
-    loop.close()
-    coroutine.close()
-    del task
-    gc.collect()
 
 
 def test_a_call_that_raises_does_not_hold_up_those_behind_it() -> None:
@@ -300,68 +236,3 @@ async def test_the_first_request_s_context_is_not_kept() -> None:
     loop.call_soon(lambda: seen.append(variable in contextvars.copy_context()))
     await eventually(lambda: seen != [])
     assert seen == [False]
-
-
-def test_threads_that_ask_at_once_get_the_same() -> None:
-    """If another thread has created the object meanwhile, that object counts."""
-    made: list[object] = []
-
-    def factory() -> object:
-        if not made:
-            made.append(object())
-            made.append(per_process.get())  # as a faster thread would
-            return made[0]
-        return object()
-
-    per_process = PerProcess(factory)
-    assert per_process.get() is made[1]
-    assert per_process.get() is made[1]
-
-
-async def test_a_change_wakes_every_task_that_waits_for_it() -> None:
-    """Each task wakes, and a task that waits again waits for the next change."""
-    change = Change(running_loop().event)
-    woken: list[int] = []
-
-    async def wait(number: int) -> None:
-        await change.wait()
-        woken.append(number)
-
-    async with anyio.create_task_group() as tasks:
-        for number in range(3):
-            tasks.start_soon(wait, number)
-        await anyio.wait_all_tasks_blocked()
-        change.notify_all()
-        await eventually(lambda: len(woken) == 3)
-        tasks.start_soon(wait, 3)
-        await anyio.wait_all_tasks_blocked()
-        assert sorted(woken) == [0, 1, 2]
-        change.notify_all()
-
-
-async def test_a_cancelled_wait_for_a_change_leaves_nothing_behind() -> None:
-    """Nothing piles up when an app cancels its wait for a message again and again."""
-    change = Change(running_loop().event)
-    for _ in range(3):
-        with anyio.move_on_after(0):
-            await change.wait()
-    assert change._waiting == []
-
-
-def test_a_tally_misses_nothing() -> None:
-    """Threads that add at the same time do not overwrite each other's numbers."""
-    tally = Tally()
-
-    class Interrupted(dict[int, int]):
-        """Lets another thread add whenever a thread has read its number but has not written it yet."""
-
-        def get(self, key: int, default: Any = None) -> Any:
-            number = super().get(key, default)
-            if threading.current_thread() is threading.main_thread():
-                in_thread(tally.add)
-            return number
-
-    tally._by_thread = Interrupted()
-    for _ in range(10):
-        tally.add()
-    assert tally.total() == 20
