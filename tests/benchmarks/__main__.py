@@ -7,9 +7,9 @@ times vary from minute to minute on a shared machine, and ratios from one run le
 """
 
 import argparse
-import platform
 from collections.abc import Callable, Iterator
 
+from tests.benchmarks import machine
 from tests.benchmarks.in_process import asgi_to_wsgi_rows, wsgi_to_asgi_rows
 from tests.benchmarks.over_http import over_http_rows
 from tests.benchmarks.rounds import Row
@@ -29,13 +29,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--no-plots", action="store_true")
     options = parser.parse_args()
-    print(f"{platform.python_implementation()} {platform.python_version()} on {platform.system()}")
+    print(versions := machine.versions())
+    print(here := machine.machine())
     rows = [row for name in options.sections or SECTIONS for row in SECTIONS[name](options.rounds)]
     if not options.no_plots:
         from tests.benchmarks import plots
 
         for row in rows:
-            plots.draw(row)
+            plots.draw(row, versions, here)
 
 
 if __name__ == "__main__":

@@ -195,7 +195,7 @@ def wsgi_to_asgi_rows(rounds: int) -> Iterator[Row]:
             contenders = {"a bare hop": BareHop(40), **_to_asgi(apps.hello_wsgi)}
             yield measure(
                 f"WSGIToASGI, a small response, {at_once} at a time, {name}",
-                "us a request",
+                "µs a request",
                 "bridge",
                 {key: functools.partial(time_asgi, run, app, REQUESTS, at_once) for key, app in contenders.items()},
                 rounds,
@@ -212,7 +212,7 @@ def wsgi_to_asgi_rows(rounds: int) -> Iterator[Row]:
     ):
         yield measure(
             f"WSGIToASGI, {what}, uvloop",
-            "us a request",
+            "µs a request",
             "bridge",
             {
                 key: functools.partial(time_asgi, uvloop.run, app, requests, at_once, blocks)
@@ -227,7 +227,7 @@ def asgi_to_wsgi_rows(rounds: int) -> Iterator[Row]:
         contenders = {"run_coroutine_threadsafe": bare_hop_wsgi(), **_to_wsgi(apps.hello_asgi)}
         yield measure(
             f"ASGIToWSGI, a small response, {at_once} thread{'s' * (at_once > 1)}",
-            "us a request",
+            "µs a request",
             "bridge",
             {key: functools.partial(time_wsgi, app, REQUESTS, at_once) for key, app in contenders.items()},
             rounds,
@@ -242,7 +242,7 @@ def asgi_to_wsgi_rows(rounds: int) -> Iterator[Row]:
     ):
         yield measure(
             f"ASGIToWSGI, {what}",
-            "us a request",
+            "µs a request",
             "bridge",
             {key: functools.partial(time_wsgi, app, requests, 1, blocks) for key, app in contenders.items()},
             max(3, rounds // 2),

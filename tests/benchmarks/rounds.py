@@ -13,8 +13,24 @@ class Row(NamedTuple):
     ours: str
     samples: dict[str, list[float]]
 
+    @property
+    def better(self) -> str:
+        """Return whether "more" or "less" is better: more of what is done in a second, and less time and memory."""
+        return "more" if self.unit in ("requests a second", "messages a second") else "less"
+
     def median(self, name: str) -> float:
         return statistics.median(self.samples[name])
+
+    def quartiles(self, name: str) -> tuple[float, float]:
+        """Return what a quarter of the samples are below, and what a quarter are above."""
+        samples = self.samples[name]
+        if len(samples) == 1:
+            return samples[0], samples[0]
+        low, _, high = statistics.quantiles(samples, n=4, method="inclusive")
+        return low, high
+
+    def best_first(self) -> list[str]:
+        return sorted(self.samples, key=self.median, reverse=self.better == "more")
 
     def ratio(self, name: str) -> float:
         """Return the median of the rounds' ratios, theirs to ours: times vary from minute to minute, and these less."""
@@ -36,7 +52,16 @@ def measure(what: str, unit: str, ours: str, contenders: Mapping[str, Callable[[
 
 
 def print_row(row: Row) -> None:
-    print(f"\n{row.what} [{row.unit}]", flush=True)
+    print(f"\n{row.what} [{row.unit}, {row.better} is better]", flush=True)
     for name in row.samples:
         ratio = "" if name == row.ours else f"{row.ratio(name):8.2f} x {row.ours}"
-        print(f"  {name:<34} {row.median(name):10.1f} {ratio}", flush=True)
+        low, high = row.quartiles(name)
+        spread = "" if low == high else f"{number(low)} to {number(high)}"
+        print(f"  {name:<34} {number(row.median(name)):>10}  {spread:<20} {ratio}", flush=True)
+
+
+def number(value: float) -> str:
+    """Return a number with three digits at least, so that no small one looks like 0."""
+    if value >= 100 or value == 0:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
