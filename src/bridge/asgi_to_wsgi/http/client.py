@@ -35,12 +35,13 @@ class Client:
 
     gone = False  # the client has left, or has read nothing for too long
 
-    def __init__(self, sock: socket.socket, loop: Loop, left: Callable[[], object]) -> None:
-        """`sock` is ours from now on, and does not block. `left` is called when the client has left."""
+    _left: Callable[[], object]  # while we read
+
+    def __init__(self, sock: socket.socket, loop: Loop) -> None:
+        """`sock` is ours from now on, and does not block."""
         self.unsent: deque[memoryview] = deque()  # what the system has not taken yet
         self._socket = sock
         self._loop = loop
-        self._left = left
         self._event: Event | None = None
 
     def write(self, parts: Iterable[bytes]) -> None:
@@ -75,8 +76,9 @@ class Client:
             if unsent >= before:
                 raise TimeoutError(f"the client has read nothing for {STALL_TIMEOUT:g} seconds")
 
-    def reading(self) -> contextlib.AbstractAsyncContextManager[None]:
-        """Notice during a block that the client leaves, and drop what it sends."""
+    def reading(self, left: Callable[[], object]) -> contextlib.AbstractAsyncContextManager[None]:
+        """Call `left` if the client leaves during a block, and drop what it sends."""
+        self._left = left  # only now, because the cycle would keep a response that an exception has cost its owner
         return self._loop.reading(self._socket, self._read)
 
     def _read(self) -> bool:

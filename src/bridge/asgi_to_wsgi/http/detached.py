@@ -68,7 +68,7 @@ class DetachedResponse:
         """
         self.context = contextvars.Context()
         self.exchange = exchange  # that this is the response of
-        self._client = Client(sock, exchange.loop, self._lose)
+        self._client = Client(sock, exchange.loop)
         self._writer = writer
         self._answered = answered
         self._notes = [note]
@@ -86,17 +86,21 @@ class DetachedResponse:
         return bool(self._notes) and not self.exchange.response.is_event_stream
 
     def fail(self, error: BaseException) -> None:
-        """End a response whose loop ends: with 500, if nothing of it was sent, so that the client need not wait."""
+        """End a response whose loop ends."""
         with self._lock:
             if self._closed:
                 return
-            with contextlib.suppress(OSError):
-                if not self._status:
-                    self._status = _ERROR_STATUS
-                    self._client.send_last(self._error())
+            self._answer_with_error()
             self._client.cut()
             if not self._running:
                 self._close()
+
+    def _answer_with_error(self) -> None:
+        """Send 500 if nothing was sent, so that the client need not wait."""
+        if not (self._status or self._client.gone):
+            self._status = _ERROR_STATUS
+            with contextlib.suppress(OSError):
+                self._client.send_last(self._error())
 
     def _close(self, reset: bool = False) -> None:
         self._closed = True
@@ -122,7 +126,7 @@ class DetachedResponse:
             self._running = True
         self.exchange.wake = self.wake
         try:
-            async with self._client.reading():
+            async with self._client.reading(self._lose):
                 try:
                     await self._answer()
                 except OSError:  # the client has left, or does not read
@@ -131,6 +135,7 @@ class DetachedResponse:
             self.exchange.wake = _nothing
             is_whole = self._complete and not self._client.unsent
             with self._lock:
+                self._answer_with_error()  # if this task was cancelled first, because the loop has died
                 # An ordinary close would look like the body's end.
                 self._close(reset=self._writer.ends_by_close and not (is_whole or self._client.gone))
 

@@ -41,12 +41,15 @@ class Place:
     An exception that a watchdog throws into a thread cannot lose it.
     """
 
+    _taken: set[int] | None = None  # for __del__, if an asynchronous exception cuts __init__ short
+
     def __init__(self, taken: set[int]) -> None:
         self._taken = taken
         taken.add(id(self))
 
     def free(self) -> None:
-        self._taken.discard(id(self))
+        if self._taken is not None:
+            self._taken.discard(id(self))
 
     __del__ = free
 

@@ -1,0 +1,59 @@
+"""Detached responses whose loop dies, or whose server's thread is interrupted."""
+
+import asyncio
+import contextlib
+import functools
+
+import pytest
+
+from bridge import ASGIToWSGI
+from bridge.types import Receive, Scope, Send
+from tests.asgi_to_wsgi.http.detachable import connected
+from tests.fakes import in_thread
+from tests.interruptions import Interruption
+from tests.processes import wait_until
+
+
+def test_a_loop_that_dies_answers_what_is_detached() -> None:
+    """Each client gets a 500, in whatever order asyncio cancels the tasks."""
+    waiting: list[asyncio.Event] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        waiting.append(asyncio.Event())
+        if len(waiting) == 20:
+            await asyncio.sleep(0.1)  # by then, this response is detached as well
+            asyncio.get_running_loop().call_soon(exit, 3)
+        await waiting[-1].wait()
+
+    with ASGIToWSGI(app, lifespan="off", detach="always", detach_after=0) as adapter, contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(connected(adapter)) for _ in range(20)]
+        for server in servers:
+            in_thread(server.run)
+        assert all(server.has_left for server in servers)
+        assert [server.read() for server in servers] == [(500, b"Internal Server Error\n")] * 20
+        wait_until(lambda: adapter.statistics().detached == 0)
+
+
+# Between taking a socket and passing it on, an exception leaves closing it to whoever drops the last reference.
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+@pytest.mark.filterwarnings("ignore:.*Place.free:pytest.PytestUnraisableExceptionWarning")  # it lands there, too
+@pytest.mark.parametrize("file", ["leaving", "detaching", "patience"])
+def test_an_interrupted_departure_leaves_nothing_behind(file: str) -> None:
+    """Wherever an exception from a watchdog lands in the WSGI thread, the app hears of it, and its place is free."""
+    running: list[int] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        running.append(step)
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        running.remove(step)
+
+    step, landed = 0, True
+    with ASGIToWSGI(app, lifespan="off", detach="always", detach_after=0, max_detached=1) as adapter:
+        while landed:
+            interruption = Interruption(step, RuntimeError("from without"), f"asgi_to_wsgi/http/{file}.py")
+            with connected(adapter) as server:
+                in_thread(functools.partial(interruption.run, server.run))
+            landed = interruption.landed
+            wait_until(lambda: not running and adapter.statistics().detached == 0, 5, f"an end at {interruption.place}")
+            step += 1
