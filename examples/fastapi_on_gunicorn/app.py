@@ -4,8 +4,8 @@ From the repository root:
 
     gunicorn -c examples/fastapi_on_gunicorn/gunicorn.conf.py examples.fastapi_on_gunicorn.app:wsgi_app
 
-NOTES_DB names the database file, and NOTES_COUNTING_SECONDS sets how long counting the words takes. README.md, beside
-this file, shows what to try.
+NOTES_DB names the database file. NOTES_COUNTING_SECONDS sets how long counting the words takes, and NOTES_SLOW_SECONDS
+how long a slow request takes. README.md, beside this file, shows what to try.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ log = logging.getLogger("notes")
 DATABASE = Path(os.environ.get("NOTES_DB") or Path(tempfile.gettempdir()) / "notes.sqlite3")
 COUNTING_SECONDS = float(os.environ.get("NOTES_COUNTING_SECONDS") or 0.1)
 EVENTS_INTERVAL = 0.25
-SLOW_SECONDS = 1.0
+SLOW_SECONDS = float(os.environ.get("NOTES_SLOW_SECONDS") or 1)
 
 
 class NewNote(BaseModel):
