@@ -233,11 +233,11 @@ def test_a_hung_app_ends_in_a_sentence(diff: Diff) -> None:
 
     try:
         for app in (wsgi_app, waiting):
-            outcome = diff(answering("x"), app, "--path", "/", "--timeout", "0.2")
+            outcome = diff(app, app, "--path", "/", "--timeout", "0.2")
             assert outcome.code == 2
-            assert "GET /: apps_of_a_test:new did not answer within 0.2 s" in outcome.err
+            assert "GET /: apps_of_a_test:old did not answer within 0.2 s" in outcome.err
         threading.Timer(1, over.set).start()
-        assert diff(answering("x"), blocking, "--path", "/", "--timeout", "0.2").code == 2
+        assert diff(blocking, answering("x"), "--path", "/", "--timeout", "0.2").code == 2
     finally:
         over.set()
 

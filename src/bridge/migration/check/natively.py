@@ -124,7 +124,7 @@ class NativeASGI:
     def __init__(self, app: ASGIApp, name: str, timeout: float, breaches: Breaches) -> None:
         self.has_lifespan = False
         self._app, self._breaches = app, breaches
-        self._validated = asgi_validator(app)
+        self._validated = asgi_validator(app, judge="app")
         self._validating = True
         self._breach = False
         self._player = ASGIPlayer(self._serve, name, timeout)
