@@ -1,4 +1,4 @@
-"""Requests whose connection can be taken, and apps that wait, for tests of responses that leave their WSGI thread."""
+"""Requests whose connection can be taken, and apps that wait, for tests of detached responses."""
 
 import contextlib
 import http.client
@@ -43,7 +43,7 @@ def connected(app: ASGIToWSGI, method: str = "GET", body: bytes | None = None, /
 
 
 class Gate:
-    """What an app of these tests waits for; any thread opens it."""
+    """A gate for which an app waits; any thread may open it."""
 
     def __init__(self) -> None:
         self.reached = threading.Event()

@@ -41,7 +41,7 @@ def fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def test_a_detached_response_has_a_line(adapt: Adapt, records: list[logging.LogRecord]) -> None:
-    """It is gunicorn's default line with the seconds behind it, and each part is an attribute of the record."""
+    """The line is gunicorn's default one plus the seconds, and each part is an attribute of the record."""
     gate = Gate()
     adapter = adapt(waiting(gate, started(status=201), body_of(b"one", True), body_of(b"two")), **DETACH)
     keys = {"HTTP_REFERER": "http://example.org/", "HTTP_USER_AGENT": "curl/8", "RAW_URI": "/a%20b?c=d"}
@@ -72,7 +72,7 @@ def test_a_detached_response_has_a_line(adapt: Adapt, records: list[logging.LogR
 
 
 def test_a_response_that_keeps_its_thread_has_no_line(adapt: Adapt, records: list[logging.LogRecord]) -> None:
-    """The server logs it as always."""
+    """Only the server logs it."""
     gate = Gate()
     gate.open()
     in_thread(WSGIServer(adapt(waiting(gate, started(), body_of()), **DETACH)).run)
@@ -80,7 +80,7 @@ def test_a_response_that_keeps_its_thread_has_no_line(adapt: Adapt, records: lis
 
 
 def test_the_seconds_begin_with_the_servers_call(adapt: Adapt, records: list[logging.LogRecord]) -> None:
-    """They count what the app waited for before its response left."""
+    """The seconds include the time that the app waited before its response left."""
     gate = Gate()
     adapter = adapt(waiting(gate, started(), body_of()), detach="always", detach_after=0.2)
     with connected(adapter) as server:
@@ -108,7 +108,7 @@ def test_the_line_has_what_was_sent(
     error: Exception | None,
     expected: tuple[int, int, bool],
 ) -> None:
-    """The status and the bytes are those that the client has, and a response that is cut is not whole."""
+    """The status and the bytes are those that the client got, and a response that was cut is not `whole`."""
     gate = Gate()
     with connected(adapt(waiting(gate, *messages, error=error), **DETACH), method) as server:
         in_thread(server.run)
@@ -124,7 +124,7 @@ def test_the_line_has_what_was_sent(
 
 
 def test_a_file_counts_its_bytes(adapt: Adapt, records: list[logging.LogRecord], tmp_path: Path) -> None:
-    """Those that `http.response.pathsend` sends, too."""
+    """The bytes that `http.response.pathsend` sends are counted, too."""
     path = tmp_path / "file"
     path.write_bytes(b"0123456789" * 100_000)
 
@@ -140,7 +140,7 @@ def test_a_file_counts_its_bytes(adapt: Adapt, records: list[logging.LogRecord],
 
 
 def test_a_client_that_leaves_before_the_response_is_499(adapt: Adapt, records: list[logging.LogRecord]) -> None:
-    """There is no status to tell, so the line has what nginx writes then."""
+    """There is no status yet, so the line has 499, as nginx writes."""
     gate = Gate()
     with connected(adapt(waiting(gate, started(), body_of()), **DETACH)) as server:
         in_thread(server.run)
@@ -162,7 +162,7 @@ def test_a_response_that_the_loop_cuts_has_a_line(adapt: Adapt, records: list[lo
 
 
 def test_a_client_cannot_write_lines(adapt: Adapt, records: list[logging.LogRecord]) -> None:
-    """Quotes and control characters of a request are escaped; the attributes have them as they came."""
+    """Quotes and control characters of a request are escaped in the line, but not in the attributes."""
     gate = Gate()
     keys = {"HTTP_USER_AGENT": 'a" 200 \x1b[2J\r\n\xff\\', "QUERY_STRING": 'q="'}
     with connected(adapt(waiting(gate, started(), body_of()), **DETACH), **keys) as server:

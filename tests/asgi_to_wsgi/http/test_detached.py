@@ -1,4 +1,4 @@
-"""Responses that leave their WSGI thread, on a connection of the test's own in a server's place."""
+"""Responses that leave their WSGI thread, on a connection that the test has opened in place of a server."""
 
 import contextlib
 import errno
@@ -42,7 +42,7 @@ def test_an_app_that_waits_leaves_its_thread(adapt: Adapt) -> None:
 
 
 def test_nothing_leaves_by_default(adapt: Adapt) -> None:
-    """Without the option a response holds its thread, as it always has."""
+    """Without the option, a response holds its thread to its end."""
     gate = Gate()
     adapter = adapt(waiting(gate, started(), body_of(b"late")))
     with connected(adapter) as server:
@@ -66,7 +66,7 @@ def test_a_short_response_keeps_its_thread(adapt: Adapt) -> None:
 
 
 def test_an_app_that_computes_keeps_its_thread(adapt: Adapt) -> None:
-    """A task that is about to run does not wait for anything, so nothing would be won."""
+    """A task that is about to run does not wait for anything, so detaching it would gain nothing."""
     rounds = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,7 +82,7 @@ def test_an_app_that_computes_keeps_its_thread(adapt: Adapt) -> None:
 
 
 def test_an_event_stream_leaves_with_its_head(adapt: Adapt) -> None:
-    """The client has the head of an event stream before there is an event, and no thread is held."""
+    """The client gets the head of an event stream before the first event, and no thread is held."""
     gate = Gate()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -101,7 +101,7 @@ def test_an_event_stream_leaves_with_its_head(adapt: Adapt) -> None:
 
 
 def test_a_stream_leaves_at_its_first_block(adapt: Adapt) -> None:
-    """A stream that does not end at once leaves, and nothing of it is lost or doubled."""
+    """A stream that does not end at once leaves, and none of its bytes is lost or sent twice."""
     gate = Gate()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -149,7 +149,7 @@ def test_a_file_leaves(adapt: Adapt, tmp_path: Path, headers: tuple[tuple[bytes,
 def test_a_file_that_cannot_be_read_cuts_the_response(
     adapt: Adapt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The error of the disk is logged, with the request, and the client does not take the part for the whole."""
+    """The disk's error is logged with the request, and the client can tell that its response is incomplete."""
     path = tmp_path / "file"
     path.write_bytes(b"0123456789")
     receives: list[Message] = []
@@ -191,7 +191,7 @@ def test_a_file_that_cannot_be_read_cuts_the_response(
 def test_a_detached_response_has_the_framing_that_fits(
     adapt: Adapt, protocol: str, method: str, messages: tuple[Message, ...], expected: tuple[int, bytes]
 ) -> None:
-    """Clients of HTTP/1.1 and 1.0 read what the app said, with and without a body or a length."""
+    """Clients of HTTP/1.1 and 1.0 read what the app sent, with and without a body or a length."""
     gate = Gate()
     adapter = adapt(waiting(gate, *messages), detach="always", detach_after=0.001)
     with connected(adapter, method, SERVER_PROTOCOL=protocol) as server:
@@ -218,7 +218,7 @@ def test_early_hints_leave_too(adapt: Adapt) -> None:
 
 
 def test_an_error_before_the_answer_is_a_500(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
-    """The adapter answers in the server's place, and logs what the app raised, with the request."""
+    """The adapter answers in place of the server, and logs the app's error with the request."""
     gate = Gate()
     adapter = adapt(waiting(gate, started(), error=ZeroDivisionError()), detach="always", detach_after=0.001)
     with connected(adapter) as server:
@@ -230,7 +230,7 @@ def test_an_error_before_the_answer_is_a_500(adapt: Adapt, caplog: pytest.LogCap
 
 
 def test_an_error_in_mid_response_cuts_it(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
-    """A chunked response lacks its last chunk, so that the client knows."""
+    """A chunked response lacks its last chunk, so the client can tell."""
     gate = Gate()
     messages = (started(), body_of(b"part", True))
     adapter = adapt(waiting(gate, *messages, error=ZeroDivisionError()), detach="always", detach_after=0.001)
@@ -277,7 +277,7 @@ def test_the_app_is_told_at_once_that_the_client_left(adapt: Adapt, leave: str) 
 
 
 def test_an_app_that_streams_is_stopped_when_its_client_leaves(adapt: Adapt) -> None:
-    """`send` raises OSError behind a client that does not read and then closes (ASGI HTTP spec 2.4)."""
+    """`send` raises OSError after a client that did not read has closed (ASGI HTTP spec 2.4)."""
     errors: list[BaseException] = []
     full, told = threading.Event(), threading.Event()
 
@@ -301,7 +301,7 @@ def test_an_app_that_streams_is_stopped_when_its_client_leaves(adapt: Adapt) -> 
 
 
 def test_a_client_that_reads_nothing_is_given_up(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The app is told after a stall, and until then little waits in memory."""
+    """After a stall the app is told that its client has left, and until then little waits in memory."""
     monkeypatch.setattr(client, "STALL_TIMEOUT", 0.05)
     sent: list[int] = []
     told = threading.Event()
@@ -317,15 +317,15 @@ def test_a_client_that_reads_nothing_is_given_up(adapt: Adapt, monkeypatch: pyte
     with connected(adapt(app, detach="always", detach_after=60)) as server:
         in_thread(server.run)
         assert told.wait(10)
-    assert sum(sent) < 30_000_000  # what the system buffers, and some blocks
+    assert sum(sent) < 30_000_000  # what the system's buffers hold, and some blocks
 
 
 def test_a_slow_reader_gets_the_whole_body(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The linger that bounds a client which does not hang up begins once it has everything."""
+    """The time limit for a client that does not hang up starts only once it has everything."""
     monkeypatch.setattr(client, "_LINGER", 0.01)
     gate = Gate()
     gate.open()
-    body = b"x" * 20_000_000  # more than the system buffers
+    body = b"x" * 20_000_000  # more than the system's buffers hold
     adapter = adapt(waiting(gate, started(), body_of(body)), detach="always", detach_after=60)
     with connected(adapter) as server:
         in_thread(server.run)
@@ -338,7 +338,7 @@ def test_a_slow_reader_gets_the_whole_body(adapt: Adapt, monkeypatch: pytest.Mon
 
 
 def test_close_waits_for_a_detached_response(adapt: Adapt) -> None:
-    """`close()` grants it `shutdown_timeout`, and what ends by then is whole."""
+    """`close()` waits up to `shutdown_timeout` for it, and a response that ends by then is whole."""
     gate = Gate()
     adapter = adapt(waiting(gate, started(), body_of(b"late")), detach="always", detach_after=0.001)
     with connected(adapter) as server:
@@ -353,7 +353,7 @@ def test_close_waits_for_a_detached_response(adapt: Adapt) -> None:
 
 
 def test_a_response_that_outlasts_close_is_a_500(adapt: Adapt) -> None:
-    """A client whose response is cancelled at the end of the loop is told."""
+    """A client whose response is cancelled at the end of the loop gets a 500."""
     adapter = adapt(waiting(Gate(), started(), body_of()), detach="always", detach_after=0.001, shutdown_timeout=0.05)
     with connected(adapter) as server:
         in_thread(server.run)
@@ -384,7 +384,7 @@ def test_close_ends_event_streams_cleanly(adapt: Adapt) -> None:
 
 
 def test_max_detached_bounds_those_that_leave(adapt: Adapt) -> None:
-    """Beyond it a response holds its thread, and a place is free again once a response has ended."""
+    """Above the limit a response holds its thread, until another response has ended."""
     gate = Gate()
     adapter = adapt(waiting(gate, started(), body_of(b"late")), detach="always", detach_after=0.001, max_detached=1)
     with connected(adapter) as first, connected(adapter) as second:
@@ -403,7 +403,7 @@ def test_max_detached_bounds_those_that_leave(adapt: Adapt) -> None:
 
 
 def test_a_place_is_free_once_nothing_refers_to_it() -> None:
-    """So a thread that is interrupted between taking a place and using it loses none."""
+    """A thread that is interrupted between taking a place and using it does not lose the place."""
     taken: set[int] = set()
     first, second = Place(taken), Place(taken)
     assert len(taken) == 2
@@ -415,7 +415,7 @@ def test_a_place_is_free_once_nothing_refers_to_it() -> None:
 
 
 def test_a_response_that_failed_is_not_answered(adapt: Adapt) -> None:
-    """A loop that comes to it after all does not touch its connection, whose number may be another's by then."""
+    """A loop that reaches it later does not touch its connection, whose number may by then belong to another one."""
     released: list[str] = []
     ours, client = socket.socketpair()
     adapter = adapt(waiting(Gate()))
@@ -444,7 +444,7 @@ def test_a_response_that_failed_is_not_answered(adapt: Adapt) -> None:
 
 
 def test_an_exchange_that_fails_away_from_its_loop_does_not_touch_what_is_detached(adapt: Adapt) -> None:
-    """What answers belongs to the loop's thread, and fails by itself."""
+    """The object that answers belongs to the loop's thread, and fails there by itself."""
     adapter = adapt(waiting(Gate()))
     adapter.start()
     loop_thread = adapter._private_loop.get().get()
@@ -463,7 +463,7 @@ def test_an_exchange_that_fails_away_from_its_loop_does_not_touch_what_is_detach
 
 
 def test_scarce_descriptors_keep_responses_in_their_threads(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing leaves where the server and the app would run out of descriptors; the log says so once."""
+    """No response leaves if the server and the app would run out of descriptors; the log says so once."""
     gate = Gate()
     gate.open()
     adapter = adapt(waiting(gate, started(), body_of(b"x" * 300_000)), detach="always")
@@ -488,7 +488,7 @@ def test_middleware_keeps_responses_in_their_threads(adapt: Adapt, caplog: pytes
 
 
 def test_a_body_that_is_not_read_keeps_the_response_in_its_thread(adapt: Adapt) -> None:
-    """Only the WSGI thread reads wsgi.input, so it stays as long as there is something to read."""
+    """Only the WSGI thread reads wsgi.input, so it stays while there is something to read."""
     gate = Gate()
     gate.open()
     adapter = adapt(waiting(gate, started(), body_of(b"x" * 300_000)), detach="always", detach_after=0)
@@ -507,7 +507,7 @@ def test_a_connection_that_cannot_be_taken_keeps_the_thread(adapt: Adapt) -> Non
 
 
 def test_a_busy_server_detaches_sooner(adapt: Adapt) -> None:
-    """Where no other thread is free a response leaves long before `detach_after`."""
+    """If no other thread is free, a response leaves long before `detach_after`."""
     gate = Gate()
     adapter = adapt(waiting(gate, started(), body_of(b"late")), detach="always", detach_after=3600)
     with connected(adapter, **{"wsgi.multithread": False}) as server:
@@ -528,13 +528,13 @@ def test_a_busy_server_detaches_sooner(adapt: Adapt) -> None:
     ],
 )
 def test_options_of_detaching_are_checked(options: dict[str, Any], error: type[Exception], words: str) -> None:
-    """A value that makes no sense is refused when it is given, by the option's name."""
+    """A value that makes no sense is refused at once, with the option's name."""
     with pytest.raises(error, match=words):
         ASGIToWSGI(waiting(Gate()), **options)
 
 
 def test_close_streams_ends_a_detached_event_stream(adapt: Adapt) -> None:
-    """Its client sees a clean end, while a detached response of another kind goes on."""
+    """The stream's client sees a clean end, and detached responses of other kinds go on."""
     gate = Gate()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -559,7 +559,7 @@ def test_close_streams_ends_a_detached_event_stream(adapt: Adapt) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system does not list descriptors")
 def test_the_end_gives_back_places_and_descriptors(adapt: Adapt) -> None:
-    """After `close()`, responses of each kind have freed theirs: whole, cut, streams, and those whose client left."""
+    """After `close()`, all kinds of responses have freed theirs: whole, cut, streams, and those whose client left."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["query_string"] == b"events":

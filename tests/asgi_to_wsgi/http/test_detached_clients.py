@@ -1,4 +1,4 @@
-"""What clients of detached responses get, at every stage, and what apps hear of clients that leave."""
+"""What clients of detached responses get at every stage, and what apps are told of clients that leave."""
 
 import http.client
 import itertools
@@ -25,7 +25,7 @@ EVENTS = (b"content-type", b"text/event-stream")
 
 
 class Told:
-    """What an app was told: a context that notes, and swallows, what is raised in it."""
+    """What an app was told: a context that records, and swallows, the errors raised in it."""
 
     def __init__(self) -> None:
         self.received: list[Message] = []
@@ -47,7 +47,7 @@ class Told:
 def test_a_start_that_is_invalid_is_a_500(
     adapt: Adapt, header: tuple[bytes, bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The client gets a whole response in place of the one that the app did not start, and the log has the reason."""
+    """The client gets a whole 500 instead of the invalid response, and the log has the reason."""
     gate = Gate()
     adapter = adapt(waiting(gate, started(EVENTS, header), body_of()), detach="always", detach_after=0)
     with connected(adapter) as server:
@@ -59,7 +59,7 @@ def test_a_start_that_is_invalid_is_a_500(
 
 
 def streaming(gate: Gate, told: Told, *headers: tuple[bytes, bytes]) -> Callable[[Scope, Receive, Send], Any]:
-    """Return an app that starts, waits for `gate`, and streams until `send` raises, which it notes in `told`."""
+    """Return an app that starts, waits for `gate`, and streams until `send` raises, which it records in `told`."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await start(send, *headers)
@@ -82,7 +82,7 @@ LEAVE: dict[str, Callable[[socket.socket], object]] = {
 def test_a_client_that_leaves_behind_the_head_ends_the_stream(
     adapt: Adapt, leave: Callable[[socket.socket], object]
 ) -> None:
-    """The app that waits for its first event hears of it at once, and its `send` raises (ASGI HTTP spec 2.4)."""
+    """The app that waits for its first event is told at once, and its `send` raises (ASGI HTTP spec 2.4)."""
     told, heard, gate = Told(), threading.Event(), Gate()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -124,7 +124,7 @@ def test_a_client_that_leaves_in_mid_body_ends_the_stream(
 
 
 def test_a_client_that_has_left_before_its_response_leaves_ends_it(adapt: Adapt) -> None:
-    """The connection of a client that has closed already is taken like any other, and the app is told."""
+    """The connection of a client that has already closed is taken like any other, and the app is told."""
     told, gate = Told(), Gate()
     with connected(adapt(streaming(gate, told, EVENTS), detach="always", detach_after=60)) as server:
         server.client.close()
@@ -178,7 +178,7 @@ def test_an_error_behind_the_response_does_not_touch_it(adapt: Adapt, caplog: py
 def test_an_error_behind_a_part_of_a_body_with_a_length_cuts_it(
     adapt: Adapt, body: bytes, error: Exception | None
 ) -> None:
-    """The client lacks bytes of the Content-Length, and has those that were sent before."""
+    """The client gets the bytes that were sent before, fewer than the Content-Length."""
     gate = Gate()
     messages = (started((b"content-length", b"6000000")), body_of(body, True))
     adapter = adapt(waiting(gate, *messages, error=error), detach="always", detach_after=0)
@@ -191,7 +191,7 @@ def test_an_error_behind_a_part_of_a_body_with_a_length_cuts_it(
 
 
 def test_an_error_of_a_head_request_has_no_body(adapt: Adapt) -> None:
-    """The adapter's own 500 keeps to RFC 9110 9.3.2, too."""
+    """The adapter's own 500 to HEAD has no body, either (RFC 9110 9.3.2)."""
     gate = Gate()
     adapter = adapt(waiting(gate, error=ZeroDivisionError()), detach="always", detach_after=0)
     with connected(adapter, "HEAD") as server:
@@ -218,7 +218,7 @@ HINT: Message = {"type": "http.response.early_hint", "links": [b"</a.css>; rel=p
 def test_early_hints_come_before_the_head_or_not_at_all(
     adapt: Adapt, protocol: str, messages: tuple[Message, ...], count: int
 ) -> None:
-    """A client of HTTP/1.0 knows no 103, and no client takes one in the middle of a response."""
+    """A client of HTTP/1.0 gets no 103, and no client gets one in the middle of a response."""
     gate = Gate()
     adapter = adapt(waiting(gate, *messages), detach="always", detach_after=0)
     keys = {"wsgi.early_hints": lambda headers: None, "SERVER_PROTOCOL": protocol}
@@ -233,21 +233,21 @@ def test_early_hints_come_before_the_head_or_not_at_all(
 
 
 def test_what_a_client_sends_meanwhile_is_dropped(adapt: Adapt) -> None:
-    """A second request on the connection, however long, neither fills it nor has its close reset the response."""
+    """A second request on the connection, however long, does not fill it, nor does it make the close a reset."""
     gate = Gate()
     body = b"y" * 300_000
     adapter = adapt(waiting(gate, started(), body_of(body)), detach="always", detach_after=0)
     with connected(adapter) as server:
         in_thread(server.run)
         assert server.has_left
-        server.client.sendall(b"POST / HTTP/1.1\r\n" + b"x" * 20_000_000)  # more than the system buffers
+        server.client.sendall(b"POST / HTTP/1.1\r\n" + b"x" * 20_000_000)  # more than the system's buffers hold
         gate.open()
         assert server.read() == (200, body)
         assert server.client.recv(1) == b""
 
 
 def test_a_client_that_reads_at_last_is_not_given_up(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While fewer and fewer bytes are unsent, a client reads, however slowly; each look would otherwise be the last."""
+    """A client whose unsent bytes become fewer is reading, however slowly, and is not given up."""
     looks = itertools.count()
     enough = threading.Event()
 
@@ -261,7 +261,7 @@ def test_a_client_that_reads_at_last_is_not_given_up(adapt: Adapt, monkeypatch: 
     monkeypatch.setattr(client, "STALL_TIMEOUT", 0.01)
     gate = Gate()
     gate.open()
-    body = b"x" * 20_000_000  # more than the system buffers
+    body = b"x" * 20_000_000  # more than the system's buffers hold
     adapter = adapt(waiting(gate, started(), body_of(body)), detach="always", detach_after=60)
     with connected(adapter) as server:
         in_thread(server.run)
@@ -271,7 +271,7 @@ def test_a_client_that_reads_at_last_is_not_given_up(adapt: Adapt, monkeypatch: 
 
 @pytest.mark.parametrize("unsent", [0, 1000], ids=["all is read", "the rest is not read"])
 def test_a_client_that_does_not_hang_up_is_left(adapt: Adapt, monkeypatch: pytest.MonkeyPatch, unsent: int) -> None:
-    """Its place is free a moment after it has everything, or after a stall, and the app's work is whole."""
+    """Its place is free soon after it has everything, or after a stall, and the app's work is not cut short."""
     monkeypatch.setattr(client, "_LINGER", 0.01)
     monkeypatch.setattr(client, "STALL_TIMEOUT", 0.05)
     monkeypatch.setattr(client, "_unsent", lambda sock: unsent)
@@ -286,7 +286,7 @@ def test_a_client_that_does_not_hang_up_is_left(adapt: Adapt, monkeypatch: pytes
 
 
 def test_a_client_that_reads_its_rest_slowly_gets_it(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The connection of a response that is sent stays open while its last bytes become fewer."""
+    """The connection stays open while the client still reads the last bytes of the response."""
     looks = itertools.count()
     enough = threading.Event()
 
@@ -312,7 +312,7 @@ def test_a_client_that_reads_its_rest_slowly_gets_it(adapt: Adapt, monkeypatch: 
 def test_a_file_does_not_hold_a_thread_for_a_client_that_does_not_read(
     adapt: Adapt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It leaves the WSGI thread; and the thread that reads it from the disk is free while the client is not."""
+    """The response leaves the WSGI thread, and no thread reads from the disk while the client does not read."""
     path = tmp_path / "file"
     path.write_bytes(b"0123456789" * 2_000_000)
 
