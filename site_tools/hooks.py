@@ -27,7 +27,7 @@ PAGES = {
     "SECURITY.md": "security.md",
 }
 LINK = re.compile(r"(?<=\]\()([^)\s#]*)(#[^)\s]*)?(?=\))")
-ROW = re.compile(r"^\|.*$", re.MULTILINE)
+BLOCK = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
 NAME = re.compile(r"^ *<!-- [^>]* -->\n(?= *```)", re.MULTILINE)
 
 
@@ -46,7 +46,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     markdown = PICTURE.sub(lambda found: _picture(found[1], found[2], found[3], uri), markdown)
     markdown = NAME.sub("", markdown)
     repository = str(config.repo_url).rstrip("/")
-    markdown = ROW.sub(lambda found: _row(found[0]), markdown)
+    parts = BLOCK.split(markdown)  # every second one is a block of code
+    parts[::2] = [_escaped(part) for part in parts[::2]]
+    markdown = "".join(parts)
     return LINK.sub(lambda found: _link(found[1], source, uri, repository) + (found[2] or ""), markdown)
 
 
@@ -58,10 +60,10 @@ def _picture(name: str, description: str, source: str, uri: str) -> str:
     return "\n".join(pictures) + "\n"
 
 
-def _row(row: str) -> str:
-    """Return a row of a table in which brackets that belong to no link are only brackets."""
-    code = re.findall(r"`[^`]*`", row)
-    text = re.sub(r"`[^`]*`", "\0", row)
+def _escaped(prose: str) -> str:
+    """Return Markdown without blocks of code in which brackets that belong to no link are only brackets."""
+    code = re.findall(r"`[^`]*`", prose)
+    text = re.sub(r"`[^`]*`", "\0", prose)
     text = re.sub(r"\[(?![^\]]*\]\()", r"\\[", text)
     return re.sub("\0", lambda _: code.pop(0), text)
 
