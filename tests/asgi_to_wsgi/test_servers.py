@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bridge.asgi_to_wsgi.servers import decode_path, maybe_client_check, maybe_green_loop_factory
+from bridge.asgi_to_wsgi.servers import decode_path, discard_output, maybe_client_check, maybe_green_loop_factory
 from tests.fakes import http_environ
 from tests.processes import ROOT
 
@@ -139,3 +139,23 @@ def test_a_path_that_passenger_left_encoded_is_decoded(keys: dict[str, Any], pat
     environ = http_environ(**keys)
     decode_path(environ)
     assert environ["PATH_INFO"] == path_info
+
+
+def test_cheroot_writes_nothing_more_to_a_connection_that_was_taken() -> None:
+    """What it says is dropped; another server's start_response has no such file, and is left alone."""
+    written: list[bytes] = []
+
+    class Gateway:
+        def __init__(self, connection: Any) -> None:
+            self.req = types.SimpleNamespace(conn=connection)
+
+        def start_response(self, status: str, headers: Any) -> None: ...
+
+    connection = types.SimpleNamespace(wfile=types.SimpleNamespace(write=written.append))
+    discard_output(Gateway(connection).start_response)
+    connection.wfile.write(b"HTTP/1.1 202 Accepted")
+    assert written == []
+    other = types.SimpleNamespace(socket=None)
+    discard_output(Gateway(other).start_response)
+    discard_output(lambda status, headers: None)
+    assert vars(other) == {"socket": None}

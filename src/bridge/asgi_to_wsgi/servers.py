@@ -4,6 +4,7 @@ Only this module and `sockets` know servers by name.
 """
 
 import asyncio
+import io
 import select
 import selectors
 import sys
@@ -60,6 +61,16 @@ def is_start_response_of_server(start_response: Any) -> bool:
         return False
     module = getattr(start_response, "__module__", None)
     return module in _START_RESPONSE_MODULES or getattr(start_response, "__name__", None) == "uwsgi_spit"
+
+
+def discard_output(start_response: Any) -> None:
+    """Have cheroot write what it still has to say about a request to nowhere, since its connection was taken.
+
+    It would keep what it cannot send, and Python 3.13 logs an error when it frees such a file.
+    """
+    connection: Any = getattr(getattr(getattr(start_response, "__self__", None), "req", None), "conn", None)
+    if connection is not None and hasattr(connection, "wfile"):
+        connection.wfile = io.BytesIO()
 
 
 def maybe_number_of_threads(environ: Environ, start_response: Any) -> int | None:

@@ -12,6 +12,7 @@ from bridge.asgi_to_wsgi.http.detached import DetachedResponse
 from bridge.asgi_to_wsgi.http.exchange import HTTPExchange
 from bridge.asgi_to_wsgi.http.patience import Patience
 from bridge.asgi_to_wsgi.servers import (
+    discard_output,
     is_start_response_of_server,
     may_answer_by_itself,
     may_send_chunks,
@@ -117,6 +118,7 @@ class Detaching:
             if error.errno == errno.EMFILE:
                 self._tell_limit()
             return f"its connection could not be taken: {error}"
+        discard_output(start_response)
         request = exchange.scope.get("wsgi_environ") or environ.copy()  # the server may clear its own
 
         def note(status: str, size: int, whole: bool) -> None:
