@@ -22,8 +22,6 @@ from wsgi_asgi_conformance.processes import child_environ
 PAGE = ROOT / "docs" / "server-conformance.md"
 RESULTS = Path(__file__).parent / "servers.json"
 COLUMNS = ("kept", "broken", "hung", "not offered", "untested")
-# Servers that are started from Python end on SIGTERM as on Ctrl-C.
-_ON_TERM = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit())"
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Server:
 
 
 def _script(code: str) -> str:
-    return f'{{python}} -c "{_ON_TERM}; from {{module}} import {{attribute}} as app; {code}"'
+    return f'{{python}} -c "from {{module}} import {{attribute}} as app; {code}"'
 
 
 _UVICORN = "{python} -m uvicorn {app} --port {port} --log-level warning"
@@ -125,7 +123,7 @@ def judge(server: Server) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder) / "out.json"
         command = [sys.executable, "-m", "wsgi_asgi_conformance.command", server.kind, "--command", server.command]
-        command += ["--advised", "--deadline", str(DEADLINE), "--conformance-json", str(results), "-n", "2"]
+        command += ["--advised", "--deadline", str(DEADLINE), "--conformance-json", str(results), "-n", "3"]
         done = subprocess.run(command, env=child_environ(), capture_output=True, text=True, check=False)
         if not results.exists():
             sys.exit(f"{server.name}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")

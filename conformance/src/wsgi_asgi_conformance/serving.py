@@ -20,7 +20,7 @@ from wsgi_asgi_conformance.notes import FOLDER, Notes
 from wsgi_asgi_conformance.processes import child_environ
 
 # How long a server may take to listen, and to end after SIGTERM, in seconds.
-_START = 30.0
+START = 30.0
 _STOP = 15.0
 # How much of what was sent a report shows, in bytes.
 _SHOWN = 400
@@ -200,7 +200,7 @@ def running(
 
 
 def _until_listening(server: RunningServer, argv: list[str]) -> None:
-    end = time.monotonic() + _START
+    end = time.monotonic() + START
     while True:
         if server.process.poll() is not None:
             raise DidNotStart(f"{shlex.join(argv)} ended with {server.process.returncode}:\n{server.output()[-3000:]}")

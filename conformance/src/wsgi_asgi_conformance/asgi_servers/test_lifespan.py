@@ -13,7 +13,7 @@ from wsgi_asgi_conformance.asgi_servers.test_send import BODY, tries
 from wsgi_asgi_conformance.conftest import Start
 from wsgi_asgi_conformance.exchange import Hang
 from wsgi_asgi_conformance.notes import Notes
-from wsgi_asgi_conformance.serving import DidNotStart, RunningServer, name_of
+from wsgi_asgi_conformance.serving import START, DidNotStart, RunningServer, name_of
 from wsgi_asgi_conformance.types import Receive, Scope, Send
 
 STARTED = {"type": "lifespan.startup.complete"}
@@ -26,11 +26,11 @@ def noted(server: RunningServer, key: str) -> list[Any]:
 
 
 def until_noted(server: RunningServer, key: str) -> Any:
-    """Wait for a note of the lifespan."""
-    end = time.monotonic() + server.deadline
+    """Wait for a note of the lifespan, for as long as a server may take to start."""
+    end = time.monotonic() + START
     while not noted(server, key):
         if time.monotonic() > end:
-            raise Hang(f"waited {server.deadline:g} s for {key!r} of the lifespan")
+            raise Hang(f"waited {START:g} s for {key!r} of the lifespan")
         time.sleep(0.01)
     return noted(server, key)[0]
 
@@ -164,6 +164,7 @@ async def fails_without_a_word(scope: Scope, receive: Receive, send: Send, notes
 
 
 def until_ended(server: RunningServer) -> None:
+    """Wait for a process that may end by itself."""
     end = time.monotonic() + server.deadline
     while server.process.poll() is None and time.monotonic() < end:
         time.sleep(0.02)

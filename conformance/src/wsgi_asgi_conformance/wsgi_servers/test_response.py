@@ -98,16 +98,27 @@ def many_headers(environ: Environ, start_response: StartResponse, notes: Notes) 
     return [b"one"]
 
 
-@clause("P3333-160", "P3333-143", "P3333-144", "P3333-098", "RFC9110-002")
+@clause("P3333-160")
 def test_headers_keep_their_order(server: RunningServer) -> None:
-    """They come as the app gave them, cookies each by itself, and with every octet."""
+    """They come as the app gave them."""
     response, _ = server.get(many_headers)
-    names = ("x-a", "x-b", "x-c", "x-d", "set-cookie")
+    names = ("x-a", "x-b", "set-cookie")
     own = [f"{name.lower()}: {value}" for name, value in response.headers if name.lower() in names]
-    assert own == [
-        *("x-b: 1", "set-cookie: a=1", "x-a: 2", "set-cookie: b=2", "x-b: 3"),
-        *("x-c: caf\xe9", "x-d: =?utf-8?q?x?="),
-    ]
+    assert own == ["x-b: 1", "set-cookie: a=1", "x-a: 2", "set-cookie: b=2", "x-b: 3"]
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        pytest.param("x-c", ["caf\xe9"], marks=clause("P3333-143")),
+        pytest.param("x-d", ["=?utf-8?q?x?="], marks=clause("P3333-144")),
+        pytest.param("set-cookie", ["a=1", "b=2"], marks=clause("RFC9110-002")),
+    ],
+)
+def test_headers_have_the_apps_values(server: RunningServer, name: str, values: list[str]) -> None:
+    """Every octet is sent as it is, encoded words are no matter of the server's, and cookies stay apart."""
+    response, _ = server.get(many_headers)
+    assert response.values(name) == values
 
 
 @clause("P3333-102")
@@ -242,7 +253,7 @@ def test_headers_wait_for_the_first_block(server: RunningServer, target: str) ->
     assert exchange.response().body == b"one"
 
 
-@clause("P3333-016", "P3333-018")
+@clause("P3333-016", "P3333-018", "P3333-098")
 def test_start_response_returns_write(server: RunningServer) -> None:
     """It takes two arguments by position, and gives something to call."""
     exchange = server.exchange(starts_and_waits)
@@ -276,7 +287,7 @@ def changes_its_mind(environ: Environ, start_response: StartResponse, notes: Not
     return [b"sorry, not now"]
 
 
-@clause("P3333-109", "P3333-113", "P3333-127", "P3333-016")
+@clause("P3333-109", "P3333-127")
 def test_an_error_replaces_what_was_not_sent(server: RunningServer) -> None:
     """The first status and headers are gone, their length too, and nothing is logged as an error."""
     response, _ = server.get(changes_its_mind)
@@ -349,7 +360,7 @@ def first_with_error(environ: Environ, start_response: StartResponse, notes: Not
     return [b"one"]
 
 
-@clause("P3333-119")
+@clause("P3333-113", "P3333-119")
 def test_the_first_start_may_be_for_an_error(server: RunningServer) -> None:
     """It is a response like any other."""
     response, _ = server.get(first_with_error)
