@@ -85,13 +85,13 @@ class Run:
         return found
 
     def failed(self, direction: str, clause: str) -> list[Outcome]:
-        """Return the failing tests of a clause: first those that are about few clauses."""
+        """Return the failing tests of a clause: first those that hang, and those that are about few clauses."""
         tests = [
             test
             for test in self.outcomes.values()
             if test.direction == direction and clause in test.clauses and test.outcome in _FAILURES
         ]
-        return sorted(tests, key=lambda test: len(test.clauses))
+        return sorted(tests, key=lambda test: (test.outcome != "hung", len(test.clauses)))
 
 
 def as_json(run: Run) -> dict[str, Any]:

@@ -32,7 +32,7 @@ _numbers = itertools.count()
 
 
 class DidNotStart(AssertionError):
-    """Raised if the server ends, or does not listen in time."""
+    """Raised if the server ends, or does not answer in time."""
 
 
 def free_port() -> int:
@@ -164,7 +164,7 @@ def running(
 ) -> Iterator[RunningServer]:
     """Run a server's command, in which {app}, {port}, {python} and {folder} are filled in, as a process group.
 
-    Yields once it listens, or at once without `wait`. Raises DidNotStart.
+    Yields once it answers, or at once without `wait`. Raises DidNotStart.
     """
     port = free_port()
     with tempfile.TemporaryDirectory() as name:
@@ -187,7 +187,7 @@ def running(
         server = RunningServer(process, port, folder, log, deadline)
         try:
             if wait:
-                _until_listening(server, argv)
+                _until_answering(server, argv)
             yield server
         finally:
             server.hang_up()
@@ -199,13 +199,15 @@ def running(
             process.wait()
 
 
-def _until_listening(server: RunningServer, argv: list[str]) -> None:
+def _until_answering(server: RunningServer, argv: list[str]) -> None:
     end = time.monotonic() + START
     while True:
         if server.process.poll() is not None:
             raise DidNotStart(f"{shlex.join(argv)} ended with {server.process.returncode}:\n{server.output()[-3000:]}")
         if time.monotonic() > end:
-            raise DidNotStart(f"{shlex.join(argv)} does not listen on port {server.port}:\n{server.output()[-3000:]}")
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", server.port), timeout=1):
-            return
+            raise DidNotStart(f"{shlex.join(argv)} does not answer on port {server.port}:\n{server.output()[-3000:]}")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", server.port), timeout=2) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: example.org\r\nConnection: close\r\n\r\n")
+            if client.recv(1):  # some servers drop the connections that come before they are ready
+                return
         time.sleep(0.02)

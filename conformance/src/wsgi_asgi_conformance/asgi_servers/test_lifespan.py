@@ -148,7 +148,7 @@ def test_an_app_that_returns_at_once_is_served_or_refused(start: Start) -> None:
         with start(lifespan=name_of(returns)) as server:
             assert server.get(path, "/one")[0].body == b"/one"
     except DidNotStart as error:
-        if "does not listen" in str(error):
+        if "does not answer" in str(error):
             raise Hang("the server waits for a startup that nobody completes") from error
 
 
