@@ -1,4 +1,4 @@
-"""What the apps of the tests are made of."""
+"""Parts for the apps of the tests."""
 
 import functools
 import threading
@@ -9,9 +9,9 @@ from wsgi_asgi_conformance.types import ASGIApp, Environ, Receive, Scope, Send, 
 
 
 class Blocks:
-    """An iterable of blocks, as a WSGI app returns it, that knows what was done with it.
+    """The iterable of a WSGI app, which counts how it was used.
 
-    An exception among the blocks is raised in its turn. `close()` raises `close_error`, where there is one.
+    An exception among the blocks is raised when its turn comes. `close()` raises `close_error`, if there is one.
     """
 
     def __init__(self, blocks: Iterable[Any], close_error: Exception | None = None) -> None:
@@ -74,7 +74,7 @@ def asgi_response(*blocks: bytes, status: int = 200, headers: Iterable[tuple[byt
 
 
 def http_app(function: Callable[[Scope, Receive, Send], Awaitable[None]]) -> ASGIApp:
-    """Have an ASGI app that knows of HTTP alone raise on any other scope, as the ASGI spec asks."""
+    """Make an ASGI app raise on any scope but http, as the ASGI spec asks of apps that handle only HTTP."""
 
     @functools.wraps(function)
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

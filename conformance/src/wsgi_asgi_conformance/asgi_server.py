@@ -1,7 +1,7 @@
-"""A recording fake of an ASGI server, for adapters that may hang: whatever they do, the test's thread goes on.
+"""A fake ASGI server that records everything, and whose tests go on even if the adapter hangs.
 
-Connections run on a loop in another thread. The test says what its client does, waits for what it has to wait
-for, no longer than the deadline, and looks at the log.
+Connections run on a loop in another thread. The test tells the client what to do, waits up to the deadline, and checks
+the log.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from wsgi_asgi_conformance.loops import Loop, Loops
 from wsgi_asgi_conformance.samples import http_scope
 from wsgi_asgi_conformance.types import ASGIApp, Message, Receive, Scope, Send
 
-# The class under test, with options where the test is about one.
+# The class under test; a test passes options if it is about them.
 ToASGI: TypeAlias = Callable[..., ASGIApp]
 
 
@@ -72,12 +72,12 @@ class ASGIConnection(Exchange):
         self.release()
 
     def cancel(self) -> None:
-        """Cancel the task, as servers do that run out of patience."""
+        """Cancel the task, as servers do at the end of their patience."""
         self._record("cancel")
         self._cancel()
 
     def settle(self) -> Self:
-        """Let the loop turn a few times, so that what only waits for its turn has happened."""
+        """Let the loop run a few iterations, so that everything that is ready has run."""
         for _ in range(10):
             turned = threading.Event()
             self.loop.call_soon(turned.set)
@@ -88,7 +88,7 @@ class ASGIConnection(Exchange):
 
     @property
     def failed(self) -> bool:
-        """Whether the client is told of an error: by the server, as the call raised, or by the adapter's own 500."""
+        """Whether the client learns of an error: the call raised, or the adapter sent a 500."""
         starts = [message for message in self.sent if message["type"] == "http.response.start"]
         return self.error is not None or (bool(starts) and starts[0]["status"] == 500)
 
@@ -141,7 +141,7 @@ class ASGIConnection(Exchange):
         return message
 
     def _maybe_message(self) -> Message | None:
-        """Return what the client has said, if anything; after a response there is nothing left but its leaving."""
+        """Return the client's next message, if there is one. After a response, only its disconnect is left."""
         if self.scope["type"] == "http" and (self._disconnected or self.complete):
             return {"type": "http.disconnect"}
         if self.scope["type"] == "websocket" and self._disconnected:
@@ -205,7 +205,7 @@ class ASGIServer(Server):
         return connection
 
     def close(self) -> None:
-        """End all connections; leave the loop to those that do not end."""
+        """End all connections, and give up the loops of those that do not end."""
         for connection in self._connections:
             if connection.scope["type"] == "lifespan":  # which no client leaves
                 connection.cancel()
@@ -218,7 +218,7 @@ class ASGIServer(Server):
                     self._loops.abandon(connection.loop)
 
     def check_messages(self) -> None:
-        """Have `bridge.validate` judge what was sent to any client, whatever the test looked at."""
+        """Have `bridge.validate` judge every message that was sent, also those that the test did not check."""
         for connection in self._connections:
             if connection.scope["type"] == "http":
                 _check_messages(connection)
@@ -229,7 +229,7 @@ class _EndOfLog(Exception):
 
 
 def _check_messages(connection: ASGIConnection) -> None:
-    """Replay a connection; not its end, nor what follows where the test has its server break the spec."""
+    """Replay a connection through the validator, up to where the test made the server break the spec."""
     received = iter(connection.values("received"))
     scope = http_scope(extensions=connection.scope.get("extensions") or {})
 

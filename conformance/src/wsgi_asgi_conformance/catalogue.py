@@ -1,4 +1,4 @@
-"""The clauses that an adapter is held to, read from `clauses/*.toml`, and the marks that say what a test checks."""
+"""The catalogue of clauses, read from `clauses/*.toml`, and the marks by which tests name the clauses they check."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 FOLDER = Path(__file__).parent
-# In the role of a clause, the letter is the adapter's direction; the rest, what the adapter is there.
+# The letter of a role is the adapter's direction; the rest is what the adapter is there.
 DIRECTIONS = {"A": "wsgi_to_asgi", "B": "asgi_to_wsgi"}
 # A server itself has a role that an adapter has for one of its sides.
 SERVERS = {"B-srv": "asgi_servers", "A-gw": "wsgi_servers"}

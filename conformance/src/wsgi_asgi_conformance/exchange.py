@@ -1,4 +1,4 @@
-"""What the fakes of both servers share: a call of the adapter beside the test's thread, and waits that have an end."""
+"""What both fake servers share: they call the adapter outside the test's thread, and every wait has a deadline."""
 
 import math
 import threading
@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Self
 
-# How often a wait looks at what nobody tells of (a flag of the app's, say), in seconds.
+# How often a wait checks a condition that does not notify it, such as a flag of the app, in seconds.
 _TICK = 0.002
 
 
 class Hang(AssertionError):
-    """Raised in the test's thread when what it waits for does not come before the deadline."""
+    """Raised in the test's thread if something does not happen before the deadline."""
 
 
 class Entry(NamedTuple):
@@ -25,10 +25,10 @@ class Entry(NamedTuple):
 
 
 class Exchange:
-    """What both fakes share: one call of the adapter, beside the test's thread.
+    """One call of the adapter, in another thread or on another thread's loop.
 
-    The log holds in order what came of it: "call" and "ended", and in between what each fake names. `error` is what
-    the call raised.
+    The log lists what happened, in order: "call", then the events that each fake documents, then "ended". `error` is
+    the exception that the call raised.
     """
 
     def __init__(self, deadline: float, hold_after: int | None) -> None:
@@ -57,7 +57,7 @@ class Exchange:
         return self
 
     def until_logged(self, kind: str, count: int = 1) -> Self:
-        """Wait for the `count`-th entry of a kind; fail at once where the call ends without it."""
+        """Wait for the `count`-th entry of a kind; fail at once if the call ends without it."""
         self.until(lambda: self._counts[kind] >= count or self.ended, f"{kind!r} number {count}")
         found = self._counts[kind]
         assert found >= count, f"{found} times {kind!r}, not {count}, and the call ended with {self.error!r}"
@@ -108,14 +108,14 @@ class Exchange:
 
 
 class Server:
-    """What both servers share: exchanges that all end with the test."""
+    """The base of both fake servers, which end all exchanges with the test."""
 
     def __init__(self, deadline: float, strict: bool) -> None:
         self.deadline = deadline
         self._strict = strict
 
     def _end_all(self, exchanges: Sequence[Exchange]) -> None:
-        """Have the clients leave, and wait for what comes of that, unless it is known that something hangs."""
+        """Have the clients leave, and wait until the calls end, unless one of them is known to hang."""
         left = [exchange for exchange in exchanges if not exchange.ended]
         for exchange in left:
             exchange.disconnect()
@@ -128,7 +128,7 @@ class Server:
 
 
 def joined(blocks: Iterable[Any]) -> bytes:
-    """Return a body from its blocks, all of which must be bytes."""
+    """Join the blocks of a body, each of which must be bytes."""
     blocks = list(blocks)
     assert all(type(block) is bytes for block in blocks), f"not bytes: {blocks!r:.200}"
     return b"".join(blocks)

@@ -1,4 +1,4 @@
-"""Event loops in threads of their own, for the fake of an ASGI server: what they run may block or hang."""
+"""Event loops in threads of their own, for the fake ASGI server, because the code under test may block or hang."""
 
 import asyncio
 import threading
@@ -9,13 +9,13 @@ import trio
 
 
 class Loop(Protocol):
-    """A loop that runs for good in a daemon thread. Its methods are called from any thread, and wait for nothing."""
+    """A loop in a daemon thread, until the process exits. Any thread may call its methods, which never wait."""
 
     def call_soon(self, function: Callable[[], object]) -> None:
         """Have `function` called on the loop."""
 
     def start(self, run: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-        """Have `run` run as a task, and return what cancels that, as servers cancel it."""
+        """Start `run` as a task, and return a function that cancels the task as servers do."""
 
 
 class AsyncioLoop:
@@ -59,7 +59,7 @@ class TrioLoop:
 
 
 class Loops:
-    """One loop a backend, made when it is first asked for, and again after a connection hung on it."""
+    """One loop per backend, created on first use, and again after a connection has hung on it."""
 
     def __init__(self) -> None:
         self._factories: dict[str, Callable[[], Loop]] = {"asyncio": AsyncioLoop, "trio": TrioLoop}
@@ -71,5 +71,5 @@ class Loops:
         return self._loops[backend]
 
     def abandon(self, loop: Loop) -> None:
-        """Leave `loop` to what hangs on it."""
+        """Give `loop` up, because something hangs on it."""
         self._loops = {backend: other for backend, other in self._loops.items() if other is not loop}

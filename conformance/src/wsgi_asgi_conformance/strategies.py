@@ -1,4 +1,4 @@
-"""What properties are tested on: bodies and their splits, requests, responses, and bytes that may be a request."""
+"""Random input for tests of properties: bodies in blocks, requests, responses, and bytes that may be a request."""
 
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import quote_from_bytes
@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from wsgi_asgi_conformance.types import RawHeaders
 
-# The same examples in every run, at whatever speed, up to the first that fails: an adapter that hangs would do so
-# again at each step of a search for a smaller one.
+# Every run tries the same examples, up to the first that fails. There is no search for a smaller one, because an
+# adapter that hangs would hang at each step of it.
 PROPERTY = settings(
     derandomize=True,
     deadline=None,
@@ -29,7 +29,7 @@ PARTS: st.SearchStrategy[Parts] = st.lists(
 
 
 def blocks_of(parts: Parts) -> list[bytes]:
-    """Return blocks that would be too long to show in a failure."""
+    """Return the blocks, which are written as parts because they would be too long to show in a failure."""
     return [block * times for block, times in parts]
 
 
@@ -54,7 +54,7 @@ _QUERIES = st.text("abc=&+%20/?;", max_size=10)
 
 
 class Request(NamedTuple):
-    """A request as a client means it; `path` is decoded, and goes on behind `mount`."""
+    """A request as a client means it; `path` is decoded, and follows `mount`."""
 
     method: str
     mount: str
@@ -142,7 +142,7 @@ ODD_LENGTHS = st.sampled_from([None, None, None, None, b"", b"x", b"-1", b"+3", 
 
 
 class Parsed(NamedTuple):
-    """What h11 has made of bytes, and its messages for the body; `whole` tells whether that has ended."""
+    """A request that h11 has parsed, with the blocks of its body; `whole` tells whether the body has ended."""
 
     method: str
     target: bytes
@@ -153,7 +153,7 @@ class Parsed(NamedTuple):
 
 
 def maybe_parsed(sent: bytes) -> Parsed | None:
-    """Return the request in `sent`; None where h11 refuses it, as a server does by itself."""
+    """Return the request in `sent`, or None if h11 refuses it, as a server would."""
     connection = h11.Connection(h11.SERVER)
     connection.receive_data(sent)
     request: Any = None

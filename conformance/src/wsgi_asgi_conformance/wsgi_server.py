@@ -1,7 +1,7 @@
-"""A recording fake of a WSGI server, for adapters that may hang: whatever they do, the test's thread goes on.
+"""A fake WSGI server that records everything, and whose tests go on even if the adapter hangs.
 
-Each request runs in a thread of its own. The test says what its client does, waits for what it has to wait for,
-no longer than the deadline, and looks at the log.
+Each request runs in a thread of its own. The test tells the client what to do, waits up to the deadline, and checks the
+log.
 """
 
 import io
@@ -15,7 +15,7 @@ from wsgi_asgi_conformance.exchange import Exchange, Server, joined
 from wsgi_asgi_conformance.samples import http_environ
 from wsgi_asgi_conformance.types import Environ, Headers, WSGIApp
 
-# The class under test, with options where the test is about one.
+# The class under test; a test passes options if it is about them.
 ToWSGI: TypeAlias = Callable[..., WSGIApp]
 
 
@@ -46,7 +46,7 @@ class Input:
             self._request.changed.notify_all()
 
     def abort(self, error: Exception | None) -> None:
-        """Have what waits for more, now or later, raise `error`; with None, get less, as at an end."""
+        """Make reads that wait for more raise `error`, now or later; with None, they return less, as at the end."""
         with self._request.changed:
             self._error = None if self._ended else error
             self._ended = True
@@ -247,11 +247,11 @@ class WSGIServer(Server):
         return request
 
     def close(self) -> None:
-        """End all requests; leave the threads of those that do not end."""
+        """End all requests, and give up the threads of those that do not end."""
         self._end_all(self._requests)
 
     def check_starts(self) -> None:
-        """Have `wsgiref.validate` judge what was said to any client, whatever the test looked at."""
+        """Have `wsgiref.validate` judge every call of start_response, also those that the test did not check."""
         for request in self._requests:
             for start in request.starts:
                 wsgiref_validate.check_status(start.args[0])  # type: ignore[attr-defined]  # public, but not to typeshed
