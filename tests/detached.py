@@ -137,7 +137,7 @@ def _is_for_a_connection(environ: Environ) -> bool:
     """Return whether a connection can stand for this request's, which has none of its own."""
     return (
         environ.get("SERVER_PROTOCOL", "").startswith("HTTP/1.")
-        and environ.get("REQUEST_METHOD", "").isalpha()  # which fuzzing need not heed
+        and str(environ.get("REQUEST_METHOD")).isalpha()  # which fuzzing need not heed
         and environ["REQUEST_METHOD"] != "CONNECT"
         and not is_websocket_request(environ)
         and not {"gunicorn.socket", "werkzeug.socket", "waitress.client_disconnected"} & environ.keys()
