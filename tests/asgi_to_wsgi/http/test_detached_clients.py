@@ -335,3 +335,31 @@ def test_a_file_does_not_hold_a_thread_for_a_client_that_does_not_read(
         assert server.has_left
         wait_until(lambda: borrowed() == b"0")
         assert server.read() == (200, path.read_bytes())
+
+
+def test_a_file_may_come_after_the_response_has_left(adapt: Adapt, tmp_path: Path) -> None:
+    """The task that waits for the app sends it."""
+    path = tmp_path / "file"
+    path.write_bytes(b"content of the file")
+    gate = Gate()
+    file: Message = {"type": "http.response.pathsend", "path": str(path)}
+    adapter = adapt(waiting(gate, started(), file), detach="always", detach_after=0, pathsend=True)
+    with connected(adapter) as server:
+        in_thread(server.run)
+        assert server.has_left
+        gate.open()
+        assert server.read() == (200, b"content of the file")
+
+
+def test_a_client_that_wants_the_connection_closed_need_not_hang_up(
+    adapt: Adapt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a small response to `Connection: close`, nothing is waited for."""
+    monkeypatch.setattr(client, "_LINGER", 60.0)
+    gate = Gate()
+    adapter = adapt(waiting(gate, started(), body_of(b"all")), detach="always", detach_after=0)
+    with connected(adapter, HTTP_CONNECTION="close") as server:
+        in_thread(server.run)
+        gate.open()
+        wait_until(lambda: adapter.statistics().detached == 0)
+        assert server.read() == (200, b"all")

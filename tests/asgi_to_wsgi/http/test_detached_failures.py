@@ -3,15 +3,22 @@
 import asyncio
 import contextlib
 import functools
+import socket
+import threading
 
 import pytest
 
-from bridge import ASGIToWSGI
+from bridge import AdapterClosed, ASGIToWSGI
+from bridge.asgi_to_wsgi.http.detached import DetachedResponse
+from bridge.asgi_to_wsgi.http.exchange import HTTPExchange
+from bridge.sansio.http1 import ResponseWriter
 from bridge.types import Receive, Scope, Send
-from tests.asgi_to_wsgi.http.detachable import connected
-from tests.fakes import in_thread
+from tests.asgi_to_wsgi.apps import Adapt
+from tests.asgi_to_wsgi.http.detachable import Gate, block, connected, start, waiting
+from tests.fakes import http_scope, in_thread
 from tests.interruptions import Interruption
 from tests.processes import wait_until
+from tests.sockets import read_all, read_until
 
 
 def test_a_loop_that_dies_answers_what_is_detached() -> None:
@@ -57,3 +64,49 @@ def test_an_interrupted_departure_leaves_nothing_behind(file: str) -> None:
             landed = interruption.landed
             wait_until(lambda: not running and adapter.statistics().detached == 0, 5, f"an end at {interruption.place}")
             step += 1
+
+
+def test_a_response_that_fails_before_its_task_runs_is_closed_at_once(adapt: Adapt) -> None:
+    """No loop will do it: its connection is closed and its place is free when `fail` returns."""
+    ended: list[str] = []
+    ours, client = socket.socketpair()
+    adapter = adapt(waiting(Gate()))
+    adapter.start()
+    exchange = HTTPExchange(adapter.app, adapter._private_loop.get().get(), http_scope())
+    response = DetachedResponse(
+        exchange,
+        ours,
+        ResponseWriter("GET", "1.1"),
+        answered=lambda _: None,
+        note=lambda status, size, whole: ended.append("noted"),
+        release=lambda: ended.append("released"),
+    )
+    with client:
+        response.fail(AdapterClosed("the loop has ended"))
+        assert ended == ["released", "noted"]
+        assert ours.fileno() == -1
+        assert read_all(client).endswith(b"Internal Server Error\n")
+
+
+def test_a_stream_whose_loop_is_blocked_is_cut() -> None:
+    """When `close()` leaves such a loop behind, the client hears of it, and no longer waits."""
+    gate, go_on = Gate(), threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await start(send, (b"content-type", b"text/event-stream"))
+        await block(send, b"part", True)
+        await gate.wait()
+        go_on.wait(20)  # with the loop
+
+    adapter = ASGIToWSGI(app, lifespan="off", detach="always", detach_after=60, shutdown_timeout=0.05)
+    with connected(adapter) as server:
+        try:
+            in_thread(server.run)
+            assert server.has_left
+            read_until(server.client, b"part\r\n")
+            gate.open()
+            in_thread(adapter.close, 15)
+            assert read_all(server.client) in (b"", b"0\r\n\r\n")  # which is sent if the loop hears of it first
+        finally:
+            go_on.set()
+        wait_until(lambda: adapter.statistics().detached == 0)
