@@ -201,7 +201,7 @@ def stateful(name: str) -> Starlette:
 
 
 async def test_each_app_has_a_state_of_its_own() -> None:
-    """An app sees what its own lifespan yields, and what is around both, as the request has it."""
+    """An app sees what its own lifespan yields, and the state that middleware around both apps has set."""
     app = ASGIFallback(stateful("new"), stateful("old"))
     state: dict[str, Any] = {"outer": "at startup"}
     lifespan = ASGIServer(app, {"type": "lifespan", "asgi": {"version": "3.0"}, "state": state}, blocks=())

@@ -46,7 +46,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> tuple[Counting, Choice]:
 
 
 def test_an_answer_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A question is asked once, whoever brings it."""
+    """The routers are asked once, by either kind of request."""
     route, choice = counted(monkeypatch)
     assert [choice.is_new_for_scope(http_scope(path="/a")) for _ in range(3)] == [True] * 3
     assert route.asked == 1
@@ -189,7 +189,7 @@ def test_claims_see_the_request_as_an_asgi_server_has_it() -> None:
 
 
 def test_claims_must_say_yes_or_no() -> None:
-    """What is truthy by accident (a coroutine) is an error, as is None where no router can be seen."""
+    """A value such as a coroutine, which is truthy by accident, is an error; so is None if no router can be seen."""
 
     async def later(scope: Scope) -> bool:
         return True

@@ -79,7 +79,7 @@ def test_websockets_have_rows() -> None:
 
 
 def test_a_rule_without_a_sample_is_told() -> None:
-    """Nobody guesses who answers it."""
+    """The command does not guess which app answers it."""
 
     class Odd(BaseConverter):
         regex = "[A-Z]{40}"

@@ -149,7 +149,7 @@ def test_a_router_that_cannot_be_seen_is_refused() -> None:
 
 
 def test_an_app_that_may_be_either_counts_as_the_servers_kind() -> None:
-    """`*args` tells nothing."""
+    """A signature of `*args` fits both interfaces."""
 
     def old(*args: Any) -> list[bytes]:
         args[1]("200 OK", [])

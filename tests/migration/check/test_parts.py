@@ -37,7 +37,7 @@ def answering(*headers: tuple[str, str], status: str = "200 OK", body: Any = (b"
 
 
 def test_the_framework_is_known_by_the_class_of_the_app() -> None:
-    """Also behind a bound method; a function tells nothing."""
+    """Also behind a bound method; a function has no framework."""
     flask = Flask("a")
     assert about(flask.wsgi_app, "m:app.wsgi_app").framework == "Flask"
     assert about(FastAPI(), "m:app").framework == "FastAPI"

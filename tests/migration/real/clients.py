@@ -20,7 +20,7 @@ class Told(NamedTuple):
 
 
 class OverASGI(httpx.BaseTransport):
-    """Calls an ASGI app, each request on a loop of its own."""
+    """Calls an ASGI app, with a new loop for each request."""
 
     def __init__(self, app: Any) -> None:
         self._transport = httpx.ASGITransport(app)

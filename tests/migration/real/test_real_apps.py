@@ -108,7 +108,7 @@ def httpbin(folder: Path) -> Iterator[tuple[Any, Visit]]:
 
 @contextlib.contextmanager
 def flask_admin(folder: Path) -> Iterator[tuple[Any, Visit]]:
-    """Flask-Admin behind Flask-Login: files are uploaded, shown and deleted by who has logged in."""
+    """Flask-Admin behind Flask-Login: a user who has logged in uploads, shows and deletes files."""
     package, fileadmin = pytest.importorskip("flask_admin"), pytest.importorskip("flask_admin.contrib.fileadmin")
     from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
 
@@ -297,7 +297,7 @@ def test_sqladmin_is_the_new_app_before_an_old_one(side: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("side", SIDES)
 def test_djangos_admin_is_the_same_with_and_without_the_fallback(side: str, tmp_path: Path) -> None:
-    """Login, CSRF and an upload; in a process of its own, as Django has settings once a process."""
+    """Login, CSRF and an upload, in another process, because Django has one set of settings per process."""
     command = [sys.executable, "-m", "tests.migration.real.django_admin", side, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 0, done.stderr

@@ -50,7 +50,7 @@ def answers(handler: Any, paths: list[str], root: str = "") -> list[Answer]:
 @pytest.mark.parametrize("make", [apps.django_wsgi, apps.django_asgi])
 @pytest.mark.parametrize("root", ["", "/app"])
 def test_paths_are_resolved(make: Any, root: str) -> None:
-    """With the slash that CommonMiddleware appends; a method there is none."""
+    """Also with the slash that CommonMiddleware appends; the method does not matter."""
     with apps.django_urls(URLS):
         paths = ["/", "/a/1/", "/a/1", "/a/x/", "/b", "/b/", "/bare/", "/bare", "/in/x/d/2026/y", "/e/1"]
         expected = [REQUEST, REQUEST, PATH, NOTHING, REQUEST, NOTHING, REQUEST, NOTHING, REQUEST, PATH]
@@ -82,7 +82,7 @@ def test_static_files_are_claimed_by_their_handler() -> None:
 
 
 def test_a_websocket_is_not_known() -> None:
-    """Channels has an app of its own for it."""
+    """Channels serves WebSockets with another app."""
     with apps.django_urls(URLS):
         router = maybe_router(apps.django_asgi())
         assert router is not None

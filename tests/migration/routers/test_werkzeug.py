@@ -43,7 +43,7 @@ def test_rules_are_matched(make: Any) -> None:
 
 
 def test_a_redirect_that_a_rule_asks_for_is_its_answer() -> None:
-    """A redirect for a slash is none."""
+    """A redirect because of a slash does not claim the request."""
     app = Flask("app")
     app.add_url_rule("/a/ä/", "a", page)
     app.add_url_rule("/old", "old", page, redirect_to="/a")
