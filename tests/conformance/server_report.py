@@ -176,7 +176,7 @@ def _faults(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         if server.name not in results or not results[server.name]["faults"]:
             continue
         yield f"\n### {server.name} {results[server.name]['version']}\n"
-        yield f"```sh\nwsgi-asgi-conformance {server.kind} --command '{_shown(server.command)}'\n```\n"
+        yield f"```text\nwsgi-asgi-conformance {server.kind} --command '{_shown(server.command)}'\n```\n"
         for fault in results[server.name]["faults"]:
             clause = clauses[fault["id"]]
             yield f"- **{clause.id}** ({clause.strength}, {fault['verdict']}): {escaped(clause.clause)}"
