@@ -2,11 +2,13 @@
 
 import contextlib
 import errno
+import gc
 import http.client
 import logging
 import os
 import socket
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from tests.asgi_to_wsgi.apps import Adapt
 from tests.asgi_to_wsgi.http.detachable import Gate, block, body_of, connected, start, started, waiting
 from tests.fakes import WSGIServer, http_scope, in_thread
 from tests.processes import wait_until
+from tests.references import is_freed
 
 ALWAYS: dict[str, Any] = {"detach": "always", "detach_after": 0.001}
 
@@ -400,6 +403,30 @@ def test_max_detached_bounds_those_that_leave(adapt: Adapt) -> None:
             wait_until(lambda: not adapter.statistics().detached)
             in_thread(third.run)
             assert third.has_left
+
+
+def test_a_detached_response_is_freed_without_the_garbage_collector(adapt: Adapt) -> None:
+    """A reference cycle would keep it, and its request, until the collector runs, which thousands of them make slow."""
+    gate = Gate()
+    references: list[weakref.ref[HTTPExchange]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Any) -> None:
+        references.append(weakref.ref(send.__self__))
+        await gate.wait()
+        await start(send)
+        await block(send, b"late")
+
+    adapter = adapt(app, detach="always", detach_after=0.001)
+    gc.collect()
+    gc.disable()
+    try:
+        with connected(adapter) as server:
+            in_thread(server.run)
+            gate.open()
+            assert server.read() == (200, b"late")
+        wait_until(lambda: is_freed(references[0]))
+    finally:
+        gc.enable()
 
 
 def test_a_place_is_free_once_nothing_refers_to_it() -> None:

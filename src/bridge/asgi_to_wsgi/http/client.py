@@ -133,6 +133,11 @@ class Client:
             with contextlib.suppress(OSError):
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
+        self._left = _nothing  # which refers to what refers to this: such a cycle would wait for the garbage collector
+
+
+def _nothing() -> None:
+    pass
 
 
 def _unsent(sock: socket.socket) -> int:
