@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks [part of a row's section ...] [--rounds N] [--no-plots]
 
-Sections: wsgi_to_asgi, asgi_to_wsgi, over_http, streams. Rounds are interleaved and medians compared:
+Sections: wsgi_to_asgi, asgi_to_wsgi, over_http, streams, detach. Rounds are interleaved and medians compared:
 times vary from minute to minute on a shared machine, and ratios from one run less so.
 """
 
@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Callable, Iterator
 
 from tests.benchmarks import machine
+from tests.benchmarks.detach import detach_rows
 from tests.benchmarks.in_process import asgi_to_wsgi_rows, wsgi_to_asgi_rows
 from tests.benchmarks.over_http import over_http_rows
 from tests.benchmarks.rounds import Row
@@ -20,6 +21,7 @@ SECTIONS: dict[str, Callable[[int], Iterator[Row]]] = {
     "asgi_to_wsgi": asgi_to_wsgi_rows,
     "over_http": over_http_rows,
     "streams": stream_rows,
+    "detach": detach_rows,
 }
 
 
