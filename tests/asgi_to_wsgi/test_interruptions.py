@@ -14,7 +14,7 @@ from tests.processes import wait_until
 from tests.references import is_freed
 
 FILES = [f"asgi_to_wsgi/{name}.py" for name in ("adapter", "loop")]
-FILES += [f"asgi_to_wsgi/http/{name}.py" for name in ("body", "call", "exchange", "streams")]
+FILES += [f"asgi_to_wsgi/http/{name}.py" for name in ("body", "call", "exchange", "serve", "streams")]
 FILES += ["runtime/loop.py", "runtime/threads.py"]
 
 
