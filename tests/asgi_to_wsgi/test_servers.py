@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bridge.asgi_to_wsgi import servers
 from bridge.asgi_to_wsgi.servers import decode_path, discard_output, maybe_client_check, maybe_green_loop_factory
 from tests.fakes import http_environ
 from tests.processes import ROOT
@@ -159,3 +160,23 @@ def test_cheroot_writes_nothing_more_to_a_connection_that_was_taken() -> None:
     discard_output(Gateway(other).start_response)
     discard_output(lambda status, headers: None)
     assert vars(other) == {"socket": None}
+
+
+class Bare:
+    """A callable that raises if an attribute of it is read."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise AssertionError(f"looked at {name}")
+
+    def __call__(self, *args: object) -> None: ...
+
+
+def test_a_start_response_of_another_class_is_only_called() -> None:
+    """It may be any callable (PEP 3333, Specification Details), which is not asked whose it is."""
+    start_response = Bare()
+    environ = {"wsgi.multithread": True}
+    assert not servers.is_start_response_of_server(start_response)
+    assert servers.maybe_number_of_threads(environ, start_response) is None
+    assert servers.may_answer_by_itself(environ, start_response)
+    assert servers.may_send_chunks(environ, start_response)
+    servers.discard_output(start_response)

@@ -106,7 +106,7 @@ def test_a_run_says_what_became_of_each_clause(judge: Judge, tmp_path: Path) -> 
 
 def test_tracebacks_come_where_they_are_asked_for(judge: Judge) -> None:
     """--tb has pytest show failures as for any test."""
-    result = judge("--wsgi-to-asgi", "mine:Adapter", "--deadline", "1", "--tb", "short", "--clauses", "P3333-028")
+    result = judge("--wsgi-to-asgi", "mine:Adapter", "--tb", "short", "--clauses", "P3333-028")
     assert "= FAILURES =" in result.stdout
 
 
@@ -124,7 +124,7 @@ def test_a_deviation_is_an_expected_failure(judge: Judge, tmp_path: Path) -> Non
     """The clause deviates, with its reason, and the run passes."""
     file = tmp_path / "deviations.toml"
     file.write_text('["P3333-028"]\nreason = "We never close."\n', encoding="utf-8")
-    options = ("--deadline", "1", "--clauses", "P3333-028", "--deviations", str(file), "-rx")
+    options = ("--clauses", "P3333-028", "--deviations", str(file), "-rx")
     result = judge("--wsgi-to-asgi", "mine:Adapter", *options)
     assert result.returncode == pytest.ExitCode.OK, result.stdout
     assert "We never close." in result.stdout

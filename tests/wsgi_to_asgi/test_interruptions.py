@@ -15,6 +15,7 @@ from bridge import WSGIToASGI
 from bridge.runtime import PerProcess, running_loop
 from bridge.types import Environ, StartResponse
 from bridge.wsgi_to_asgi.runner import WorkerThreads, _Jobs
+from bridge.wsgi_to_asgi.websocket import exchange as websocket_exchange
 from bridge.wsgi_to_asgi.websocket.messages import Messages
 from bridge.wsgi_to_asgi.websocket.thread import AppThread
 from tests.fakes import ASGIServer, ASGIWebSocket, eventually, in_thread
@@ -133,6 +134,7 @@ async def test_an_exception_from_without_ends_no_websocket_in_silence(
     error_class: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Wherever it lands in a WebSocket's thread, the loop is told that the thread is done, and its place is free."""
+    monkeypatch.setattr(websocket_exchange, "_EXIT_TIMEOUT", 60.0)
     run = AppThread._run
     adapter = WSGIToASGI(hello, max_websockets=1)
     step = 0
@@ -146,7 +148,7 @@ async def test_an_exception_from_without_ends_no_websocket_in_silence(
         monkeypatch.setattr(AppThread, "_run", interrupted)
         server = ASGIWebSocket(adapter)
         outcome: Exception | None = None
-        with anyio.fail_after(4):  # less than an app's time to end
+        with anyio.fail_after(30):  # less than an app's time to end
             try:
                 await server.run()
             except Exception as error:

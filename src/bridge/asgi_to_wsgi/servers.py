@@ -8,6 +8,7 @@ import io
 import select
 import selectors
 import sys
+import types
 from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
@@ -49,6 +50,9 @@ def maybe_hang_up_check(connection: Any) -> Callable[[], bool] | None:
     return lambda: bool(poll.poll(0))
 
 
+# What a server passes as start_response. An object of another class may be anything that can be called, and is never
+# looked at (PEP 3333, Specification Details).
+_FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType)
 # Where the servers whose connections can be taken define their start_response.
 _START_RESPONSE_MODULES = frozenset(
     {"gunicorn.http.wsgi", "waitress.task", "cheroot.wsgi", "werkzeug.serving", "wsgiref.handlers"}
@@ -57,6 +61,8 @@ _START_RESPONSE_MODULES = frozenset(
 
 def is_start_response_of_server(start_response: Any) -> bool:
     """Return whether a known server made this start_response; middleware that changes headers passes one of its own."""
+    if type(start_response) not in _FUNCTIONS:
+        return False
     if hasattr(start_response, "__wrapped__"):  # functools.wraps copies the module's name
         return False
     module = getattr(start_response, "__module__", None)
@@ -68,7 +74,7 @@ def discard_output(start_response: Any) -> None:
 
     It would keep what it cannot send, and Python 3.13 logs an error when it frees such a file.
     """
-    connection: Any = getattr(getattr(getattr(start_response, "__self__", None), "req", None), "conn", None)
+    connection: Any = getattr(getattr(_maybe_owner(start_response), "req", None), "conn", None)
     if connection is not None and hasattr(connection, "wfile"):
         connection.wfile = io.BytesIO()
 
@@ -77,7 +83,7 @@ def maybe_number_of_threads(environ: Environ, start_response: Any) -> int | None
     """Return how many requests the server runs at once in this process; None if that is unknown, or has no limit."""
     if not environ.get("wsgi.multithread"):
         return 1
-    server = getattr(start_response, "__self__", None)
+    server = _maybe_owner(start_response)
     candidates = (
         (server, ("cfg", "threads")),  # gunicorn
         (server, ("req", "server", "requests", "max")),  # cheroot
@@ -110,8 +116,13 @@ def may_send_chunks(environ: Environ, start_response: Any) -> bool:
     return _gunicorns_protocol(start_response) != "uwsgi"
 
 
+def _maybe_owner(start_response: Any) -> Any:
+    """Return the object of the server that `start_response` is a method of; None if it is another kind of callable."""
+    return start_response.__self__ if type(start_response) is types.MethodType else None
+
+
 def _gunicorns_protocol(start_response: Any) -> str:
-    cfg = getattr(getattr(start_response, "__self__", None), "cfg", None)
+    cfg = getattr(_maybe_owner(start_response), "cfg", None)
     return str(getattr(cfg, "protocol", ""))
 
 
