@@ -33,11 +33,11 @@ _TOTALS = re.compile(r"(?<=<!-- conformance totals -->\n).*?(?=<!-- end -->)", r
 _INTRODUCTION = f"""\
 # Conformance
 
-This page says how each adapter treats each rule of PEP 3333, ASGI and the RFCs that they build on.
-`python -m tests.conformance.report` ran [the suite](../conformance/README.md) and wrote it. A clause is kept (✓)
-if all its tests pass on all backends, broken (✗) if one fails, and it hangs if a test waits in vain. If a test of
-several clauses fails, it counts against those that tests of fewer clauses have found broken. An optional feature that
-an adapter lacks is not offered (-). An empty cell means that there is no test.
+This page says which rules of PEP 3333, ASGI and the RFCs that they build on each adapter keeps.
+`python -m tests.conformance.report` ran [the suite](../conformance/README.md) and wrote this page. A clause is kept (✓)
+if all its tests pass on all backends. It is broken (✗) if a test fails, and hangs if a test waits until the deadline.
+If a test that checks several clauses fails, it counts only against those that another test, of fewer clauses, has
+found broken. An optional feature that an adapter lacks is not offered (-). An empty cell means that there is no test.
 
 On Python {platform.python_version()}; `WSGIToASGI` ran on asyncio and trio, all other adapters on asyncio.
 """

@@ -105,15 +105,16 @@ ALL = (
 INTRODUCTION = """\
 # Conformance of servers
 
-This page says how servers keep the rules of PEP 3333, ASGI and the RFCs that they build on.
-`python -m tests.conformance.server_report` ran [the suite](../conformance/README.md) on each of them and wrote it. The
-suite starts the server as the command says, with apps of its own, and plays the client on raw sockets. A clause is kept
-if all its tests pass, broken if one fails, and it hangs if a test waits in vain for {deadline} seconds. All clauses are
-judged, also those that a spec only advises (SHOULD) or allows (MAY); an implied one follows from others, or is a
-convention.
+This page says which rules of PEP 3333, ASGI and the RFCs that they build on each server keeps.
+`python -m tests.conformance.server_report` ran [the suite](../conformance/README.md) on each of them and wrote this
+page. The suite starts the server with the command below, serves apps of its own, and plays the client on raw sockets.
+A clause is kept if all its tests pass. It is broken if a test fails, and hangs if a test waits in vain for {deadline}
+seconds. The suite also judges clauses that a spec only advises (SHOULD) or allows (MAY). An implied clause follows from
+others, or is a convention.
 
-A broken clause need not matter to you, and many are broken on purpose. If you maintain one of these servers and find a
-verdict wrong, `wsgi-asgi-conformance KIND --command COMMAND --clauses ID --advised --tb=short` shows how it came.
+A broken clause need not matter to you, and servers break many on purpose. If you maintain one of these servers and a
+verdict looks wrong, run `wsgi-asgi-conformance KIND --command COMMAND --clauses ID --advised --tb=short`: it shows why
+the test failed.
 """
 DEADLINE = 5
 
