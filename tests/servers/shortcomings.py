@@ -23,65 +23,65 @@ SHORTCOMINGS = (
     Shortcoming(
         "error_mid", "daphne leaves the response of an app that raised open until the client gives up.", ("daphne",)
     ),
-    Shortcoming("sigterm_lets_a_response_end", "daphne cuts the responses that are on their way.", ("daphne",)),
+    Shortcoming("sigterm_lets_a_response_end", "daphne cuts the responses that it is still sending.", ("daphne",)),
     Shortcoming(
         "chunked_upload",
-        "The server does not decode chunked bodies, so that an app sees none.",
+        "The server does not decode chunked bodies, so the app gets an empty body.",
         (*UWSGI, "wsgiref"),
     ),
     Shortcoming(
         "error_mid",
-        "The server ends the response like a whole one: without a length it is HTTP/1.0's, or its last chunk is sent.",
+        "The server ends the response as if it were whole: it closes the connection, or sends the last chunk.",
         (*UWSGI, "wsgiref", *MOD_WSGI, "passenger", "granian-wsgi"),
     ),
     Shortcoming(
         "sigterm_lets_a_response_end",
-        "The server cuts the responses that are on their way.",
+        "The server cuts the responses that it is still sending.",
         (*UWSGI, *MOD_WSGI, "passenger", "m0serve", "m0serve-wsgi", "pyvoy", "pyvoy-wsgi"),
     ),
     Shortcoming(
         "sigterm_lets_a_response_end",
-        "The server cuts responses that are on their way. The adapter gives them a second, which may be too little; and"
-        " among greenlets SIGTERM may raise SystemExit in the response's own.",
+        "The server cuts the responses that it is still sending. The adapter waits a second for them, which may be too"
+        " little, and SIGTERM may raise SystemExit in the greenlet that sends the response.",
         ("gevent-pywsgi", "werkzeug", "wsgiref"),
         sometimes=True,
     ),
     Shortcoming(
         "lifespan_shutdown",
-        "A worker of uWSGI's with a request on its way at SIGTERM ends without Python's exit functions.",
+        "A uWSGI worker that is serving a request when SIGTERM comes does not run Python's exit functions.",
         UWSGI,
         sometimes=True,
     ),
     Shortcoming(
         "head_of_a_stream",
-        "waitress sends the end of a chunked body also to HEAD, if there is no length.",
+        "If a response to HEAD has no length, waitress sends the end of a chunked body.",
         ("waitress",),
         ANSWER_HEAD,
     ),
     Shortcoming(
         "head_of_a_stream",
-        "To HEAD without a length pywsgi sends the end of a chunked body or, as wsgiref does, `Content-Length: 0`.",
+        "If a response to HEAD has no length, pywsgi sends the end of a chunked body or, like wsgiref, a length of 0.",
         ("gevent-pywsgi", "wsgiref"),
         ANSWER_HEAD,
     ),
     # An app of the server's own kind sends a body to HEAD as well, whose length is the right one.
     Shortcoming(
         "head_of_a_stream",
-        "To HEAD the server gives a response without a length the length of what the app sends, which is nothing.",
+        "If a response to HEAD has no length, the server adds the length of the app's body, which is empty.",
         ("peregrine-wsgi",),
         ANSWER_HEAD,
         native=False,
     ),
     Shortcoming(
         "head_of_a_stream",
-        "To HEAD the server gives a response without a length the length of what the app sends, which is nothing.",
+        "If a response to HEAD has no length, the server adds the length of the app's body, which is empty.",
         ("h2corn",),
         ("flask", "flask-in-fastapi", "django", "pyramid", "bottle"),
         native=False,
     ),
     Shortcoming(
         "head",
-        "To HEAD the server gives a response without a length the length of what the app sends, which is nothing.",
+        "If a response to HEAD has no length, the server adds the length of the app's body, which is empty.",
         ("h2corn",),
         ("django",),
         native=False,
@@ -89,19 +89,19 @@ SHORTCOMINGS = (
     Shortcoming("slash_in_path", "m0serve leaves `%2F` in a path as it is.", ("m0serve", "m0serve-wsgi")),
     Shortcoming(
         "lifespan_shutdown",
-        "The server has Python inside, and ends without its exit functions.",
+        "The server embeds Python, and does not run its exit functions.",
         ("m0serve-wsgi", "pyvoy-wsgi"),
         sometimes=True,
     ),
     Shortcoming(
         "chunked_upload", "pyvoy does not tell a WSGI app that a body without a length has an end.", ("pyvoy-wsgi",)
     ),
-    Shortcoming("client_leaves", "pyvoy does not show a WSGI app its client.", ("pyvoy-wsgi",)),
+    Shortcoming("client_leaves", "pyvoy does not tell a WSGI app whether its client is still there.", ("pyvoy-wsgi",)),
     # Falcon's app says 127.0.0.1 without one.
     Shortcoming("client_address", "pyvoy tells a WSGI app no REMOTE_ADDR.", ("pyvoy-wsgi",), sometimes=True),
     Shortcoming("sigterm_ends", "pyvoy takes ten seconds or more to end.", ("pyvoy-wsgi",), sometimes=True),
     Shortcoming(
-        "lifespan_shutdown", "mod_wsgi ends a sub-interpreter without its exit functions.", ("mod_wsgi-own-gil",)
+        "lifespan_shutdown", "mod_wsgi does not run a sub-interpreter's exit functions.", ("mod_wsgi-own-gil",)
     ),
 )
 
