@@ -73,7 +73,7 @@ async def sends_path(scope: Scope, receive: Receive, send: Send, notes: Notes) -
 
 @clause("ASGI-EXT-011", "ASGI-EXT-012", "ASGI-EXT-014")
 def test_a_path_is_sent(server: RunningServer) -> None:
-    """The file is the body, and the response ends with it; no type is made up."""
+    """The file is the whole body, and the server does not add a content type."""
     skip_without(server, "http.response.pathsend")
     response, _ = server.get(sends_path)
     assert (response.body, response.complete) == (FILE.read_bytes(), True)
@@ -126,7 +126,7 @@ async def trailers(scope: Scope, receive: Receive, send: Send, notes: Notes) -> 
 
 @clause("ASGI-EXT-024", "ASGI-HTTP-060")
 def test_trailers_end_the_response(server: RunningServer) -> None:
-    """A response with trailers is not complete before these."""
+    """The response is not complete until its trailers have been sent."""
     skip_without(server, "http.response.trailers")
     exchange = server.exchange(trailers).request(headers=[("TE", "trailers")])
     exchange.client.until(b"one")
@@ -139,7 +139,7 @@ def test_trailers_end_the_response(server: RunningServer) -> None:
 
 @clause("ASGI-EXT-026")
 def test_trailers_go_to_those_who_asked_for_them(server: RunningServer) -> None:
-    """Without TE: trailers, the response ends without any."""
+    """A client that did not send TE: trailers gets none."""
     skip_without(server, "http.response.trailers")
     exchange = server.exchange(trailers)
     exchange.notes.open("go on")

@@ -54,7 +54,7 @@ async def seen(scope: Scope, receive: Receive, send: Send, notes: Notes) -> None
 
 @clause("ASGI-LS-004", "ASGI-LS-010")
 def test_the_scope_of_a_lifespan_has_its_type(server: RunningServer) -> None:
-    """It has a type, the version, and perhaps a state, which is empty."""
+    """It has a type, a version, and perhaps an empty state."""
     scope = noted(server, "scope")[0]
     assert scope["type"] == "lifespan"
     assert isinstance(scope["asgi"]["version"], str)
@@ -64,7 +64,7 @@ def test_the_scope_of_a_lifespan_has_its_type(server: RunningServer) -> None:
 
 @clause("ASGI-LS-001", "ASGI-LS-016")
 def test_a_lifespan_runs_once_for_each_loop(server: RunningServer) -> None:
-    """It has started before any request, and each process has one."""
+    """Each process runs one lifespan, which starts before the first request."""
     _, exchange = server.get(seen)
     processes = [pid for key, _, pid in server.lifespan() if key == "scope"]
     assert len(processes) == len(set(processes))
@@ -73,7 +73,7 @@ def test_a_lifespan_runs_once_for_each_loop(server: RunningServer) -> None:
 
 @clause("ASGI-LS-013", "ASGI-LS-014", "ASGI-HTTP-033")
 def test_requests_have_the_state_of_the_startup(server: RunningServer) -> None:
-    """It is in the lifespan and in all requests, or in none."""
+    """Either the lifespan and all requests have a state, or none of them has."""
     _, exchange = server.get(seen)
     state = exchange.value("state")
     if "state" not in noted(server, "scope")[0]:
@@ -84,7 +84,7 @@ def test_requests_have_the_state_of_the_startup(server: RunningServer) -> None:
 
 @clause("ASGI-LS-011", "ASGI-LS-012", "ASGI-HTTP-033")
 def test_each_request_has_a_shallow_copy_of_the_state(server: RunningServer) -> None:
-    """What a request sets is its own, and what is in the state is shared."""
+    """Keys that a request sets are its own; the objects in the state are shared."""
     if "state" not in noted(server, "scope")[0]:
         pytest.skip("the state is not offered")
     states = [server.get(seen)[1] for _ in range(6)]
@@ -111,7 +111,7 @@ async def slow(scope: Scope, receive: Receive, send: Send, notes: Notes) -> None
 
 @clause("ASGI-LS-017", "ASGI-LS-016")
 def test_no_request_comes_before_the_startup_is_complete(start: Start) -> None:
-    """A client that comes early is not served until then."""
+    """A client that connects early waits until the startup is complete."""
     with start(lifespan=name_of(slow), wait=False) as server:
         until_noted(server, "startup")
         served: list[bytes] = []
@@ -136,14 +136,14 @@ async def returns(scope: Scope, receive: Receive, send: Send, notes: Notes) -> N
 
 @clause("ASGI-LS-005")
 def test_an_app_without_a_lifespan_is_served(start: Start) -> None:
-    """An app that raises on the scope does not support it."""
+    """An app that raises on the lifespan scope does not support it, and the server serves requests all the same."""
     with start(lifespan=name_of(raises)) as server:
         assert server.get(path, "/one")[0].body == b"/one"
 
 
 @clause("ASGI-LS-009")
 def test_an_app_that_returns_at_once_is_served_or_refused(start: Start) -> None:
-    """One that says nothing about its startup is not waited for."""
+    """The server does not wait for a startup message from an app that has returned."""
     try:
         with start(lifespan=name_of(returns)) as server:
             assert server.get(path, "/one")[0].body == b"/one"
@@ -172,7 +172,7 @@ def until_ended(server: RunningServer) -> None:
 
 @clause("ASGI-LS-020")
 def test_a_startup_that_fails_is_logged_and_nothing_is_served(start: Start) -> None:
-    """The app's message is in the log, and no request is answered by the app."""
+    """The app's message is in the log, and no request reaches the app."""
     with start(lifespan=name_of(fails), wait=False) as server:
         until_noted(server, "called")
         until_ended(server)
@@ -256,7 +256,7 @@ async def long(scope: Scope, receive: Receive, send: Send, notes: Notes) -> None
 
 @clause("ASGI-LS-023")
 def test_a_request_in_flight_ends_before_the_shutdown(start: Start) -> None:
-    """A server that is told to stop answers what it has begun, and then shuts the app down."""
+    """The server finishes the requests that it has begun, and only then shuts the app down."""
     with start(lifespan=name_of(slow_to_stop)) as server:
         exchange = server.exchange(long).request()
         exchange.value("serving")

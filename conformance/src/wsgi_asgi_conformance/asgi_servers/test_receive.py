@@ -31,7 +31,7 @@ async def reads(scope: Scope, receive: Receive, send: Send, notes: Notes) -> Non
 
 @clause("ASGI-HTTP-041")
 def test_a_request_without_a_body_is_one_message(server: RunningServer) -> None:
-    """It is an http.request that is empty, and the last."""
+    """The message is an empty http.request with more_body false."""
     _, exchange = server.get(reads)
     (message,) = exchange.values("message")
     assert (message["type"], message["body"], message.get("more_body", False)) == ("http.request", 0, False)
@@ -39,7 +39,7 @@ def test_a_request_without_a_body_is_one_message(server: RunningServer) -> None:
 
 @clause("ASGI-HTTP-039", "ASGI-HTTP-040", "ASGI-CORE-011")
 def test_a_body_comes_in_messages(server: RunningServer) -> None:
-    """Their bodies make up the request's, and more_body is true for all but the last."""
+    """The bodies add up to the request's body, and more_body is true in all but the last."""
     response, exchange = server.get(reads, method="POST", body=BODY)
     assert response.body == BODY
     messages = exchange.values("message")
@@ -50,7 +50,7 @@ def test_a_body_comes_in_messages(server: RunningServer) -> None:
 
 @clause("ASGI-HTTP-034")
 def test_a_chunked_body_is_decoded(server: RunningServer) -> None:
-    """The app sees what was in the chunks, and no sizes."""
+    """The app sees the data of the chunks without their sizes."""
     exchange = server.exchange(reads).request(
         "POST", headers=[("Transfer-Encoding", "chunked")], body=b"3\r\none\r\n5;x=y\r\n, two\r\n0\r\n\r\n"
     )
@@ -59,14 +59,14 @@ def test_a_chunked_body_is_decoded(server: RunningServer) -> None:
 
 @clause("ASGI-HTTP-047")
 def test_an_app_is_called_before_its_body_has_come(server: RunningServer) -> None:
-    """A large body is on the way for long, and the app may want to refuse it."""
+    """A large upload takes a while, and the app may want to refuse it early."""
     exchange = server.exchange(reads).request("POST", headers=[("Content-Length", "1000000")])
     exchange.value("called")
 
 
 @clause("ASGI-HTTP-047")
 def test_a_client_that_waits_for_100_gets_that(server: RunningServer) -> None:
-    """A body that its client holds back comes once the app receives, or the app's answer comes at once."""
+    """The client sends its body once the app receives, or the app answers at once."""
     exchange = server.exchange(reads).request("POST", headers=[("Expect", "100-continue"), ("Content-Length", "3")])
     assert exchange.client.head()[1] == 100
     exchange.client.send(b"one")
@@ -81,7 +81,7 @@ async def refuses(scope: Scope, receive: Receive, send: Send, notes: Notes) -> N
 
 @clause("ASGI-HTTP-047")
 def test_an_app_need_not_read_the_body(server: RunningServer) -> None:
-    """The answer comes, though the client waits for 100 (Continue), or that comes first, and the client goes on."""
+    """The client gets the app's answer at once, or gets 100 (Continue) first and then sends its body."""
     exchange = server.exchange(refuses).request("POST", headers=[("Expect", "100-continue"), ("Content-Length", "3")])
     status = exchange.client.head()[1]
     if status == 100:
@@ -92,7 +92,7 @@ def test_an_app_need_not_read_the_body(server: RunningServer) -> None:
 
 @clause("ASGI-HTTP-048")
 def test_a_slow_client_holds_up_nobody(server: RunningServer) -> None:
-    """While the app waits for one client's body, others are answered."""
+    """Other clients are answered while the app waits for the body of one."""
     slow = server.exchange(reads).request("POST", headers=[("Content-Length", "3")])
     slow.value("called")
     response, _ = server.get(path, "/other")
@@ -121,7 +121,7 @@ async def receives_on(scope: Scope, receive: Receive, send: Send, notes: Notes) 
 
 @clause("ASGI-HTTP-081", "ASGI-HTTP-082", "ASGI-HTTP-085")
 def test_receive_waits_for_the_end_of_the_response(server: RunningServer) -> None:
-    """Behind the request there is nothing until the response has ended, and that is an http.disconnect."""
+    """After the request, receive() waits until the response has ended, and then returns http.disconnect."""
     exchange = server.exchange(receives_on).request("POST", body=b"one")
     exchange.value("listening")
     time.sleep(0.2)
@@ -134,7 +134,7 @@ def test_receive_waits_for_the_end_of_the_response(server: RunningServer) -> Non
 @clause("ASGI-HTTP-082")
 @pytest.mark.parametrize("leave", ["close", "reset"])
 def test_receive_tells_of_a_client_that_leaves(server: RunningServer, leave: str) -> None:
-    """A receive() that waits gets http.disconnect."""
+    """A receive() that is waiting returns http.disconnect."""
     exchange = server.exchange(receives_on).request("POST", body=b"one")
     exchange.value("listening")
     getattr(exchange.client, leave)()
@@ -152,7 +152,7 @@ async def answers_then_receives(scope: Scope, receive: Receive, send: Send, note
 
 @clause("ASGI-HTTP-079")
 def test_receive_tells_of_a_response_that_has_ended(server: RunningServer) -> None:
-    """A receive() after the response gets http.disconnect, though the connection stays open."""
+    """A receive() after the response returns http.disconnect, even if the connection stays open."""
     exchange = server.exchange(answers_then_receives).request("POST", body=b"one", close=False)
     assert exchange.response().body == b"done"
     assert exchange.value("heard") == "http.disconnect"
@@ -160,7 +160,7 @@ def test_receive_tells_of_a_response_that_has_ended(server: RunningServer) -> No
 
 @clause("ASGI-HTTP-080")
 def test_receive_tells_so_again(server: RunningServer) -> None:
-    """Each receive() after the client has left gets http.disconnect."""
+    """Each receive() after the client has left returns http.disconnect."""
     exchange = server.exchange(receives_on).request("POST", body=b"one")
     exchange.value("listening")
     exchange.client.close()
@@ -170,7 +170,7 @@ def test_receive_tells_so_again(server: RunningServer) -> None:
 
 @clause("ASGI-HTTP-080")
 def test_a_client_that_leaves_its_body_is_told_of(server: RunningServer) -> None:
-    """http.disconnect comes in place of the rest of the body, which never looks complete."""
+    """http.disconnect replaces the rest of the body, which never looks complete."""
     exchange = server.exchange(types).request("POST", headers=[("Content-Length", "6")], body=b"one")
     exchange.value("type")
     exchange.client.reset()
@@ -200,7 +200,7 @@ async def gives_up(scope: Scope, receive: Receive, send: Send, notes: Notes) -> 
 
 @clause("ASGI-HTTP-083")
 def test_a_receive_that_is_given_up_loses_nothing(server: RunningServer) -> None:
-    """What comes after a cancelled receive() goes to the next."""
+    """If a receive() is cancelled, the next one returns the message."""
     exchange = server.exchange(gives_up).request("POST", headers=[("Content-Length", "3")])
     exchange.value("gave up")
     exchange.client.send(b"one")
@@ -230,7 +230,7 @@ async def receive_soon(receive: Receive) -> Message:
 
 @clause("ASGI-CORE-016")
 def test_each_message_is_a_new_dict(server: RunningServer) -> None:
-    """receive() takes no argument, and what it gave before is the app's."""
+    """receive() takes no arguments, and the app may change the messages that it returns."""
     _, exchange = server.get(twice, method="POST", body=BODY)
     assert exchange.value("same") is False
 
@@ -249,7 +249,7 @@ async def counts(scope: Scope, receive: Receive, send: Send, notes: Notes) -> No
 
 @clause("ASGI-HTTP-047")
 def test_a_body_that_nobody_receives_is_not_read(server: RunningServer) -> None:
-    """The client of an app that does not receive is held up before the server has megabytes of its body."""
+    """If the app does not receive, the server stops reading before it has megabytes of the body."""
     size = 30_000_000
     exchange = server.exchange(counts).request("POST", headers=[("Content-Length", str(size))])
     exchange.value("called")

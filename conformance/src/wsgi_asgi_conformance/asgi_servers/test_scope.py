@@ -55,21 +55,21 @@ def test_a_scope_is_a_dict(server: RunningServer) -> None:
 
 @clause("ASGI-CORE-008")
 def test_an_app_is_called_once_for_a_request(server: RunningServer) -> None:
-    """A request is one connection of the spec's."""
+    """A request is one connection in the terms of the spec."""
     _, exchange = server.get(seen)
     assert len(exchange.values("called")) == 1
 
 
 @clause("ASGI-CORE-014")
 def test_an_app_is_called_with_positional_arguments(start: Start) -> None:
-    """Scope, receive and send come without names, because an app may call them anything."""
+    """The arguments are not passed by name, because an app may call its parameters anything."""
     with start("positional") as server:
         assert server.get(seen)[0].status == 200
 
 
 @clause("ASGI-CORE-020", "ASGI-HTTP-002")
 def test_a_spec_version_is_one_that_there_is(server: RunningServer) -> None:
-    """If scope["asgi"] has a spec_version, it is a str that names a version of the HTTP spec."""
+    """If scope["asgi"] has a spec_version, it is a str that names a published version of the HTTP spec."""
     versions = ("2.0", "2.1", "2.2", "2.3", "2.4", "2.5")
     assert scope_of(server)["asgi"].get("spec_version", "2.0") in versions
 
@@ -94,14 +94,14 @@ def test_a_scope_holds_what_may_cross_a_network(server: RunningServer) -> None:
 
 @clause("ASGI-CORE-038")
 def test_extensions_are_dicts_by_name(server: RunningServer) -> None:
-    """scope["extensions"] may be left out; else it has a dict for each name."""
+    """scope["extensions"] may be missing; otherwise it maps each name to a dict."""
     extensions = scope_of(server).get("extensions") or {}
     assert {name: value for name, value in extensions.items() if not isinstance(value, dict)} == {}
 
 
 @clause("ASGI-TLS-001", "ASGI-TLS-002")
 def test_a_plain_connection_has_no_tls(server: RunningServer) -> None:
-    """The extension would say that the connection is encrypted."""
+    """The tls extension would say that the connection is encrypted."""
     assert "tls" not in (scope_of(server).get("extensions") or {})
 
 
@@ -140,7 +140,7 @@ def test_the_path_is_decoded(server: RunningServer, target: str, path: str) -> N
 
 @clause("ASGI-HTTP-014")
 def test_a_path_that_is_not_utf8_is_answered(server: RunningServer) -> None:
-    """The app's response comes, or one that refuses the request; the connection is not dropped."""
+    """The client gets the app's response or a refusal; the server does not drop the connection."""
     response, _ = server.get(seen, "/%ff%fe")
     assert response.status in (200, 400, 404)
 
@@ -148,7 +148,7 @@ def test_a_path_that_is_not_utf8_is_answered(server: RunningServer) -> None:
 @clause("ASGI-HTTP-015")
 @pytest.mark.parametrize("target", ["/a%20b", "/%C3%A9?x=%20", "/a%2Fb"])
 def test_the_raw_path_is_what_was_sent(server: RunningServer, target: str) -> None:
-    """raw_path may be missing or None; else it has the bytes of the target before the query."""
+    """raw_path may be missing or None; otherwise it is the target's bytes before the query."""
     assert scope_of(server, target).get("raw_path") in (None, target.partition("?")[0].encode())
 
 
@@ -163,7 +163,7 @@ def test_the_query_is_as_it_was_sent(server: RunningServer, target: str, query: 
 
 @clause("ASGI-HTTP-018")
 def test_the_root_path_is_empty(server: RunningServer) -> None:
-    """A server that mounts the app nowhere says so with an empty str, or not at all."""
+    """If the app is not mounted under a prefix, root_path is an empty str or missing."""
     assert scope_of(server).get("root_path", "") == ""
 
 
@@ -179,14 +179,14 @@ def test_headers_are_pairs_of_bytes(server: RunningServer) -> None:
 
 @clause("ASGI-HTTP-022")
 def test_repeated_headers_keep_their_order(server: RunningServer) -> None:
-    """Values of one name are as many as were sent, and in the same order."""
+    """All values of a repeated header arrive, in the order in which they were sent."""
     headers = headers_of(server, ("X-One", "1"), ("X-Two", "2"), ("x-one", "3"))
     assert [value for name, value in headers if name.lower() == b"x-one"] == [b"1", b"3"]
 
 
 @clause("ASGI-HTTP-024")
 def test_header_names_are_in_lower_case(server: RunningServer) -> None:
-    """However the client writes them."""
+    """The client may write them in any case."""
     headers = headers_of(server, ("X-UPPER-Case", "1"))
     assert (b"x-upper-case", b"1") in headers
     assert [name for name, _ in headers if name != name.lower()] == []
@@ -194,7 +194,7 @@ def test_header_names_are_in_lower_case(server: RunningServer) -> None:
 
 @clause("ASGI-HTTP-026")
 def test_there_are_no_pseudo_headers(server: RunningServer) -> None:
-    """Names with a colon in front belong to HTTP/2; the host is in a header of that name."""
+    """Names that begin with a colon belong to HTTP/2; the Host header names the host."""
     headers = headers_of(server)
     assert [name for name, _ in headers if name.startswith(b":")] == []
     assert (b"host", b"example.org") in headers
@@ -218,7 +218,7 @@ def test_header_values_may_have_any_letter(server: RunningServer) -> None:
 @clause("RFC9110-001")
 @pytest.mark.parametrize("name", ["content-length", "CONTENT-LENGTH", "Content-Length"])
 def test_names_of_headers_have_any_case(server: RunningServer, name: str) -> None:
-    """A length is one in whatever case it is written."""
+    """Content-Length is recognised in any case."""
     exchange = server.exchange(all_of_it).request("POST", headers=[(name, "3")], body=b"one")
     assert exchange.response().body == b"one"
 
@@ -235,7 +235,7 @@ async def all_of_it(scope: Scope, receive: Receive, send: Send, notes: Notes) ->
 
 @clause("RFC9110-003")
 def test_whitespace_around_a_value_is_not_of_it(server: RunningServer) -> None:
-    """Spaces and tabs around a value are cut off."""
+    """Spaces and tabs around a value are stripped."""
     assert (b"x-one", b"1 2") in headers_of(server, ("X-One", " \t1 2\t "))
 
 
@@ -251,7 +251,7 @@ def test_control_characters_are_not_passed_on(server: RunningServer, value: byte
 
 @clause("ASGI-HTTP-028")
 def test_the_client_is_an_address_and_a_port(server: RunningServer) -> None:
-    """client is None, or has the address and the port that the client connects from."""
+    """client is None, or the address and port that the client connects from."""
     exchange = server.exchange(seen)
     port = exchange.client.socket.getsockname()[1]
     exchange.request().response()
@@ -261,21 +261,21 @@ def test_the_client_is_an_address_and_a_port(server: RunningServer) -> None:
 
 @clause("ASGI-HTTP-030")
 def test_the_server_is_an_address_and_a_port(server: RunningServer) -> None:
-    """server is None, or has the host and the port that the client connects to."""
+    """server is None, or the host and port that the client connects to."""
     found = scope_of(server).get("server")
     assert found is None or (isinstance(found[0], str) and found[1] == server.port and len(found) == 2)
 
 
 @clause("RFC9112-005")
 def test_a_target_may_be_absolute(server: RunningServer) -> None:
-    """A request as it is sent to a proxy is one for the path in it."""
+    """A request in the form that proxies receive has the path of its URL."""
     scope = scope_of(server, "http://example.org/a?b=c")
     assert (scope["path"], scope["query_string"]) == ("/a", b"b=c")
 
 
 @clause("RFC9112-006")
 def test_a_request_has_one_host(server: RunningServer) -> None:
-    """A request with two Host headers that differ is answered with 400."""
+    """The server answers a request with two different Host headers with 400."""
     exchange = server.exchange(seen)
     exchange.client.send(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n")
     assert exchange.response().status == 400
@@ -293,7 +293,7 @@ async def changes(scope: Scope, receive: Receive, send: Send, notes: Notes) -> N
 
 @clause("ASGI-CORE-010", "ASGI-CORE-027", "ASGI-HTTP-003")
 def test_a_connection_has_a_new_scope_for_each_request(server: RunningServer) -> None:
-    """What an app does to its scope is gone with the request, also on a connection that stays open."""
+    """An app's changes to its scope do not reach the next request on the same connection."""
     exchange = server.exchange(changes)
     for number in (1, 2, 3):
         exchange.request(target=f"/{number}", close=False)

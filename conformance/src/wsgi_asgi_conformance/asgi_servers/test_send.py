@@ -30,7 +30,7 @@ async def headers(scope: Scope, receive: Receive, send: Send, notes: Notes) -> N
 
 @clause("ASGI-HTTP-004", "ASGI-HTTP-052", "ASGI-HTTP-006", "ASGI-HTTP-109")
 def test_headers_keep_their_order(server: RunningServer) -> None:
-    """They come in the app's order, cookies each by itself, and with every octet."""
+    """They arrive in the app's order, each cookie in a header of its own, with every octet unchanged."""
     response, _ = server.get(headers)
     own = [
         (name.lower(), value) for name, value in response.headers if name.lower() in ("x-a", "x-b", "x-c", "set-cookie")
@@ -47,7 +47,7 @@ def test_headers_keep_their_order(server: RunningServer) -> None:
 
 @clause("ASGI-HTTP-059")
 def test_the_encoding_is_the_apps(server: RunningServer) -> None:
-    """Content-Encoding is sent as the app says, and the body is not touched."""
+    """The server sends Content-Encoding as the app set it, and does not change the body."""
     response, _ = server.get(headers, headers=[("Accept-Encoding", "gzip")])
     assert (response.values("content-encoding"), response.body) == (["x-none"], b"one")
 
@@ -59,7 +59,7 @@ async def defaults(scope: Scope, receive: Receive, send: Send, notes: Notes) -> 
 
 @clause("ASGI-HTTP-054", "ASGI-HTTP-066")
 def test_headers_and_body_may_be_left_out(server: RunningServer) -> None:
-    """There are none then, and the message is the last."""
+    """The defaults are no headers and an empty body that ends the response."""
     response, _ = server.get(defaults)
     assert (response.status, response.body, response.complete) == (200, b"", True)
 
@@ -76,7 +76,7 @@ async def any_iterable(scope: Scope, receive: Receive, send: Send, notes: Notes)
 
 @clause("ASGI-HTTP-055")
 def test_headers_may_be_any_iterable(server: RunningServer) -> None:
-    """A generator of lists, tuples and iterators is one."""
+    """A generator of lists, tuples and iterators is accepted."""
     response, _ = server.get(any_iterable)
     values = [response.values(name) for name in ("x-list", "x-tuple", "x-iterator")]
     assert (values, response.body) == ([["1"], ["2"], ["3"]], b"one")
@@ -92,7 +92,7 @@ async def blocks(scope: Scope, receive: Receive, send: Send, notes: Notes) -> No
 @clause("ASGI-HTTP-067", "ASGI-HTTP-065", "ASGI-HTTP-036", "ASGI-CORE-032")
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_a_body_is_its_blocks_in_order(server: RunningServer, version: str) -> None:
-    """They are framed somehow, up to the end; keys that the spec does not know are no error."""
+    """The client can tell where the body ends; the server ignores keys that the spec does not know."""
     response, _ = server.get(blocks, version=version)
     assert (response.body, response.complete) == (b"onetwothree", True)
 
@@ -107,7 +107,7 @@ async def waits(scope: Scope, receive: Receive, send: Send, notes: Notes) -> Non
 
 @clause("ASGI-HTTP-064", "ASGI-HTTP-037", "ASGI-CORE-017")
 def test_a_block_is_sent_when_it_is_given(server: RunningServer) -> None:
-    """The client has it before the app goes on, for however long that waits."""
+    """The client receives it before the app goes on, however long the app waits."""
     exchange = server.exchange(waits).request()
     exchange.client.until(b"one")
     assert exchange.values("returned") == []
@@ -122,7 +122,7 @@ async def framed(scope: Scope, receive: Receive, send: Send, notes: Notes) -> No
 
 @clause("ASGI-HTTP-057")
 def test_a_transfer_encoding_of_the_apps_is_ignored(server: RunningServer) -> None:
-    """How a body is framed is the server's to say."""
+    """Only the server decides how a body is framed."""
     response, _ = server.get(framed)
     assert (response.body, response.complete) == (b"one", True)
     assert all("gzip" not in value for value in response.values("transfer-encoding"))
@@ -131,7 +131,7 @@ def test_a_transfer_encoding_of_the_apps_is_ignored(server: RunningServer) -> No
 @clause("ASGI-HTTP-063")
 @pytest.mark.parametrize("status", [200, 201, 299, 304, 404, 418, 499, 599])
 def test_any_status_is_sent(server: RunningServer, status: int) -> None:
-    """Those that nobody has given a name, too."""
+    """Unregistered codes are sent, too."""
     exchange = server.exchange(status_of_the_path).request(target=f"/{status}")
     assert exchange.response().status == status
 
@@ -151,7 +151,7 @@ async def too_much(scope: Scope, receive: Receive, send: Send, notes: Notes) -> 
 
 @clause("RFC9110-009")
 def test_a_body_is_no_longer_than_it_says(server: RunningServer) -> None:
-    """What goes beyond the content-length does not reach the client, who would take it for another response."""
+    """The client would take bytes beyond content-length for another response, so the server does not send them."""
     exchange = server.exchange(too_much).request(close=False)
     raw = exchange.client.until(b"\r\n\r\n")
     exchange.client.fill(0.5)
@@ -167,7 +167,7 @@ def test_a_body_is_no_longer_than_it_says(server: RunningServer) -> None:
     ids=["cr-lf", "lf", "name", "nul"],
 )
 def test_an_app_cannot_split_a_response(server: RunningServer, pair: tuple[bytes, bytes]) -> None:
-    """A header with CR, LF or NUL is refused, or sent without them."""
+    """The server refuses a header with CR, LF or NUL, or sends it without them."""
     exchange = server.exchange(splits).request(headers=[("X-Pair", "|".join(part.hex() for part in pair))])
     head = exchange.client.rest().partition(b"\r\n\r\n")[0]
     assert b"\nx-evil" not in head
@@ -234,21 +234,21 @@ async def invalid(scope: Scope, receive: Receive, send: Send, notes: Notes) -> N
 
 @clause("ASGI-CORE-028")
 def test_an_unknown_message_raises(server: RunningServer) -> None:
-    """The app is told of a type that the spec does not have."""
+    """send() raises for a type that is not in the spec."""
     assert refused(server, "unknown") != "taken"
 
 
 @clause("ASGI-CORE-029")
 @pytest.mark.parametrize("kind", ["no type", "no status"])
 def test_a_message_without_a_key_raises(server: RunningServer, kind: str) -> None:
-    """The app is told of a key that has no default and is missing."""
+    """send() raises if a key without a default is missing."""
     assert refused(server, kind) != "taken"
 
 
 @clause("ASGI-CORE-030")
 @pytest.mark.parametrize("kind", ["status", "headers", "body", "text"])
 def test_a_value_of_another_type_raises(server: RunningServer, kind: str) -> None:
-    """The app is told, at the latest by the message that completes the headers."""
+    """send() raises, at the latest for the message that completes the headers."""
     assert refused(server, kind) != "taken"
 
 
@@ -282,7 +282,7 @@ async def nothing(scope: Scope, receive: Receive, send: Send, notes: Notes) -> N
 
 @clause("ASGI-HTTP-071")
 def test_an_app_that_does_not_answer_gets_a_500(server: RunningServer) -> None:
-    """Its client does not wait for ever."""
+    """The client does not wait for ever."""
     response, _ = server.get(nothing)
     assert response.status == 500
 
@@ -309,7 +309,7 @@ async def raises_late(scope: Scope, receive: Receive, send: Send, notes: Notes) 
 @clause("ASGI-HTTP-072")
 @pytest.mark.parametrize("app", [started_only, half, half_of_chunks, raises_late])
 def test_half_a_response_does_not_look_whole(server: RunningServer, app: Any) -> None:
-    """The connection is cut, or the client is told of an error, where an app ends before its response."""
+    """If an app ends within its response, the connection is cut or the client is told of an error."""
     exchange = server.exchange(app).request(close=False)
     with contextlib.suppress(AssertionError):
         response = exchange.response()
@@ -326,7 +326,7 @@ async def raises_after(scope: Scope, receive: Receive, send: Send, notes: Notes)
 
 @clause("ASGI-HTTP-073")
 def test_an_error_after_the_response_does_not_change_it(server: RunningServer) -> None:
-    """The client has a whole response."""
+    """The client receives a whole response."""
     response, _ = server.get(raises_after)
     assert (response.status, response.body, response.complete) == (200, b"onetwothree", True)
 
@@ -338,7 +338,7 @@ async def raises_first(scope: Scope, receive: Receive, send: Send, notes: Notes)
 
 @clause("ASGI-HTTP-056")
 def test_a_start_alone_does_not_make_a_response(server: RunningServer) -> None:
-    """An app that raises behind its start gives a 500, or no whole response."""
+    """An app that raises after its start message gives a 500, or a response that is visibly incomplete."""
     exchange = server.exchange(raises_first).request()
     raw = exchange.client.rest()
     assert b" 500 " in raw.split(b"\r\n")[0] or not raw.endswith(b"0\r\n\r\n")
@@ -354,7 +354,7 @@ async def goes_on(scope: Scope, receive: Receive, send: Send, notes: Notes) -> N
 
 @clause("ASGI-CORE-009", "ASGI-CORE-006")
 def test_an_app_may_outlive_its_response(server: RunningServer) -> None:
-    """The client has its response, and the app goes on, also when the connection is closed."""
+    """The client has its response and the app continues, even after the connection has closed."""
     response, exchange = server.get(goes_on)
     assert (response.body, response.complete) == (b"one", True)
     exchange.client.close()
@@ -403,7 +403,7 @@ async def sends_on(scope: Scope, receive: Receive, send: Send, notes: Notes) -> 
 
 @clause("ASGI-HTTP-076", "ASGI-CORE-036")
 def test_a_client_that_leaves_does_no_harm(server: RunningServer) -> None:
-    """An app that goes on to send, and lets out what that raises, ends, and other requests are served."""
+    """If the app goes on sending and does not catch the error, its call ends, and other requests are served."""
     exchange = server.exchange(sends_on).request()
     exchange.value("started")
     exchange.client.reset()
@@ -413,7 +413,7 @@ def test_a_client_that_leaves_does_no_harm(server: RunningServer) -> None:
 
 @clause("ASGI-HTTP-074")
 def test_a_send_to_nobody_raises_an_oserror(server: RunningServer) -> None:
-    """It does so in time for the app to stop; a server of an older spec_version than 2.4 need not."""
+    """It raises soon enough to stop the app; a server with a spec_version below 2.4 need not raise."""
     if (version := spec_version(server)) < "2.4":
         pytest.skip(f"spec_version is {version}")
     exchange = server.exchange(sends_on).request()
@@ -425,7 +425,7 @@ def test_a_send_to_nobody_raises_an_oserror(server: RunningServer) -> None:
 
 @clause("ASGI-HTTP-077", "ASGI-CORE-037")
 def test_a_client_that_leaves_is_no_error_in_the_log(server: RunningServer) -> None:
-    """The OSError that the app lets out is not logged with a traceback, if there is one."""
+    """An app that does not catch the OSError causes no traceback in the log."""
     exchange = server.exchange(sends_on).request()
     exchange.value("started")
     before = len(server.output())
@@ -446,7 +446,7 @@ async def listens_then_sends(scope: Scope, receive: Receive, send: Send, notes: 
 
 @clause("ASGI-HTTP-084")
 def test_send_raises_once_the_app_has_been_told(server: RunningServer) -> None:
-    """After http.disconnect, send() raises an OSError; a server of an older spec_version than 2.4 need not."""
+    """After http.disconnect, send() raises an OSError; a server with a spec_version below 2.4 need not."""
     if (version := spec_version(server)) < "2.4":
         pytest.skip(f"spec_version is {version}")
     exchange = server.exchange(listens_then_sends).request()
@@ -470,7 +470,7 @@ async def floods(scope: Scope, receive: Receive, send: Send, notes: Notes) -> No
 
 @clause("ASGI-CORE-017")
 def test_send_waits_for_a_client_that_does_not_read(server: RunningServer) -> None:
-    """40 MB do not pile up in the server: send() returns when there is room."""
+    """send() waits until there is room, so 40 MB do not pile up in the server."""
     exchange = server.exchange(floods).request()
     last = -1
     while (now := len(exchange.values("sent"))) != last:
@@ -486,7 +486,7 @@ def test_send_waits_for_a_client_that_does_not_read(server: RunningServer) -> No
 
 @clause("ASGI-HTTP-065")
 def test_a_response_to_head_has_no_body(server: RunningServer) -> None:
-    """The headers are those of GET, and nothing follows them."""
+    """The headers are those of a GET, and no body follows."""
     exchange = server.exchange(framed_by_length).request("HEAD", close=False)
     response = exchange.response("HEAD")
     assert response.values("content-length") in (["3"], [])

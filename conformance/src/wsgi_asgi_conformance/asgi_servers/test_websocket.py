@@ -79,7 +79,7 @@ def answered(server: RunningServer, app: Any, *more: tuple[str, str], **how: Any
 
 @clause("ASGI-WS-005", "ASGI-WS-007")
 def test_a_scope_tells_of_the_handshake(server: RunningServer) -> None:
-    """It has what the scope of a request has, but for the method, and the subprotocols that the client speaks."""
+    """It has the keys of an HTTP scope except the method, and the subprotocols that the client offers."""
     exchange = opened(server, echo, ("Sec-WebSocket-Protocol", "v1, v2"), ("X-One", "1"), target="/a%20b?c=%20")
     scope = exchange.value("scope")
     assert scope["type"] == "websocket"
@@ -93,7 +93,7 @@ def test_a_scope_tells_of_the_handshake(server: RunningServer) -> None:
 
 @clause("ASGI-WS-009")
 def test_the_headers_of_a_handshake_keep_their_order(server: RunningServer) -> None:
-    """Names are in lower case, and none has a colon in front."""
+    """Names are in lower case, and none begins with a colon."""
     exchange = opened(server, echo, ("X-B", "1"), ("X-A", "2"))
     names = [name for name, _ in exchange.value("scope")["headers"]]
     assert [name for name in names if name in (b"x-b", b"x-a")] == [b"x-b", b"x-a"]
@@ -102,7 +102,7 @@ def test_the_headers_of_a_handshake_keep_their_order(server: RunningServer) -> N
 
 @clause("ASGI-WS-010")
 def test_a_connect_comes_first(server: RunningServer) -> None:
-    """It is the first message, and the handshake waits for the app."""
+    """It is the first message, and the server does not answer the handshake before the app does."""
     exchange = server.exchange(waits).handshake()
     assert exchange.value("message") == {"type": "websocket.connect"}
     assert exchange.client.quiet()
@@ -119,7 +119,7 @@ async def waits(scope: Scope, receive: Receive, send: Send, notes: Notes) -> Non
 
 @clause("ASGI-WS-012")
 def test_nothing_is_received_before_the_accept(server: RunningServer) -> None:
-    """A frame that comes early waits, is lost, or ends the connection."""
+    """A frame that arrives early waits, is lost, or ends the connection."""
     exchange = server.exchange(receives_early).handshake()
     exchange.value("connected")
     exchange.client.frame(TEXT, b"early")
@@ -138,7 +138,7 @@ async def receives_early(scope: Scope, receive: Receive, send: Send, notes: Note
 
 @clause("RFC6455-001")
 def test_a_handshake_is_answered_with_its_key(server: RunningServer) -> None:
-    """101, and the digest of the client's key."""
+    """The server answers 101 with the digest of the client's key."""
     response = server.exchange(echo).handshake().client.head()
     headers = {name.lower(): value for name, value in response[3]}
     digest = base64.b64encode(hashlib.sha1(f"{KEY}{GUID}".encode()).digest()).decode()
@@ -156,7 +156,7 @@ async def chooses(scope: Scope, receive: Receive, send: Send, notes: Notes) -> N
 
 @clause("ASGI-WS-014")
 def test_an_accept_has_a_subprotocol_and_headers(server: RunningServer) -> None:
-    """They are in the 101, in the app's order."""
+    """The 101 has them, in the app's order."""
     head = server.exchange(chooses).handshake("/", ("Sec-WebSocket-Protocol", "v1, v2")).client.head()
     own = [(name.lower(), value) for name, value in head[3] if name.lower() in ("x-a", "x-b", "set-cookie")]
     assert own == [("x-b", "1"), ("set-cookie", "a"), ("x-a", "2"), ("set-cookie", "b")]
@@ -170,7 +170,7 @@ async def accepts_wrongly(scope: Scope, receive: Receive, send: Send, notes: Not
 
 @clause("ASGI-WS-015")
 def test_an_accept_names_the_subprotocol_by_its_key(server: RunningServer) -> None:
-    """A header sec-websocket-protocol of the app's is refused."""
+    """send() raises if the app sets a sec-websocket-protocol header."""
     exchange = server.exchange(accepts_wrongly).handshake("/", ("Sec-WebSocket-Protocol", "v1, v2"))
     assert exchange.value("tried") != "taken"
 
@@ -207,7 +207,7 @@ async def leaves_first(scope: Scope, receive: Receive, send: Send, notes: Notes)
 @clause("ASGI-WS-006")
 @pytest.mark.parametrize("target", ["/", "/?raise"])
 def test_an_app_that_ends_before_its_accept_refuses(server: RunningServer, target: str) -> None:
-    """The client gets an error, and does not wait."""
+    """The client gets an error at once."""
     exchange = server.exchange(leaves_first).handshake(target)
     try:
         response = exchange.response()
@@ -250,7 +250,7 @@ def test_a_denial_may_be_a_response(server: RunningServer) -> None:
 def test_a_wrong_handshake_is_refused(
     server: RunningServer, leave_out: tuple[str, ...], more: tuple[tuple[str, str], ...]
 ) -> None:
-    """What is no handshake of this version is not answered with 101."""
+    """The server does not answer 101 to anything but a valid handshake of version 13."""
     exchange = server.exchange(echo).handshake("/", *more, leave_out=leave_out)
     try:
         response = exchange.response()
@@ -264,13 +264,13 @@ def test_a_wrong_handshake_is_refused(
 
 @clause("RFC6455-004")
 def test_the_words_of_a_handshake_have_any_case(server: RunningServer) -> None:
-    """Upgrade and Connection are lists of words."""
+    """Upgrade and Connection are lists of tokens."""
     assert opened(server, echo, ("Upgrade", "WebSocket"), ("Connection", "keep-alive, UPGRADE"))
 
 
 @clause("ASGI-WS-001")
 def test_a_request_on_the_side_is_a_request(server: RunningServer) -> None:
-    """A request without an upgrade is an http scope, as ever."""
+    """A request without an upgrade has an http scope."""
     assert server.get(path, "/one")[0].body == b"/one"
 
 
@@ -281,7 +281,7 @@ def test_a_request_on_the_side_is_a_request(server: RunningServer) -> None:
 @pytest.mark.parametrize(("opcode", "key"), [(TEXT, "text"), (BINARY, "bytes")])
 @pytest.mark.parametrize("payload", [b"", b"one", b"x" * 126, b"y" * 70_000], ids=["empty", "short", "126", "70000"])
 def test_messages_are_of_their_kind(server: RunningServer, opcode: int, key: str, payload: bytes) -> None:
-    """Text is str and binary is bytes, in both directions and of any length."""
+    """Text arrives as str and binary as bytes, both ways and at any length."""
     exchange = opened(server)
     exchange.client.frame(opcode, payload)
     message = exchange.value("message", 2)
@@ -298,7 +298,7 @@ def test_messages_are_of_their_kind(server: RunningServer, opcode: int, key: str
 
 @clause("ASGI-WS-004")
 def test_fragments_are_one_message(server: RunningServer) -> None:
-    """With a ping between them, too."""
+    """This also holds with a ping between the fragments."""
     exchange = opened(server)
     exchange.client.frame(TEXT, b"on", fin=False).frame(PING, b"now").frame(CONTINUATION, b"e")
     assert exchange.value("message", 2)["text"] == "one"
@@ -307,7 +307,7 @@ def test_fragments_are_one_message(server: RunningServer) -> None:
 
 @clause("ASGI-WS-003")
 def test_pings_are_answered(server: RunningServer) -> None:
-    """By the server, with the same payload."""
+    """The server answers with the same payload."""
     exchange = opened(server)
     exchange.client.frame(PING, b"are you there")
     assert exchange.client.next_frame()[:2] == (PONG, b"are you there")
@@ -325,7 +325,7 @@ async def sends_wrongly(scope: Scope, receive: Receive, send: Send, notes: Notes
 @clause("ASGI-WS-018")
 @pytest.mark.parametrize("kind", ["both", "neither"])
 def test_a_message_is_either_text_or_bytes(server: RunningServer, kind: str) -> None:
-    """One with both or neither raises in the app."""
+    """send() raises for a message with both or neither."""
     assert opened(server, sends_wrongly, target=f"/?{kind}").value("tried") != "taken"
 
 
@@ -338,7 +338,7 @@ def test_a_message_is_either_text_or_bytes(server: RunningServer, kind: str) -> 
     [(close_payload(1000), 1000, ""), (close_payload(4001, "bye"), 4001, "bye"), (b"", 1005, "")],
 )
 def test_a_disconnect_has_the_clients_code(server: RunningServer, payload: bytes, code: int, reason: str) -> None:
-    """Without one, it is 1005; the close is answered."""
+    """A close without a code is 1005; the server answers the close."""
     exchange = opened(server)
     exchange.client.frame(CLOSE, payload)
     message = exchange.value("disconnect")
@@ -349,7 +349,7 @@ def test_a_disconnect_has_the_clients_code(server: RunningServer, payload: bytes
 
 @clause("ASGI-WS-006", "ASGI-WS-020")
 def test_a_client_that_is_gone_is_a_disconnect(server: RunningServer) -> None:
-    """It has left no code, which is 1006 or 1005."""
+    """The client has sent no code, so the code is 1006 or 1005."""
     exchange = opened(server)
     exchange.client.reset()
     assert exchange.value("disconnect").get("code", 1005) in (1005, 1006)
@@ -372,7 +372,7 @@ async def closes(scope: Scope, receive: Receive, send: Send, notes: Notes) -> No
     ("target", "payload"), [("/?plain", close_payload(1000)), ("/", close_payload(4002, "enough"))]
 )
 def test_an_app_closes_with_its_code(server: RunningServer, target: str, payload: bytes) -> None:
-    """The default is 1000, and no reason; nothing follows."""
+    """The default is 1000 without a reason; nothing follows the close."""
     exchange = opened(server, closes, target=target)
     frame = exchange.client.next_frame()
     assert (frame.opcode, frame.payload) == (CLOSE, payload)
@@ -382,7 +382,7 @@ def test_an_app_closes_with_its_code(server: RunningServer, target: str, payload
 
 @clause("ASGI-WS-021")
 def test_a_send_after_the_close_raises(server: RunningServer) -> None:
-    """The app is told by an error."""
+    """send() raises."""
     exchange = opened(server, closes)
     exchange.client.next_frame()
     exchange.client.frame(CLOSE, close_payload(4002))
@@ -399,7 +399,7 @@ async def raises(scope: Scope, receive: Receive, send: Send, notes: Notes) -> No
 @clause("ASGI-WS-006")
 @pytest.mark.parametrize("target", ["/", "/?raise"])
 def test_an_app_that_ends_closes_the_socket(server: RunningServer, target: str) -> None:
-    """A client is told, or is hung up on, when the app has returned or raised."""
+    """When the app returns or raises, the server sends a close or hangs up."""
     exchange = opened(server, raises, target=target)
     frame = exchange.client.maybe_next_frame()
     assert frame is None or frame.opcode == CLOSE
@@ -410,7 +410,7 @@ def test_an_app_that_ends_closes_the_socket(server: RunningServer, target: str) 
 
 @clause("RFC6455-003")
 def test_text_is_utf8(server: RunningServer) -> None:
-    """A frame that is not fails the connection, with 1007."""
+    """A text frame that is not UTF-8 fails the connection with 1007."""
     exchange = opened(server)
     exchange.client.frame(TEXT, b"\xff\xfe")
     frame = exchange.client.maybe_next_frame()
@@ -434,7 +434,7 @@ def test_text_is_utf8(server: RunningServer) -> None:
 def test_a_wrong_frame_fails_the_connection(
     server: RunningServer, opcode: int, payload: bytes, how: dict[str, Any]
 ) -> None:
-    """The server closes, and the app does not receive it."""
+    """The server closes the connection, and the app does not receive the frame."""
     exchange = opened(server)
     exchange.client.frame(opcode, payload, **how)
     frame = exchange.client.maybe_next_frame()

@@ -34,14 +34,14 @@ def environ_of(server: RunningServer, target: str | bytes = "/", **how: Any) -> 
 
 @clause("P3333-011", "P3333-008", "P3333-004")
 def test_an_app_is_called_once_with_two_arguments(server: RunningServer) -> None:
-    """environ and start_response come by position, to a plain function."""
+    """The server passes environ and start_response by position, to a plain function."""
     _, exchange = server.get(seen)
     assert exchange.values("called") == [(2, [])]
 
 
 @clause("P3333-012")
 def test_an_environ_is_a_dict(server: RunningServer) -> None:
-    """It is a dict itself, no subclass."""
+    """It is exactly a dict, not a subclass."""
     _, exchange = server.get(seen)
     assert exchange.value("type") == "dict"
 
@@ -71,7 +71,7 @@ def test_the_method_is_the_requests(server: RunningServer, method: str) -> None:
 
 @clause("P3333-044", "RFC3875-013", "ASGI-HTTP-091")
 def test_a_script_name_is_empty(server: RunningServer) -> None:
-    """A server that mounts the app nowhere says so with an empty SCRIPT_NAME, or none."""
+    """If the app is not mounted under a prefix, SCRIPT_NAME is empty or missing."""
     assert environ_of(server, "/a/b").get("SCRIPT_NAME", "") == ""
 
 
@@ -81,21 +81,21 @@ def test_a_script_name_is_empty(server: RunningServer) -> None:
     [("/a/B", "/a/B"), ("/a%20b?c", "/a b"), ("/a%25b", "/a%b"), ("/a+b", "/a+b")],
 )
 def test_the_path_is_decoded(server: RunningServer, target: str, path: str) -> None:
-    """PATH_INFO is percent-decoded, in the client's case, and without the query."""
+    """PATH_INFO is percent-decoded, keeps the client's case, and leaves out the query."""
     assert environ_of(server, target)["PATH_INFO"] == path
 
 
 @clause("ASGI-HTTP-106", "P3333-146")
 @pytest.mark.parametrize(("target", "path"), [("/%C3%A9", "/\xc3\xa9"), ("/%e9", "/\xe9"), ("/%ff%fe", "/\xff\xfe")])
 def test_octets_of_the_path_are_letters(server: RunningServer, target: str, path: str) -> None:
-    """PATH_INFO has each octet of the decoded path as the character of that number, whatever it is encoded in."""
+    """PATH_INFO has each octet of the decoded path as the character of that number, in any encoding."""
     assert environ_of(server, target)["PATH_INFO"] == path
 
 
 @clause("RFC3875-006")
 @pytest.mark.parametrize("target", ["//a//b", "/a;b=c", "/a/../b", "/a/./b"])
 def test_a_path_is_not_made_shorter(server: RunningServer, target: str) -> None:
-    """Slashes, parameters and dots are the app's to look at."""
+    """Slashes, parameters and dots are left to the app."""
     assert environ_of(server, target)["PATH_INFO"] == target
 
 
@@ -108,7 +108,7 @@ def test_the_query_is_as_it_was_sent(server: RunningServer, target: str, query: 
 
 @clause("RFC3875-007")
 def test_there_is_always_a_query_string(server: RunningServer) -> None:
-    """It is empty where there is no query, as CGI has it."""
+    """It is empty if the URL has no query, as CGI says."""
     assert environ_of(server)["QUERY_STRING"] == ""
 
 
@@ -121,7 +121,7 @@ def test_type_and_length_have_their_own_names(server: RunningServer) -> None:
 
 @clause("P3333-047", "P3333-048", "RFC3875-001", "RFC3875-003")
 def test_nothing_is_made_up_for_type_and_length(server: RunningServer) -> None:
-    """A request without them has none, or empty ones."""
+    """If the request lacks one of these headers, its variable is missing or empty."""
     environ = environ_of(server)
     assert environ.get("CONTENT_LENGTH", "") in ("", "0")
     assert environ.get("CONTENT_TYPE", "") == ""
@@ -129,14 +129,14 @@ def test_nothing_is_made_up_for_type_and_length(server: RunningServer) -> None:
 
 @clause("RFC3875-023")
 def test_type_and_length_have_no_other_names(server: RunningServer) -> None:
-    """There is no HTTP_CONTENT_TYPE, whatever the case of the header."""
+    """HTTP_CONTENT_TYPE is never set, whatever the case of the header."""
     environ = environ_of(server, method="POST", body=b"one", headers=[("CONTENT-TYPE", "a/b")])
     assert [key for key in ("HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH") if key in environ] == []
 
 
 @clause("P3333-049", "ASGI-HTTP-096", "RFC3875-015")
 def test_a_server_has_a_name_and_a_port(server: RunningServer) -> None:
-    """Both are always there, and the port is digits."""
+    """Both are always set, and the port consists of digits."""
     environ = environ_of(server)
     assert environ["SERVER_NAME"]
     assert environ["SERVER_PORT"] == str(server.port)
@@ -151,7 +151,7 @@ def test_the_protocol_is_the_requests(server: RunningServer, version: str) -> No
 
 @clause("P3333-051", "RFC3875-020", "RFC9110-001")
 def test_each_header_is_a_variable(server: RunningServer) -> None:
-    """Its name is in upper case, with underscores, behind HTTP_."""
+    """The variable's name is HTTP_ and the header's name in upper case with underscores."""
     environ = environ_of(server, headers=[("X-One", "1"), ("x-two", "2")])
     assert (environ["HTTP_X_ONE"], environ["HTTP_X_TWO"], environ["HTTP_HOST"]) == ("1", "2", "example.org")
     assert "HTTP_ACCEPT" not in environ
@@ -159,14 +159,14 @@ def test_each_header_is_a_variable(server: RunningServer) -> None:
 
 @clause("RFC3875-021", "RFC9110-002")
 def test_repeated_headers_are_one_value(server: RunningServer) -> None:
-    """They are joined by commas, in order."""
+    """The server joins them with commas, in order."""
     value = environ_of(server, headers=[("X-One", "1"), ("X-One", "2")])["HTTP_X_ONE"]
     assert value.replace(" ", "") == "1,2"
 
 
 @clause("RFC3875-022", "RFC6265-001")
 def test_repeated_cookies_are_joined_by_semicolons(server: RunningServer) -> None:
-    """A comma would be of a cookie's value."""
+    """A comma could be part of a cookie's value."""
     value = environ_of(server, headers=[("Cookie", "a=1"), ("Cookie", "b=2")])["HTTP_COOKIE"]
     assert value in ("a=1; b=2", "a=1;b=2")
 
@@ -174,7 +174,7 @@ def test_repeated_cookies_are_joined_by_semicolons(server: RunningServer) -> Non
 @clause("RFC3875-024")
 @pytest.mark.parametrize("second", ["3", "5"])
 def test_two_lengths_are_not_glued(server: RunningServer, second: str) -> None:
-    """A request with two Content-Lengths is refused, or has one that is a number."""
+    """A request with two Content-Lengths is refused, or the app sees one number."""
     exchange = server.exchange(seen)
     exchange.request("POST", headers=[("Content-Length", "3"), ("Content-Length", second)], body=b"one")
     with contextlib.suppress(AssertionError):
@@ -186,7 +186,7 @@ def test_two_lengths_are_not_glued(server: RunningServer, second: str) -> None:
 
 @clause("P3333-052", "ASGI-HTTP-097", "RFC3875-009")
 def test_the_client_has_an_address(server: RunningServer) -> None:
-    """REMOTE_ADDR is the address that the client connects from; a REMOTE_PORT, its port."""
+    """REMOTE_ADDR is the address that the client connects from; REMOTE_PORT, if set, is its port."""
     exchange = server.exchange(seen)
     port = exchange.client.socket.getsockname()[1]
     exchange.request().response()
@@ -197,7 +197,7 @@ def test_the_client_has_an_address(server: RunningServer) -> None:
 
 @clause("P3333-057")
 def test_what_is_not_known_is_left_out(server: RunningServer) -> None:
-    """A user that nobody has authenticated is neither None nor empty."""
+    """REMOTE_USER is not None or empty when nobody has logged in; it is missing."""
     environ = environ_of(server)
     assert [key for key, value in environ.items() if value is None] == []
     assert environ.get("REMOTE_USER", "somebody") != ""
@@ -217,14 +217,14 @@ def test_the_scheme_is_http(server: RunningServer) -> None:
 
 @clause("P3333-062", "P3333-064")
 def test_there_are_always_streams(server: RunningServer) -> None:
-    """A request without a body has an input as well."""
+    """A request without a body has an input, too."""
     environ = environ_of(server)
     assert {"wsgi.input", "wsgi.errors"} <= environ.keys()
 
 
 @clause("P3333-067", "P3333-068", "P3333-069")
 def test_the_flags_are_there(server: RunningServer) -> None:
-    """multithread and multiprocess are true or false; a server that goes on does not say that it runs once."""
+    """multithread and multiprocess are set; run_once is false in a server that serves more requests."""
     environ = environ_of(server)
     assert {type(environ[f"wsgi.{name}"]) for name in ("multithread", "multiprocess", "run_once")} <= {bool, int}
     assert not environ["wsgi.run_once"]
@@ -240,7 +240,7 @@ def overlaps(environ: Environ, start_response: StartResponse, notes: Notes) -> I
 
 @clause("P3333-067")
 def test_requests_run_at_once_only_if_the_server_says_so(server: RunningServer) -> None:
-    """Two requests at once in one process need wsgi.multithread."""
+    """If two requests run at once in one process, wsgi.multithread must be true."""
     first, second = (server.exchange(overlaps).request() for _ in range(2))
     with contextlib.suppress(AssertionError):
         first.value("began")
@@ -259,14 +259,14 @@ def test_requests_run_at_once_only_if_the_server_says_so(server: RunningServer) 
 
 @clause("P3333-070")
 def test_names_of_the_servers_own_have_a_prefix(server: RunningServer) -> None:
-    """Lower-case letters, digits and underscores, with dots, for what is not a variable of CGI's kind."""
+    """The server's own keys consist of lower-case letters, digits and underscores, with dots."""
     others = [key for key in environ_of(server) if not key.replace("_", "A").isalnum() or key != key.upper()]
     assert [key for key in others if key != key.lower() or "." not in key] == []
 
 
 @clause("P3333-166")
 def test_nothing_goes_past_wsgi(server: RunningServer) -> None:
-    """Names under wsgi. are those of the PEP and of known extensions."""
+    """Keys under wsgi. are those of the PEP and of known extensions."""
     known = {f"wsgi.{name}" for name in ("version", "url_scheme", "input", "errors", "multithread", "multiprocess")}
     known |= {f"wsgi.{name}" for name in ("run_once", "file_wrapper", "input_terminated", "early_hints", "websocket")}
     found = {key for key in environ_of(server) if key.startswith("wsgi.")}
@@ -285,7 +285,7 @@ def checked(environ: Environ, start_response: StartResponse, notes: Notes) -> It
 
 @clause("CONV-008")
 def test_the_standard_librarys_validator_has_nothing_to_report(server: RunningServer) -> None:
-    """wsgiref.validate finds all that it looks for."""
+    """wsgiref.validate accepts the server."""
     exchange = server.exchange(checked).request("POST", "/a?b", body=b"one")
     exchange.response()
     exchange.value("uri")
@@ -294,14 +294,14 @@ def test_the_standard_librarys_validator_has_nothing_to_report(server: RunningSe
 
 @clause("P3333-169")
 def test_an_app_can_tell_its_url(server: RunningServer) -> None:
-    """The PEP's recipe gives the URL that the client asked for."""
+    """The PEP's algorithm rebuilds the URL that the client requested."""
     _, exchange = server.get(checked, "/a%20b?c=d")
     assert exchange.value("uri") == "http://example.org/a%20b?c=d"
 
 
 @clause("CONV-005")
 def test_an_underscore_does_not_pass_for_a_hyphen(server: RunningServer) -> None:
-    """X_One is refused, left out, or cannot be taken for X-One."""
+    """X_One is refused or left out, or the app can tell it from X-One."""
     exchange = server.exchange(seen).request(headers=[("X-One", "true"), ("X_One", "false")])
     if exchange.response().status == 200:
         assert exchange.value("environ")["HTTP_X_ONE"] == "true"
@@ -309,13 +309,13 @@ def test_an_underscore_does_not_pass_for_a_hyphen(server: RunningServer) -> None
 
 @clause("CONV-006")
 def test_a_proxy_header_is_not_passed_on(server: RunningServer) -> None:
-    """HTTP_PROXY would be taken for a setting."""
+    """HTTP clients in the app would take HTTP_PROXY for a setting."""
     assert "HTTP_PROXY" not in environ_of(server, headers=[("Proxy", "http://evil.example")])
 
 
 @clause("CONV-007")
 def test_headers_do_not_replace_variables(server: RunningServer) -> None:
-    """A header named like a variable has HTTP_ in front."""
+    """A header named like a variable arrives with HTTP_ before its name."""
     environ = environ_of(server, headers=[("Request-Method", "EVIL"), ("Path-Info", "/evil"), ("Wsgi.input", "evil")])
     assert (environ["REQUEST_METHOD"], environ["PATH_INFO"]) == ("GET", "/")
     assert environ["wsgi.input"] != "evil"
@@ -323,7 +323,7 @@ def test_headers_do_not_replace_variables(server: RunningServer) -> None:
 
 @clause("CONV-003")
 def test_a_raw_target_is_what_was_sent(server: RunningServer) -> None:
-    """REQUEST_URI and RAW_URI may be left out; else they have the target."""
+    """REQUEST_URI and RAW_URI may be missing; otherwise they are the request's target."""
     environ = environ_of(server, "/a%20b?c=%20")
     for key in ("REQUEST_URI", "RAW_URI"):
         assert environ.get(key, "/a%20b?c=%20").endswith("/a%20b?c=%20")
@@ -341,7 +341,7 @@ def test_an_input_that_ends_is_said_to(server: RunningServer) -> None:
 
 @clause("RFC9110-003")
 def test_whitespace_around_a_value_is_not_of_it(server: RunningServer) -> None:
-    """Spaces and tabs around a value are cut off."""
+    """Spaces and tabs around a value are stripped."""
     assert environ_of(server, headers=[("X-One", " \t1 2\t ")])["HTTP_X_ONE"] == "1 2"
 
 
@@ -357,21 +357,21 @@ def test_control_characters_are_not_passed_on(server: RunningServer, value: byte
 
 @clause("RFC9112-005", "RFC9112-001")
 def test_a_target_may_be_absolute(server: RunningServer) -> None:
-    """A request as it is sent to a proxy is one for the path in it."""
+    """A request in the form that proxies receive has the path of its URL."""
     environ = environ_of(server, "http://example.org/a?b=c")
     assert (environ["PATH_INFO"], environ["QUERY_STRING"]) == ("/a", "b=c")
 
 
 @clause("RFC9112-001")
 def test_options_of_the_whole_server_are_answered(server: RunningServer) -> None:
-    """OPTIONS * is no path, and no crash."""
+    """The server answers OPTIONS *, although * is not a path."""
     response, _ = server.get(seen, "*", method="OPTIONS")
     assert response.status in (200, 204, 400, 404, 405, 501)
 
 
 @clause("RFC9112-006")
 def test_a_request_has_one_host(server: RunningServer) -> None:
-    """A request with two Host headers that differ is answered with 400."""
+    """The server answers a request with two different Host headers with 400."""
     exchange = server.exchange(seen)
     exchange.client.send(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n")
     assert exchange.response().status == 400
@@ -391,13 +391,13 @@ def changes(environ: Environ, start_response: StartResponse, notes: Notes) -> It
 @clause("P3333-013")
 @pytest.mark.parametrize("target", ["/", "/?clear"])
 def test_an_environ_is_the_apps_to_change(server: RunningServer, target: str) -> None:
-    """The response comes all the same, whatever is left of it."""
+    """The server sends the response even if the app has emptied its environ."""
     assert server.get(changes, target)[0].body == b"one"
 
 
 @clause("P3333-014", "P3333-007")
 def test_each_request_has_an_environ_of_its_own(server: RunningServer) -> None:
-    """What an app does to its environ is gone with the request."""
+    """An app's changes to its environ do not reach the next request."""
     for number in (1, 2, 3):
         response, exchange = server.get(changes, f"/{number}")
         assert response.body == b"one"

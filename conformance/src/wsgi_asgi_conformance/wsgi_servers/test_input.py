@@ -56,13 +56,13 @@ def results(server: RunningServer, query: str, body: bytes = LINES) -> list[Any]
     ],
 )
 def test_the_input_is_read_as_a_file_is(server: RunningServer, query: str, expected: list[Any]) -> None:
-    """Each method of the input gives what the same method of a file would."""
+    """Each method of the input returns what the same method of a file would return."""
     assert results(server, query) == expected
 
 
 @clause("P3333-076")
 def test_a_hint_is_no_count_of_lines(server: RunningServer) -> None:
-    """readlines(hint) gives whole lines from the start, at least as long as the hint."""
+    """readlines(hint) returns whole lines from the start, with at least hint bytes in all."""
     (lines,) = results(server, "readlines=4")
     assert lines
     assert lines == [b"one\n", b"two\r\n", b"\n", b"four"][: len(lines)]
@@ -70,7 +70,7 @@ def test_a_hint_is_no_count_of_lines(server: RunningServer) -> None:
 
 @clause("P3333-148")
 def test_the_input_gives_bytes(server: RunningServer) -> None:
-    """No other type, whatever is called."""
+    """Every method returns bytes itself."""
     exchange = server.exchange(calls).request("POST", "/?read=1&readline&read=5", body=LINES)
     exchange.response()
     assert exchange.values("type") == ["bytes", "bytes", "bytes"]
@@ -78,7 +78,7 @@ def test_the_input_gives_bytes(server: RunningServer) -> None:
 
 @clause("P3333-081", "P3333-082")
 def test_a_request_without_a_body_has_an_empty_input(server: RunningServer) -> None:
-    """A read does not wait for what will not come."""
+    """A read returns at once."""
     exchange = server.exchange(calls).request("GET", "/?read&readline&read=5", close=False)
     assert exchange.response().status == 200
     assert exchange.values("result") == [b"", b"", b""]
@@ -86,7 +86,7 @@ def test_a_request_without_a_body_has_an_empty_input(server: RunningServer) -> N
 
 @clause("P3333-081")
 def test_the_input_ends_with_the_body(server: RunningServer) -> None:
-    """It does not go on with the next request on the connection."""
+    """The input does not include the next request on the connection."""
     exchange = server.exchange(calls).request("POST", "/?read", body=b"one", close=False)
     exchange.request("POST", "/?read", body=b"two")
     with contextlib.suppress(AssertionError):
@@ -97,7 +97,7 @@ def test_the_input_ends_with_the_body(server: RunningServer) -> None:
 
 @clause("P3333-024", "P3333-063")
 def test_a_large_body_comes_whole(server: RunningServer) -> None:
-    """A megabyte of any octets."""
+    """A megabyte of arbitrary octets arrives unchanged."""
     body = bytes(range(256)) * 4096
     exchange = server.exchange(echo).request("POST", body=body)
     assert exchange.response().body == body
@@ -113,7 +113,7 @@ def echo(environ: Environ, start_response: StartResponse, notes: Notes) -> Itera
 
 @clause("P3333-162", "RFC9112-003")
 def test_a_chunked_body_is_decoded(server: RunningServer) -> None:
-    """The app sees what was in the chunks, or the request is refused."""
+    """The app sees the data of the chunks, or the request is refused."""
     body = b"3\r\none\r\n5;x=y\r\n, two\r\n0\r\n\r\n"
     exchange = server.exchange(echo).request("POST", headers=[("Transfer-Encoding", "chunked")], body=body)
     response = exchange.response()
@@ -124,7 +124,7 @@ def test_a_chunked_body_is_decoded(server: RunningServer) -> None:
 
 @clause("RFC9112-003")
 def test_a_length_beside_chunks_is_not_trusted(server: RunningServer) -> None:
-    """The request is refused, or its body is what was in the chunks."""
+    """The request is refused, or its body is the data of the chunks."""
     headers: list[tuple[str, str | bytes]] = [("Transfer-Encoding", "chunked"), ("Content-Length", "4")]
     exchange = server.exchange(echo).request("POST", headers=headers, body=b"5\r\nwhole\r\n0\r\n\r\n")
     try:
@@ -143,7 +143,7 @@ def unread(environ: Environ, start_response: StartResponse, notes: Notes) -> Ite
 @clause("P3333-083")
 @pytest.mark.parametrize("target", ["/", "/?some"])
 def test_an_app_need_not_read_its_input(server: RunningServer, target: str) -> None:
-    """The response comes, and what was not read is not taken for the next request."""
+    """The client gets the response, and the unread body is not taken for the next request."""
     exchange = server.exchange(unread).request("POST", target, body=b"GET / HTTP/1.1\r\n\r\n" * 10, close=False)
     assert exchange.response().body == b"one"
     exchange.request("POST", target, body=b"abc")
@@ -154,7 +154,7 @@ def test_an_app_need_not_read_its_input(server: RunningServer, target: str) -> N
 
 @clause("P3333-157")
 def test_a_client_that_waits_for_100_gets_that(server: RunningServer) -> None:
-    """A body that its client holds back comes once the app reads, or the server answers without."""
+    """The client sends its body once the app reads, or the server answers without it."""
     exchange = server.exchange(echo).request("POST", headers=[("Expect", "100-continue"), ("Content-Length", "3")])
     assert exchange.client.head()[1] == 100
     exchange.client.send(b"one")
@@ -163,7 +163,7 @@ def test_a_client_that_waits_for_100_gets_that(server: RunningServer) -> None:
 
 @clause("P3333-158")
 def test_an_app_that_does_not_read_is_not_held_up(server: RunningServer) -> None:
-    """The answer comes, though the client waits for 100 (Continue), or that comes first, and the client goes on."""
+    """The client gets the app's answer at once, or gets 100 (Continue) first and then sends its body."""
     exchange = server.exchange(unread).request("POST", headers=[("Expect", "100-continue"), ("Content-Length", "3")])
     status = exchange.client.head()[1]
     if status == 100:
@@ -185,7 +185,7 @@ def reads_slowly(environ: Environ, start_response: StartResponse, notes: Notes) 
 
 @clause("CONV-014")
 def test_a_body_that_breaks_off_is_an_error(server: RunningServer) -> None:
-    """A read raises an OSError when the client has left; a short body could be taken for a whole one."""
+    """A read raises an OSError if the client has left, because the app could take a short body for a whole one."""
     exchange = server.exchange(reads_slowly).request("POST", headers=[("Content-Length", "6")], body=b"one")
     time.sleep(0.1)
     exchange.client.reset()
@@ -200,7 +200,7 @@ def test_a_body_that_breaks_off_is_an_error(server: RunningServer) -> None:
 
 @clause("ASGI-HTTP-088")
 def test_a_slow_app_holds_up_nobody_for_good(server: RunningServer) -> None:
-    """Others are answered, at the latest when it has ended."""
+    """Other requests are answered, at the latest when the slow app has ended."""
     slow = server.exchange(holds).request()
     slow.value("began")
     others = [server.exchange(seen).request() for _ in range(4)]
@@ -231,7 +231,7 @@ def logs(environ: Environ, start_response: StartResponse, notes: Notes) -> Itera
 
 @clause("P3333-088", "P3333-089", "P3333-090", "P3333-091", "ASGI-HTTP-101")
 def test_errors_go_to_the_log(server: RunningServer) -> None:
-    """What is written to wsgi.errors comes out somewhere."""
+    """The server shows what the app writes to wsgi.errors."""
     exchange = server.exchange(logs).request()
     assert exchange.response().status == 200
     exchange.until(lambda: "one is broken" in server.output(), "the first line in the log")
@@ -240,5 +240,5 @@ def test_errors_go_to_the_log(server: RunningServer) -> None:
 
 @clause("P3333-065")
 def test_errors_take_any_text(server: RunningServer) -> None:
-    """Letters that the log cannot show do not raise."""
+    """Characters that the log cannot show do not raise."""
     assert server.exchange(logs).request(target="/?more").response().status == 200

@@ -63,7 +63,7 @@ def status_of_the_path(environ: Environ, start_response: StartResponse, notes: N
 @clause("P3333-092")
 @pytest.mark.parametrize("status", [200, 201, 299, 404, 418, 599])
 def test_a_status_is_sent(server: RunningServer, status: int) -> None:
-    """With the app's reason."""
+    """The client gets the app's reason phrase."""
     response, _ = server.get(status_of_the_path, f"/{status}")
     assert (response.status, response.reason, response.body) == (status, "Some Reason", b"one")
 
@@ -71,7 +71,7 @@ def test_a_status_is_sent(server: RunningServer, status: int) -> None:
 @clause("RFC9110-004")
 @pytest.mark.parametrize("status", [204, 304])
 def test_some_statuses_have_no_body(server: RunningServer, status: int) -> None:
-    """Nothing follows their headers, neither chunks."""
+    """Nothing follows the headers, not even chunks."""
     exchange = server.exchange(status_of_the_path).request(target=f"/{status}")
     raw = exchange.client.rest()
     assert raw.startswith(b"HTTP/1."), raw
@@ -85,7 +85,7 @@ def sized(environ: Environ, start_response: StartResponse, notes: Notes) -> Iter
 
 @clause("RFC3875-029", "RFC9110-004")
 def test_a_response_to_head_has_no_body(server: RunningServer) -> None:
-    """The headers are those of GET, and nothing follows them."""
+    """The headers are those of a GET, and no body follows."""
     exchange = server.exchange(sized).request("HEAD")
     head, _, body = exchange.client.rest().partition(b"\r\n\r\n")
     assert (b"content-length: 6" in head.lower(), body) == (True, b"")
@@ -100,7 +100,7 @@ def many_headers(environ: Environ, start_response: StartResponse, notes: Notes) 
 
 @clause("P3333-160")
 def test_headers_keep_their_order(server: RunningServer) -> None:
-    """They come as the app gave them."""
+    """They arrive as the app gave them."""
     response, _ = server.get(many_headers)
     names = ("x-a", "x-b", "set-cookie")
     own = [f"{name.lower()}: {value}" for name, value in response.headers if name.lower() in names]
@@ -116,14 +116,14 @@ def test_headers_keep_their_order(server: RunningServer) -> None:
     ],
 )
 def test_headers_have_the_apps_values(server: RunningServer, name: str, values: list[str]) -> None:
-    """Every octet is sent as it is, encoded words are no matter of the server's, and cookies stay apart."""
+    """Every octet is sent unchanged, encoded words are not decoded, and cookies are not joined."""
     response, _ = server.get(many_headers)
     assert response.values(name) == values
 
 
 @clause("P3333-102")
 def test_the_server_adds_what_http_wants(server: RunningServer) -> None:
-    """A Date, and a framing that the client can tell the end by."""
+    """The server adds Date, and frames the body so that the client can tell its end."""
     response, _ = server.get(many_headers)
     assert response.complete
     assert len(response.values("date")) == 1
@@ -136,7 +136,7 @@ def dated(environ: Environ, start_response: StartResponse, notes: Notes) -> Iter
 
 @clause("P3333-103")
 def test_names_of_headers_have_any_case(server: RunningServer) -> None:
-    """A header that the app gives is not added a second time."""
+    """The server does not add a header that the app has set in another case."""
     response, _ = server.get(dated)
     assert len(response.values("date")) == 1
     assert response.values("content-length") == ["3"]
@@ -183,21 +183,21 @@ def refusal(server: RunningServer, kind: str) -> tuple[str, bytes]:
 @clause("P3333-095")
 @pytest.mark.parametrize("kind", ["int", "bytes", "no code", "two digits"])
 def test_a_malformed_status_is_refused(server: RunningServer, kind: str) -> None:
-    """While the app runs, so that its traceback shows where."""
+    """start_response raises while the app runs, so that the traceback shows the place."""
     assert refusal(server, kind)[0] != "taken"
 
 
 @clause("P3333-101")
 @pytest.mark.parametrize("kind", ["value lf", "value nul", "value bytes", "name lf", "name empty"])
 def test_a_malformed_header_is_refused(server: RunningServer, kind: str) -> None:
-    """By start_response."""
+    """start_response raises."""
     assert refusal(server, kind)[0] != "taken"
 
 
 @clause("RFC9110-003")
 @pytest.mark.parametrize("kind", ["status lf", "value lf", "value nul", "name lf"])
 def test_an_app_cannot_split_a_response(server: RunningServer, kind: str) -> None:
-    """No line is the app's to add, and no NUL is sent."""
+    """The app cannot add a line, and no NUL is sent."""
     head = refusal(server, kind)[1].partition(b"\r\n\r\n")[0]
     assert b"\nX-Evil" not in head
     assert b"\x00" not in head
@@ -206,21 +206,21 @@ def test_an_app_cannot_split_a_response(server: RunningServer, kind: str) -> Non
 @clause("P3333-145")
 @pytest.mark.parametrize("kind", ["status unicode", "value unicode"])
 def test_text_beyond_latin_1_is_an_error(server: RunningServer, kind: str) -> None:
-    """The client gets a 500, or nothing, and no question marks."""
+    """The client gets a 500 or nothing, but no question marks in place of letters."""
     raw = refusal(server, kind)[1]
     assert raw.split(b"\r\n")[0].split(b" ")[1:2] in ([b"500"], [])
 
 
 @clause("P3333-105")
 def test_a_hop_by_hop_header_is_refused(server: RunningServer) -> None:
-    """The connection is the server's."""
+    """Only the server manages the connection."""
     assert refusal(server, "hop by hop")[0] != "taken"
 
 
 @clause("P3333-127")
 @pytest.mark.parametrize("kind", ["two lengths", "length"])
 def test_a_length_is_one_number(server: RunningServer, kind: str) -> None:
-    """Lengths that differ, or are none, do not reach the client."""
+    """Values that differ, or are not numbers, do not reach the client."""
     raw = refusal(server, kind)[1]
     lengths = [line for line in raw.lower().split(b"\r\n") if line.startswith(b"content-length:")]
     assert b"-1" not in b"".join(lengths)
@@ -255,7 +255,7 @@ def test_headers_wait_for_the_first_block(server: RunningServer, target: str) ->
 
 @clause("P3333-016", "P3333-018", "P3333-098")
 def test_start_response_returns_write(server: RunningServer) -> None:
-    """It takes two arguments by position, and gives something to call."""
+    """It takes two arguments by position, and returns a callable."""
     exchange = server.exchange(starts_and_waits)
     exchange.notes.open("go on")
     exchange.request().response()
@@ -273,7 +273,7 @@ def starts_in_the_iteration(environ: Environ, start_response: StartResponse, not
     "target", [pytest.param("/", marks=clause("P3333-039")), pytest.param("/?empty", marks=clause("P3333-040"))]
 )
 def test_a_response_may_start_in_the_iteration(server: RunningServer, target: str) -> None:
-    """Behind an empty block, too."""
+    """start_response may also be called after an empty block."""
     response, _ = server.get(starts_in_the_iteration, target)
     assert (response.status, response.body) == (201, b"one")
 
@@ -289,7 +289,7 @@ def changes_its_mind(environ: Environ, start_response: StartResponse, notes: Not
 
 @clause("P3333-109", "P3333-127")
 def test_an_error_replaces_what_was_not_sent(server: RunningServer) -> None:
-    """The first status and headers are gone, their length too, and nothing is logged as an error."""
+    """The first status and headers, and their length, are dropped, and nothing is logged as an error."""
     response, _ = server.get(changes_its_mind)
     assert (response.status, response.body) == (503, b"sorry, not now")
     assert (response.values("x-old"), response.values("x-new")) == ([], ["1"])
@@ -322,7 +322,7 @@ def test_an_error_after_a_block_is_raised_again(server: RunningServer) -> None:
 
 @clause("P3333-112", "P3333-151")
 def test_a_response_that_breaks_off_does_not_look_whole(server: RunningServer) -> None:
-    """The chunks do not end, or fewer bytes come than were said."""
+    """The last chunk is missing, or fewer bytes arrive than Content-Length says."""
     exchange = server.exchange(error_after_a_block).request(close=False)
     with contextlib.suppress(AssertionError):
         response = exchange.response()
@@ -346,7 +346,7 @@ def starts_twice(environ: Environ, start_response: StartResponse, notes: Notes) 
 @clause("P3333-116", "P3333-119")
 @pytest.mark.parametrize("target", ["/", "/?none"])
 def test_a_second_start_is_an_error(server: RunningServer, target: str) -> None:
-    """Without an error there is no reason for it; None is none."""
+    """A second call needs exc_info, and None is not one."""
     exchange = server.exchange(starts_twice).request(target=target)
     exchange.client.rest()
     assert exchange.value("start") != "taken"
@@ -374,7 +374,7 @@ def never_starts(environ: Environ, start_response: StartResponse, notes: Notes) 
 @clause("P3333-155")
 @pytest.mark.parametrize("target", ["/", "/?block"])
 def test_a_response_must_be_started(server: RunningServer, target: str) -> None:
-    """An app that never calls start_response is answered with a 500, or hung up on."""
+    """If the app never calls start_response, the client gets a 500 or the server hangs up."""
     exchange = server.exchange(never_starts).request(target=target)
     raw = exchange.client.rest()
     assert raw == b"" or raw.split(b" ")[1] == b"500"
@@ -412,7 +412,7 @@ def returns(environ: Environ, start_response: StartResponse, notes: Notes) -> An
 @clause("P3333-020", "P3333-027", "P3333-035", "P3333-023", "P3333-042", "P3333-125", "P3333-126")
 @pytest.mark.parametrize("kind", ITERABLES)
 def test_any_iterable_is_a_response(server: RunningServer, kind: str) -> None:
-    """Without a len(), and without a close()."""
+    """The iterable needs neither len() nor close()."""
     response, _ = server.get(returns, f"/?{kind}")
     assert (response.status, response.body, response.complete) == (200, b"one", True)
 
@@ -425,7 +425,7 @@ def wrong_iterable(environ: Environ, start_response: StartResponse, notes: Notes
 @clause("P3333-022", "P3333-147")
 @pytest.mark.parametrize("kind", ["none", "str", "int", "text", "numbers"])
 def test_what_is_no_iterable_of_bytes_is_an_error(server: RunningServer, kind: str) -> None:
-    """The client is told, or is hung up on, and sees nothing of it."""
+    """The client gets an error or the server hangs up, and sends none of it."""
     exchange = server.exchange(wrong_iterable).request(target=f"/?{kind}")
     raw = exchange.client.rest()
     assert b"one" not in raw.partition(b"\r\n\r\n")[2] or b" 500 " in raw.split(b"\r\n")[0]
@@ -442,7 +442,7 @@ def waits_between_blocks(environ: Environ, start_response: StartResponse, notes:
 
 @clause("P3333-021", "P3333-130")
 def test_a_block_is_sent_before_the_next_is_made(server: RunningServer) -> None:
-    """The client has it, for however long the app works on the next."""
+    """The client receives it, however long the app works on the next block."""
     exchange = server.exchange(waits_between_blocks).request()
     exchange.client.until(b"one")
     exchange.notes.open("go on")
@@ -456,7 +456,7 @@ def notes_its_end(environ: Environ, start_response: StartResponse, notes: Notes)
 
 @clause("P3333-028", "P3333-032", "P3333-036")
 def test_the_iterable_is_closed_at_its_end(server: RunningServer) -> None:
-    """Once, after the last block."""
+    """close() is called once, after the last block."""
     exchange = server.exchange(notes_its_end).request()
     assert exchange.response().body == b"onetwo"
     assert closed(exchange) == 1
@@ -471,7 +471,7 @@ def nothing(environ: Environ, start_response: StartResponse, notes: Notes) -> It
 @clause("P3333-009", "P3333-028")
 @pytest.mark.parametrize("target", ["/", "/?empty"])
 def test_a_response_may_be_empty(server: RunningServer, target: str) -> None:
-    """Its status and headers come all the same."""
+    """The client gets its status and headers."""
     exchange = server.exchange(nothing).request(target=target)
     response = exchange.response()
     assert (response.status, response.values("x-one"), response.body) == (200, ["1"], b"")
@@ -487,7 +487,7 @@ def raises_in_the_iteration(environ: Environ, start_response: StartResponse, not
 @clause("P3333-029", "P3333-032")
 @pytest.mark.parametrize("target", ["/", "/?late"])
 def test_the_iterable_is_closed_after_an_error(server: RunningServer, target: str) -> None:
-    """Once, wherever it raises."""
+    """close() is called once, wherever the app raises."""
     exchange = server.exchange(raises_in_the_iteration).request(target=target)
     exchange.client.rest()
     assert closed(exchange) == 1
@@ -495,7 +495,7 @@ def test_the_iterable_is_closed_after_an_error(server: RunningServer, target: st
 
 @clause("P3333-150")
 def test_an_error_is_logged(server: RunningServer) -> None:
-    """The client gets a 500 where nothing was sent."""
+    """The client gets a 500 if nothing was sent before."""
     exchange = server.exchange(raises_in_the_iteration).request()
     assert exchange.response().status == 500
     exchange.until(lambda: "this app raises on purpose" in server.output(), "the error in the log")
@@ -554,7 +554,7 @@ def test_a_body_is_no_longer_than_it_says(server: RunningServer) -> None:
 
 @clause("P3333-122", "P3333-031")
 def test_iteration_stops_where_the_length_is_reached(server: RunningServer) -> None:
-    """No more than one block is asked for in vain, and the iterable is closed."""
+    """The server asks for at most one more block, and closes the iterable."""
     exchange = server.exchange(too_long).request()
     exchange.client.rest()
     assert closed(exchange) == 1
@@ -568,7 +568,7 @@ def too_short(environ: Environ, start_response: StartResponse, notes: Notes) -> 
 
 @clause("P3333-124")
 def test_a_body_that_is_too_short_does_not_look_whole(server: RunningServer) -> None:
-    """The connection is closed, so that no other response is taken for the rest."""
+    """The server closes the connection, so that no other response is taken for the rest."""
     exchange = server.exchange(too_short).request(close=False)
     try:
         response = exchange.response()
@@ -617,7 +617,7 @@ def writes_wrongly(environ: Environ, start_response: StartResponse, notes: Notes
 
 @clause("P3333-139", "P3333-147")
 def test_only_bytes_can_be_written(server: RunningServer) -> None:
-    """A str raises in the app."""
+    """write() raises for a str."""
     exchange = server.exchange(writes_wrongly).request()
     exchange.client.rest()
     assert exchange.value("write") != "taken"
@@ -625,7 +625,7 @@ def test_only_bytes_can_be_written(server: RunningServer) -> None:
 
 @clause("P3333-123")
 def test_writing_too_much_raises(server: RunningServer) -> None:
-    """In the app, as soon as it is beyond the Content-Length."""
+    """write() raises in the app as soon as the body exceeds its Content-Length."""
     exchange = server.exchange(writes_wrongly).request(target="/?length")
     exchange.client.rest()
     assert exchange.value("write") != "taken"
@@ -644,7 +644,7 @@ def writes_on(environ: Environ, start_response: StartResponse, notes: Notes) -> 
 
 @clause("P3333-140")
 def test_writing_to_nobody_does_not_hang(server: RunningServer) -> None:
-    """It raises, or goes nowhere."""
+    """write() raises or discards the data."""
     exchange = server.exchange(writes_on).request()
     exchange.client.until(b"\r\n\r\n")
     exchange.client.reset()
@@ -661,7 +661,7 @@ def ends_the_process(environ: Environ, start_response: StartResponse, notes: Not
 @clause("P3333-156")
 @pytest.mark.parametrize("kind", ["exit", "interrupt", "generator"])
 def test_an_app_that_would_end_the_process_ends_its_request(server: RunningServer, kind: str) -> None:
-    """Its client does not wait for ever, and later requests are served."""
+    """The client does not wait for ever, and later requests are served."""
     exchange = server.exchange(ends_the_process).request(target=f"/?{kind}")
     exchange.client.rest()
     end = time.monotonic() + server.deadline
@@ -696,7 +696,7 @@ def threads(environ: Environ, start_response: StartResponse, notes: Notes) -> It
 
 @clause("CONV-015")
 def test_a_request_stays_in_one_thread(server: RunningServer) -> None:
-    """The call, the iteration and close() have the same thread."""
+    """The call, the iteration and close() run in the same thread."""
     exchange = server.exchange(threads).request()
     assert exchange.response().body == b"one"
     exchange.value("closed")
@@ -766,7 +766,7 @@ def wraps(environ: Environ, start_response: StartResponse, notes: Notes) -> Any:
     ],
 )
 def test_a_file_is_sent(server: RunningServer, kind: str) -> None:
-    """From where it is, to its end, whatever kind of file it is."""
+    """The server sends it from its position to its end, whatever kind of file it is."""
     exchange = server.exchange(wraps).request(target=f"/?{kind}")
     response = exchange.response()
     if not exchange.value("offered"):
@@ -778,7 +778,7 @@ def test_a_file_is_sent(server: RunningServer, kind: str) -> None:
 @clause("P3333-174")
 @pytest.mark.parametrize("kind", ["file", "read"])
 def test_a_file_is_closed(server: RunningServer, kind: str) -> None:
-    """By the wrapper's close(), once it was sent."""
+    """The server calls the wrapper's close() once the file was sent."""
     exchange = server.exchange(wraps).request(target=f"/?{kind}")
     exchange.response()
     if not exchange.value("offered"):
