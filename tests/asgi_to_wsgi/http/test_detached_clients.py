@@ -363,3 +363,31 @@ def test_a_client_that_wants_the_connection_closed_need_not_hang_up(
         gate.open()
         wait_until(lambda: adapter.statistics().detached == 0)
         assert server.read() == (200, b"all")
+
+
+@pytest.mark.parametrize("cut", ["closes", "closes in mid-write", "half-closes", "stalls"])
+def test_a_body_that_ends_by_the_close_is_never_cut_by_a_clean_end(
+    adapt: Adapt, cut: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client of HTTP/1.0 that still reads gets a reset, whether the adapter closes or gives the client up."""
+    size = 100 if cut == "closes" else 20_000_000  # more than the system's buffers hold
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await start(send)
+        await block(send, b"x" * size, True)
+        await Gate().wait()
+
+    if cut == "stalls":
+        monkeypatch.setattr(client, "STALL_TIMEOUT", 0.05)
+    adapter = adapt(app, detach="always", detach_after=60, shutdown_timeout=0.05)
+    with connected(adapter, SERVER_PROTOCOL="HTTP/1.0") as server:
+        in_thread(server.run)
+        assert server.has_left
+        read_until(server.client, b"x" * 100)
+        if cut == "half-closes":
+            server.client.shutdown(socket.SHUT_WR)
+        elif cut != "stalls":
+            in_thread(adapter.close)
+        wait_until(lambda: not adapter.statistics().detached)
+        with server.client.makefile("rb") as rest, pytest.raises(ConnectionResetError):
+            rest.read()

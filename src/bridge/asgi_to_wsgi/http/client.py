@@ -43,6 +43,7 @@ class Client:
         self._socket = sock
         self._loop = loop
         self._event: Event | None = None
+        self._room: anyio.CancelScope | None = None  # while we wait for room
 
     def write(self, parts: Iterable[bytes]) -> None:
         """Have the system take `parts`, or as much of them as it has room for now. Raises OSError."""
@@ -63,18 +64,24 @@ class Client:
                 unsent[0] = unsent[0][sent:]
 
     async def await_room(self) -> None:
-        """Wait until there is room to write. Raises TimeoutError if the client reads nothing for too long.
+        """Wait until there is room to write, or `give_up`. Raises TimeoutError if the client does not read.
 
         The system reports room only once there is much of it, so a client that reads slowly is told by what is unsent.
         """
         unsent = _unsent(self._socket)
-        while True:
-            with anyio.move_on_after(STALL_TIMEOUT):
+        while not self.gone:
+            with anyio.move_on_after(STALL_TIMEOUT) as self._room:
                 await anyio.wait_writable(self._socket)
                 return
             before, unsent = unsent, _unsent(self._socket)
-            if unsent >= before:
+            if unsent >= before and not self.gone:
                 raise TimeoutError(f"the client has read nothing for {STALL_TIMEOUT:g} seconds")
+
+    def give_up(self) -> None:
+        """Count the client as gone, so that nothing waits for it. Idempotent."""
+        self.gone = True
+        if self._room is not None:
+            self._room.cancel()
 
     def reading(self, left: Callable[[], object]) -> contextlib.AbstractAsyncContextManager[None]:
         """Call `left` if the client leaves during a block, and drop what it sends."""
@@ -126,6 +133,14 @@ class Client:
         """End the connection for both sides, so that whoever waits for it notices."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+
+    def cut_before_reset(self) -> None:
+        """Wake the loop, which then closes with a reset; until then the client hears nothing.
+
+        `cut` would send an end that the client takes for that of the body.
+        """
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RD)
 
     def close(self, reset: bool = False) -> None:
         """Close the connection. A `reset` tells the client that what it has is not the whole."""

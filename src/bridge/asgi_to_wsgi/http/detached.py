@@ -91,7 +91,10 @@ class DetachedResponse:
             if self._closed:
                 return
             self._answer_with_error()
-            self._client.cut()
+            if self._writer.ends_by_close:
+                self._client.cut_before_reset()
+            else:
+                self._client.cut()
             if not self._running:
                 self._close()
 
@@ -136,8 +139,8 @@ class DetachedResponse:
             is_whole = self._complete and not self._client.unsent
             with self._lock:
                 self._answer_with_error()  # if this task was cancelled first, because the loop has died
-                # An ordinary close would look like the body's end.
-                self._close(reset=self._writer.ends_by_close and not (is_whole or self._client.gone))
+                # An ordinary close would look like the body's end, also to a client that has only ended its own side.
+                self._close(reset=self._writer.ends_by_close and not is_whole)
 
     def wake(self) -> None:
         """Send what is in the outbox, as far as the system takes it; wake the task if there is more to do."""
@@ -172,10 +175,9 @@ class DetachedResponse:
 
     def _lose(self) -> None:
         """Tell the app that its client has left, or is given up, unless it has everything."""
-        self._client.gone = True
+        self._client.give_up()
         if not self._complete or self._client.unsent:
             self.exchange.leave()
-            self._client.cut()  # so that a write that waits fails
         if self._event is not None:
             self._event.set()
 
