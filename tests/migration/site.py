@@ -19,7 +19,7 @@ def _starlette_routes() -> list[Any]:
     from starlette.exceptions import HTTPException
     from starlette.requests import Request
     from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
-    from starlette.routing import Mount, Route, WebSocketRoute
+    from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
     from starlette.websockets import WebSocket, WebSocketDisconnect
 
     async def both(request: Request) -> Response:
@@ -36,6 +36,9 @@ def _starlette_routes() -> list[Any]:
 
     async def state(request: Request) -> Response:
         return JSONResponse({"started": request.state.started})
+
+    async def where(request: Request) -> Response:
+        return PlainTextResponse(request.url_for("where").path)
 
     async def upload(request: Request) -> Response:
         digest = parts.Digest()
@@ -69,6 +72,8 @@ def _starlette_routes() -> list[Any]:
         Route("/fails", fails),
         Route("/sub/both", both, methods=["PUT"]),
         Route("/state", state),
+        Route("/where/new", where, name="where"),
+        Host("other.example", Router([Route("/hosted", both)])),
         Mount("/in", routes=[Route("/both", both)]),
         Mount("/closed", PlainTextResponse("new closed", status_code=404)),
         Route("/upload/new", upload, methods=["POST"]),
@@ -167,13 +172,14 @@ def quart() -> Any:
 
 
 def flask() -> Any:
-    from flask import Flask, Response, request
+    from flask import Flask, Response, request, url_for
     from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
     app, sub = Flask("old", static_folder=None), Flask("sub", static_folder=None)
     app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/sub": sub})  # type: ignore[method-assign]
 
     @sub.route("/both")
+    @app.route("/hosted")
     @app.route("/in/old")
     @app.route("/closed/old")
     @app.route("/item/<number>")
@@ -181,6 +187,10 @@ def flask() -> Any:
     @app.route("/both", methods=["GET", "POST"])
     def both(number: str = "") -> str:
         return f"old {request.method}"
+
+    @app.get("/where/old")
+    def where() -> str:
+        return url_for("where")
 
     @app.post("/upload/old")
     def upload() -> dict[str, object]:
@@ -208,12 +218,12 @@ def django() -> Any:
     import django as package  # type: ignore[import-untyped]  # Django brings no types
     from django.conf import settings  # type: ignore[import-untyped]
     from django.core.wsgi import get_wsgi_application  # type: ignore[import-untyped]
-    from django.http import HttpResponse, JsonResponse, StreamingHttpResponse  # type: ignore[import-untyped]
+    from django.http import HttpResponse, HttpResponseNotAllowed, JsonResponse, StreamingHttpResponse  # type: ignore[import-untyped]
     from django.urls import path  # type: ignore[import-untyped]
 
     def both(request: Any, number: str = "") -> Any:
         if request.method not in ("GET", "HEAD", "POST", "OPTIONS"):
-            return HttpResponse(status=405)
+            return HttpResponseNotAllowed(["GET", "HEAD", "POST", "OPTIONS"])
         return HttpResponse(f"old {request.method}", content_type="text/plain")
 
     def upload(request: Any) -> Any:
@@ -233,6 +243,7 @@ def django() -> Any:
 
     views: dict[str, Any] = {
         "in/old": both,
+        "hosted": both,
         "both": both,
         "slash": both,
         "item/<number>": both,

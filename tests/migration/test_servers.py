@@ -12,6 +12,7 @@ from websockets.sync.client import connect
 
 from tests.migration.conftest import HEADER
 from tests.processes import Server, wait_until
+from tests.processes import serving as serving_command
 from tests.servers import asgi_servers, wsgi_servers
 from tests.servers.frameworks import parts
 
@@ -57,7 +58,7 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
         yield site
 
 
-def check_rows(site: Site, new: str = "fastapi") -> None:
+def check_rows(site: Site, new: str = "fastapi", old: str = "flask") -> None:
     """Each row of the tables in docs/migration.md that real servers can be asked."""
 
     def preflight(method: str) -> dict[str, str]:
@@ -67,6 +68,7 @@ def check_rows(site: Site, new: str = "fastapi") -> None:
         ("GET", "/both"): ("new", 200),
         ("POST", "/both"): ("old", 200),
         ("DELETE", "/both"): ("old", 405),
+        ("DELETE", "/sub/both"): ("old", 405),
         ("GET", "/fresh/"): ("new", 200),
         ("GET", "/gone"): ("new", 404),
         ("POST", "/gone"): ("new", 405),
@@ -97,6 +99,13 @@ def check_rows(site: Site, new: str = "fastapi") -> None:
             assert (answered, response.status_code) == (who, status), (method, path)
             if (path, status) == ("/both", 200) and method in ("GET", "POST"):
                 assert response.text == f"{who} {method}"
+    _, response = site.send("DELETE", "/sub/both")
+    assert set(response.headers["allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"} | (
+        {"POST"} if old == "django" else set()
+    )
+    if new != "quart":
+        hosts = {"other.example": "new", "another.example": "old"}
+        assert {host: site.send("GET", "/hosted", {"Host": host})[0] for host in hosts} == hosts
     response = site.server.client.get("/fails", headers={"Connection": "close"})
     assert response.status_code == 500
     who, response = site.send("GET", "/fresh")
@@ -124,7 +133,44 @@ def test_each_row_has_its_answer(site: Site) -> None:
 def test_each_pair_of_frameworks_has_its_answers(name: str, new: str, old: str) -> None:
     """The same by all pairs, on all servers."""
     with serving(name, new, old) as site:
-        check_rows(site, new)
+        check_rows(site, new, old)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*ASGI, *WSGI])
+def test_both_apps_make_urls_with_the_root_path(name: str) -> None:
+    """The choice is the same below a prefix, which both apps see as the server tells it."""
+    target = "/base"
+    env: dict[str, str] = {}
+    if name in ASGI:
+        asgi = asgi_servers.KINDS[name]
+        if missing := asgi_servers.maybe_missing(asgi):
+            pytest.skip(f"{name}: {missing} is not installed")
+        command = [*asgi.command, asgi.root_path, "/base", "tests.migration.site:asgi_app"]
+        target = "" if name.startswith("uvicorn") else target  # it adds the prefix to the path
+    else:
+        if missing := wsgi_servers.maybe_missing(wsgi_servers.KINDS[name]):
+            pytest.skip(f"{name}: {missing} is not installed")
+        command, env = _below_a_prefix(name)
+    with serving_command(command, env=env) as server:
+        site = Site(None, server)
+        for who in ("new", "old"):
+            answered, response = site.send("GET", f"{target}/where/{who}")
+            assert (answered, response.text) == (who, f"/base/where/{who}")
+        assert [site.send(method, f"{target}/both")[0] for method in ("GET", "POST")] == ["new", "old"]
+
+
+def _below_a_prefix(name: str) -> tuple[list[str], dict[str, str]]:
+    """Return the command that serves the site below /base, and what its environment needs."""
+    app = "tests.migration.site:wsgi_app"
+    if name == "waitress":
+        code = "import waitress\nfrom tests.migration.site import wsgi_app\n"
+        code += "waitress.serve(wsgi_app, host='127.0.0.1', port={port}, url_prefix='/base')"
+        return ["{python}", "-c", code], {}
+    command = [part.replace("{app}", app).replace("{grace}", "5") for part in wsgi_servers.KINDS[name].command]
+    if name.startswith("uwsgi"):
+        return [*command[: command.index("--module")], "--manage-script-name", "--mount", f"/base={app}"], {}
+    return command, {"SCRIPT_NAME": "/base"}
 
 
 def test_websockets_reach_the_new_app(site: Site) -> None:
