@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from bridge.migration.diff.facts import Fact, Facts, Place, name_of
-from bridge.migration.diff.lines import MOST_LINES, Noise
+from bridge.migration.diff.lines import MOST_LINES, Noise, Steady
 from bridge.migration.diff.redact import Redactor, stable
 from bridge.migration.diff.requests import Request
 
@@ -76,15 +76,14 @@ def _compare_bodies(result: Compared, old: Facts, new: Facts, again: Facts, reda
             result.problems.append(f"the body of the {which} app's answer cannot be compared: {facts.problem}")
     if old.lines is None or new.lines is None:
         return
-    if max(len(old.lines), len(new.lines)) > MOST_LINES:
+    second = old.lines if again.lines is None else again.lines
+    if max(len(old.lines), len(new.lines), len(second)) > MOST_LINES:
         if old.body == again.body:
             result.differences.append(Difference("text", f"more than {MOST_LINES:,} lines", "", ""))
         else:
-            result.problems.append(
-                f"a text of more than {MOST_LINES:,} lines differs between two passes of the old app"
-            )
+            _compare_steady(result, Steady(old.lines, second), old.lines, new.lines, redactor)
         return
-    noise = Noise(old.lines, again.lines if again.lines is not None else old.lines)
+    noise = Noise(old.lines, second)
     if noise.count:
         result.noise.append(f"{noise.count} line{'s' * (noise.count != 1)} of text")
     for ours, theirs in noise.differences(old.lines, new.lines):
@@ -92,6 +91,23 @@ def _compare_bodies(result: Compared, old: Facts, new: Facts, again: Facts, reda
         # The hash of a secret differs between runs, but a kind of difference must not.
         what = " → ".join("absent" if line is None else _stable(redactor, line) for line in (ours, theirs))
         result.differences.append(Difference("text line", what, *shown))
+
+
+def _compare_steady(
+    result: Compared, steady: Steady, old: Sequence[str], new: Sequence[str], redactor: Redactor
+) -> None:
+    """Compare long texts by the lines that the old app repeats, and report at most one difference."""
+    if not steady.count:
+        result.problems.append(
+            f"no line of a text of more than {MOST_LINES:,} is the same in two passes of the old app"
+        )
+        return
+    count = len(old) - steady.count
+    result.noise.append(f"{count} line{'s' * (count != 1)} of text")
+    found = steady.differs(new)
+    if found is not None:
+        shown = [redactor.line(line.strip()) for line in found]
+        result.differences.append(Difference("text", f"more than {MOST_LINES:,} lines", *shown))
 
 
 def _stable(redactor: Redactor, line: str) -> str:

@@ -2,9 +2,10 @@
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
-# Longer texts are compared as a whole, because difflib's time grows with the square of the lines.
+# Longer texts are compared without difflib, because its time grows with the square of the lines.
 MOST_LINES = 5_000
 _MOST_WORDS = 2_000
 # Words, which end at a quote, a tag or a space, and what separates them.
@@ -43,6 +44,37 @@ class Noise:
             if pattern.fullmatch(line):
                 return old
         return line
+
+
+class Steady:
+    """Knows which lines are the same in the old app's two passes. Takes time in proportion to the lines."""
+
+    def __init__(self, first: Sequence[str], second: Sequence[str]) -> None:
+        self._lines = Counter(first) & Counter(second)
+        self._in_order = self._of(first) if self._of(first) == self._of(second) else None
+        self._length = len(first) if len(first) == len(second) else None
+        self.count = self._lines.total()
+
+    def differs(self, new: Sequence[str]) -> tuple[str, str] | None:
+        """Return what the old app has and what `new` has instead, or None if `new` has the same steady lines.
+
+        Their order and the number of all lines count only if both passes agree on them.
+        """
+        for line in self._lines - Counter(new):
+            return line, "absent"
+        if self._in_order is not None:
+            ours, theirs = self._in_order, self._of(new)
+            if ours != theirs:
+                at = next(
+                    (number for number, pair in enumerate(zip(ours, theirs, strict=False)) if len({*pair}) > 1), -1
+                )
+                return (ours[at], theirs[at]) if at >= 0 else ("absent", theirs[len(ours)])
+        if self._length not in (None, len(new)):
+            return f"{self._length} lines", f"{len(new)} lines"
+        return None
+
+    def _of(self, lines: Sequence[str]) -> list[str]:
+        return [line for line in lines if line in self._lines]
 
 
 def _blocks(first: Sequence[str], second: Sequence[str]) -> Iterator[tuple[str, int, int, int, int]]:

@@ -120,7 +120,7 @@ class Report:
         kinds = self.kinds()
         for kind in kinds[:_SHOWN]:
             yield coloured(f"{kind.title()}, {_times(kind.count)}, first {kind.first}", "red")
-            if kind.what in ("value", "length") or kind.where.startswith("$"):
+            if kind.what in ("value", "length") or kind.where.startswith("$") or (kind.where == "text" and kind.old):
                 yield f"    {kind.old} → {kind.new}"
             if kind.hint():
                 yield f"    hint: {kind.hint()}"
