@@ -22,7 +22,7 @@ import pytest
 from tests.processes import ROOT
 from wsgi_asgi_conformance.catalogue import FOLDER, read_marks
 
-# After so long a run that a fault keeps from ending is ended, in seconds.
+# After this many seconds, a run that a fault has hung is killed.
 _TIMEOUT = 300.0
 
 
@@ -39,27 +39,27 @@ class Fault:
     clauses: tuple[str, ...]
 
     def changed(self, source: Path) -> str:
-        """Return the text of the file with the fault. Raises ValueError where the old text is not there just once."""
+        """Return the file's text with the fault. Raises ValueError unless the old text occurs exactly once."""
         text = (source / self.file).read_text(encoding="utf-8")
         if (count := text.count(self.old)) != 1:
             raise ValueError(f"{self.file} has the old text {count} times, not once")
         return text.replace(self.old, self.new)
 
     def test_files(self) -> list[str]:
-        """Return the files that have tests of the clauses."""
+        """Return the files with tests of the clauses."""
         marks = [mark for mark in read_marks() if mark.direction == self.direction and mark.id in self.clauses]
         return sorted({str(FOLDER / mark.place.partition(":")[0]) for mark in marks})
 
 
 class Verdict(NamedTuple):
-    """What became of a fault."""
+    """The result of trying a fault."""
 
     caught: bool
     text: str
 
 
 def read_faults(path: Path = Path(__file__).parent / "faults.toml") -> list[Fault]:
-    """Return all faults. Raises TypeError for a key that is missing, or is none of ours."""
+    """Return all faults. Raises TypeError for a missing or unknown key."""
     tables = tomllib.loads(path.read_text(encoding="utf-8"))
     return [Fault(name=name, clauses=tuple(table.pop("clauses")), **table) for name, table in tables.items()]
 

@@ -27,7 +27,7 @@ from wsgi_asgi_conformance.outputs import escaped
 from wsgi_asgi_conformance.verdicts import MARKS as ALL_MARKS
 from wsgi_asgi_conformance.verdicts import Outcome, Verdicts, verdicts_from
 
-MARKS = {mark: shown for mark, shown in ALL_MARKS.items() if mark != "deviates"}  # nobody deviates on purpose here
+MARKS = {mark: shown for mark, shown in ALL_MARKS.items() if mark != "deviates"}  # no deviations file is used here
 _TOTALS = re.compile(r"(?<=<!-- conformance totals -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 _INTRODUCTION = f"""\
@@ -88,14 +88,14 @@ ADAPTERS = (
 
 def run_suite(adapter: Adapter) -> Iterator[Outcome]:
     """Yield what became of each test."""
-    names = {**OURS, **adapter.names}  # as some tests have one direction behind the other
+    names = {**OURS, **adapter.names}  # because some tests need both directions
     for direction in adapter.names:
         for path in sorted((FOLDER / direction).glob("test_*.py")):
             yield from _run_file(path, names, adapter)
 
 
 def _run_file(path: Path, names: Mapping[str, str], adapter: Adapter) -> Iterable[Outcome]:
-    """Run the tests of a file in a process of their own: an adapter may leave threads and loops behind."""
+    """Run the tests of a file in a process of their own, because an adapter may leave threads and loops behind."""
     with tempfile.TemporaryDirectory() as folder:
         results, log = Path(folder) / "results.json", Path(folder) / "log"
         command = [
@@ -115,7 +115,7 @@ def _run_file(path: Path, names: Mapping[str, str], adapter: Adapter) -> Iterabl
 
 
 def totals(clauses: Iterable[Clause], verdicts: Mapping[Adapter, Verdicts | None]) -> Iterator[str]:
-    """Yield the lines of the table of totals: of the clauses that bind a direction, how many were kept."""
+    """Yield the table of totals: how many of the clauses that bind a direction were kept, broken, and so on."""
     clauses = list(clauses)
     yield f"| adapter | direction | {' | '.join(MARKS)} |"
     yield f"|---|---|{'--:|' * len(MARKS)}"
@@ -129,7 +129,7 @@ def totals(clauses: Iterable[Clause], verdicts: Mapping[Adapter, Verdicts | None
 
 
 def tables(clauses: Iterable[Clause], verdicts: Mapping[Adapter, Verdicts | None]) -> Iterator[str]:
-    """Yield the lines of the tables: for each document and direction, what became of each clause."""
+    """Yield the tables of verdicts, one for each document and direction."""
     by_document = defaultdict(list)
     for clause in clauses:
         by_document[clause.document].append(clause)
@@ -179,7 +179,7 @@ def with_totals(text: str, lines: Iterable[str]) -> str:
 
 
 def main() -> None:
-    """Run everything, one adapter after the other: two at a time would have each other's waits time out."""
+    """Run everything, one adapter at a time, because two at once would make each other's waits time out."""
     clauses = list(read_catalogue().values())
     verdicts: dict[Adapter, Verdicts | None] = {}
     for adapter in ADAPTERS:

@@ -1,4 +1,4 @@
-"""Server mode: small servers with planted faults, each of which a test of a clause that it breaks must notice."""
+"""Small servers with planted faults: server mode must report a clause that each fault breaks."""
 
 import json
 import subprocess
@@ -14,12 +14,12 @@ from wsgi_asgi_conformance.processes import child_environ
 
 KINDS = {"asgi-server": asgi, "wsgi-server": wsgi}
 PLANTED = [(kind, fault, clause) for kind, module in KINDS.items() for fault, clause in module.FAULTS.items()]
-# What the default run tries: one of each kind, and the server without a fault in its place.
+# The default run tries one fault of each kind, and both servers without a fault.
 QUICK = {"query-is-decoded", "cookies-joined-by-commas"}
 
 
 def judged(kind: str, fault: str, clauses: str, folder: Path) -> dict[str, Any]:
-    """Return what server mode says of a broken server."""
+    """Return server mode's report on a broken server."""
     results = folder / "out.json"
     module = f"tests.conformance.broken.{kind.partition('-')[0]}"
     server = f"{{python}} -m {module} {{app}} {{port}} {fault}"
@@ -39,7 +39,7 @@ def judged(kind: str, fault: str, clauses: str, folder: Path) -> dict[str, Any]:
     ],
 )
 def test_each_fault_of_a_server_is_caught(kind: str, fault: str, clause: str, tmp_path: Path) -> None:
-    """With the fault, its clause is broken or hangs."""
+    """The clause that the fault breaks is reported as broken or hung."""
     report = judged(kind, fault, clause, tmp_path)
     verdicts = {each["id"]: each["verdict"] for each in report["clauses"]}
     assert verdicts[clause] in ("broken", "hung")
@@ -48,14 +48,14 @@ def test_each_fault_of_a_server_is_caught(kind: str, fault: str, clause: str, tm
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_a_fault_nothing_is_caught(kind: str, tmp_path: Path) -> None:
-    """The same clauses are kept where nothing was broken."""
+    """Without the fault, the same clauses are kept."""
     clauses = ",".join(dict.fromkeys(KINDS[kind].FAULTS.values()))
     report = judged(kind, "", clauses, tmp_path)
     assert {each["id"]: each["seen"] for each in report["clauses"] if each["verdict"] != "kept"} == {}
 
 
 def test_there_are_twenty_faults_of_servers() -> None:
-    """Each breaks a clause that binds a server of its kind."""
+    """Each fault breaks a clause that binds its kind of server."""
     assert len(PLANTED) >= 20
     clauses = read_catalogue()
     subjects = {subject.removesuffix("s").replace("_", "-"): subject for subject in SERVERS.values()}

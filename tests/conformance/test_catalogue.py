@@ -47,7 +47,7 @@ def test_each_clause_is_tested_in_each_direction_that_it_binds() -> None:
 
 @pytest.mark.parametrize("subject", SERVERS.values())
 def test_each_clause_that_binds_a_server_is_tested_or_says_why_not(subject: str) -> None:
-    """It has a test on servers of its kind, or one reason."""
+    """It has either a test on servers of its kind or one reason."""
     tested = {mark.id for mark in MARKS if mark.direction == subject}
     reasons = read_reasons(subject)
     binding = {clause.id for clause in CLAUSES.values() if subject in clause.subjects}
@@ -57,7 +57,7 @@ def test_each_clause_that_binds_a_server_is_tested_or_says_why_not(subject: str)
 
 
 def test_each_mark_names_a_clause_that_binds_its_direction() -> None:
-    """A mark that names no clause of the catalogue, or one that does not bind the direction, is a slip."""
+    """A mark must name a clause of the catalogue that binds the direction."""
     wrong = {
         mark.id: mark.place
         for mark in MARKS
@@ -67,7 +67,7 @@ def test_each_mark_names_a_clause_that_binds_its_direction() -> None:
 
 
 def test_no_clause_is_both_tested_and_untested() -> None:
-    """The reason why a clause has no test goes when the test comes."""
+    """A clause that has a test has no reason for being untested."""
     both = {mark.id: mark.place for mark in MARKS if mark.id in CLAUSES and mark.direction in CLAUSES[mark.id].untested}
     assert not both, by_document(both)
 
@@ -146,7 +146,7 @@ def test_marks_are_read_wherever_they_are(tmp_path: Path) -> None:
 
 
 def test_a_mark_has_literal_ids(tmp_path: Path) -> None:
-    """An id that only a run would know is refused."""
+    """An id that is not a literal is refused."""
     (tmp_path / "wsgi_to_asgi").mkdir()
     (tmp_path / "wsgi_to_asgi" / "test_one.py").write_text("@clause(NAME)\ndef test_one(): ...\n")
     with pytest.raises(ValueError, match=r"test_one\.py:1"):

@@ -28,14 +28,14 @@ UNCHANGED = [
 
 
 def test_each_fault_can_be_planted() -> None:
-    """Its old text is in its file, once, and what takes its place is Python."""
+    """The old text occurs once in its file, and the new text compiles."""
     for fault in FAULTS:
         assert fault.old != fault.new, fault.name
         compile(fault.changed(SOURCE), f"{fault.file} with {fault.name}", "exec", dont_inherit=True)
 
 
 def test_each_fault_uses_names_that_its_file_has() -> None:
-    """A fault that only raises NameError says nothing of its clauses, whether the suite notices it or not."""
+    """A fault that raises NameError would prove nothing about its clauses."""
     unknown = []
     for fault in FAULTS:
         code = compile(fault.changed(SOURCE), fault.file, "exec", dont_inherit=True)
@@ -52,14 +52,14 @@ def global_names_of(code: CodeType) -> set[str]:
 
 
 def test_each_fault_breaks_clauses_of_its_direction() -> None:
-    """The catalogue has the clauses, and they bind the direction."""
+    """The clauses are in the catalogue and bind the direction."""
     for fault in FAULTS:
         assert fault.clauses, fault.name
         assert [name for name in fault.clauses if fault.direction not in CLAUSES[name].directions] == [], fault.name
 
 
 def test_there_are_forty_faults_in_each_direction() -> None:
-    """Both directions are put to the test."""
+    """Both directions have faults."""
     counts = Counter(fault.direction for fault in FAULTS)
     assert counts.keys() == set(DIRECTIONS.values())
     assert min(counts.values()) >= 40
@@ -78,18 +78,18 @@ def test_every_fault_is_caught(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("unchanged", UNCHANGED, ids=[fault.direction for fault in UNCHANGED])
 def test_without_a_fault_nothing_is_caught(unchanged: Fault) -> None:
-    """The same tests pass where nothing was changed: it is the faults that they fail for."""
+    """Without the fault the same tests pass, so the fault is what fails them."""
     verdict = try_fault(unchanged)
     assert verdict.text.startswith("NOT CAUGHT by ")
 
 
 def test_a_fault_that_cannot_be_planted_is_not_caught() -> None:
-    """A change that no longer applies is said to, and is a failure."""
+    """A fault whose old text is gone is reported and counts as a failure."""
     verdict = try_fault(replace(UNCHANGED[0], old="nothing of the kind"))
     assert verdict == (False, "DOES NOT APPLY: errors.py has the old text 0 times, not once")
 
 
 def test_a_fault_that_is_not_there_is_not_tried(capsys: pytest.CaptureFixture[str]) -> None:
-    """A slip in a name is an error of usage."""
+    """A misspelt name is a usage error."""
     assert main(["no-such-fault"]) == 2
     assert capsys.readouterr().err == "no such fault: no-such-fault\n"

@@ -82,8 +82,8 @@ def test_a_failure_is_put_down_to_what_is_known_to_be_broken() -> None:
         verdicts = verdicts_from(order)
         assert {name: verdict for (direction, name), verdict in verdicts.items() if direction == "wsgi_to_asgi"} == {
             "P3333-001": "hung",
-            "P3333-002": "kept",  # the wider test hung for the first, says the narrower one
-            "P3333-003": "broken",  # as nothing speaks for it
+            "P3333-002": "kept",  # the narrower test shows that the first clause is to blame for the hang
+            "P3333-003": "broken",  # because no other test kept it
             "P3333-004": "broken",
             "P3333-005": "broken",
             "P3333-006": "broken",
@@ -93,7 +93,7 @@ def test_a_failure_is_put_down_to_what_is_known_to_be_broken() -> None:
 
 
 def test_totals_count_the_clauses_that_bind_a_direction() -> None:
-    """Each of them is in one column; an adapter that is not installed is named as such."""
+    """Each clause is in one column; an adapter that is not installed is marked so."""
     clauses = [clause("P3333-001"), clause("P3333-002", roles=("A-gw",)), clause("P3333-003")]
     found = {("wsgi_to_asgi", "P3333-001"): "hung", ("wsgi_to_asgi", "P3333-002"): "kept"}
     lines = list(totals(clauses, {BOTH: found, MISSING: None}))
@@ -121,7 +121,7 @@ def test_the_page_has_a_row_for_each_clause_and_direction() -> None:
 
 
 def test_totals_go_between_the_markers() -> None:
-    """Again and again, and nowhere else."""
+    """A second run replaces the table again and changes nothing else."""
     text = "Before.\n<!-- conformance totals -->\nold\n<!-- end -->\nAfter.\n<!-- end -->\n"
     new = "Before.\n<!-- conformance totals -->\n\n| \\1 |\n| two |\n\n<!-- end -->\nAfter.\n<!-- end -->\n"
     assert with_totals(text, ["| \\1 |", "| two |"]) == new
@@ -130,13 +130,13 @@ def test_totals_go_between_the_markers() -> None:
 
 
 def test_the_page_is_of_this_catalogue() -> None:
-    """docs/conformance.md has each clause that there is, in each direction that it binds."""
+    """docs/conformance.md has each clause once for each direction that it binds."""
     text = (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| ([A-Z0-9-]+) \|", text, re.MULTILINE)
     assert sorted(rows) == sorted(one.id for one in read_catalogue().values() for _ in one.directions)
 
 
 def test_each_clause_has_a_heading_to_link_to() -> None:
-    """docs/clauses.md is what the catalogue says."""
+    """docs/clauses.md matches the catalogue."""
     text = (ROOT / "docs" / "clauses.md").read_text(encoding="utf-8")
     assert text == clause_page(list(read_catalogue().values()))

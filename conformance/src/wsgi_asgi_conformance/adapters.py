@@ -13,23 +13,23 @@ from wsgi_asgi_conformance.catalogue import FOLDER, SUBJECTS
 
 
 def adapter_name(config: pytest.Config, subject: str) -> str:
-    """Return what stands for the adapter of a direction, or for a server: `module:Class`, a command, or "none"."""
+    """Return the name of the adapter of a direction, or a server's command: `module:Class`, a command, or "none"."""
     return str(config.getoption(subject) or "none")
 
 
 def is_thorough(config: pytest.Config) -> bool:
-    """Return whether a test also fails for a warning, for what a validator reports, and for a call that stays."""
+    """Return whether warnings, a validator's reports and calls that outlive their client also fail a test."""
     return bool(config.getoption("thorough"))
 
 
 def deadline_for(config: pytest.Config) -> float:
-    """Return how long a wait may take before it is a hang, in seconds; the same for every adapter."""
+    """Return how long a wait may last, in seconds, before it counts as a hang; it is the same for every adapter."""
     deadline: float = config.getoption("deadline")
     return deadline
 
 
 def maybe_subject(path: Path) -> str | None:
-    """Return the direction or the kind of server that a test is about; None for a file that is not the suite's."""
+    """Return the direction or the kind of server that a test checks, or None for a file outside the suite."""
     if not path.is_relative_to(FOLDER):
         return None
     return next((name for name in SUBJECTS if name in path.relative_to(FOLDER).parts), None)
@@ -41,7 +41,7 @@ def option_for(subject: str) -> str:
 
 
 def check_command(config: pytest.Config, subject: str) -> None:
-    """Raise UsageError if a server's command does not say where the app and the port go."""
+    """Raise UsageError if a server's command lacks the placeholders for the app and the port."""
     command = adapter_name(config, subject)
     try:
         parts = shlex.split(command)

@@ -15,9 +15,9 @@ class Blocks:
     """
 
     def __init__(self, blocks: Iterable[Any], close_error: Exception | None = None) -> None:
-        self.started = 0  # how many blocks were asked for
+        self.started = 0  # how many blocks the adapter asked for
         self.closed = 0
-        self.closed_inside = False  # close() was called while a block was being made
+        self.closed_inside = False  # whether close() was called while a block was being made
         self.close_called = threading.Event()
         self.close_thread: int | None = None
         self._blocks = blocks
@@ -51,7 +51,7 @@ class Blocks:
 def wsgi_response(
     iterable: Iterable[bytes], status: str = "200 OK", headers: Iterable[tuple[str, str]] = ()
 ) -> WSGIApp:
-    """Return a WSGI app that answers each request with `iterable` itself."""
+    """Return a WSGI app that returns `iterable` itself for each request."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         start_response(status, list(headers))
@@ -61,7 +61,7 @@ def wsgi_response(
 
 
 def asgi_response(*blocks: bytes, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = ()) -> ASGIApp:
-    """Return an ASGI app that answers each request with a message for each block, and one that ends the body."""
+    """Return an ASGI app that answers each request with one message per block and a last one that ends the body."""
 
     @http_app
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

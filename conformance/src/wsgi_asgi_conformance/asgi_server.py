@@ -21,7 +21,7 @@ from wsgi_asgi_conformance.loops import Loop, Loops
 from wsgi_asgi_conformance.samples import http_scope
 from wsgi_asgi_conformance.types import ASGIApp, Message, Receive, Scope, Send
 
-# The class under test; a test passes options if it is about them.
+# The class under test; a test passes options only if it checks them.
 ToASGI: TypeAlias = Callable[..., ASGIApp]
 
 
@@ -41,7 +41,7 @@ class ASGIConnection(Exchange):
         self.loop = loop
         self._send_error: Exception | None = None
         self._incoming = deque(incoming)
-        self._waiters: list[anyio.Event] = []  # of the loop alone
+        self._waiters: list[anyio.Event] = []  # used on the loop only
         self._cancel = loop.start(self._run)
 
     # What the client does
@@ -51,33 +51,33 @@ class ASGIConnection(Exchange):
         self.feed_message({"type": "http.request", "body": body, "more_body": more_body})
 
     def feed_message(self, message: Message) -> None:
-        """Add any message to what `receive` gives."""
+        """Add a message for `receive` to return."""
         self._incoming.append(message)
         self.loop.call_soon(self._wake)
 
     def hold(self) -> None:
-        """Have each `send` wait from now on, as it does for a client that does not read."""
+        """Make each `send` wait from now on, as for a client that does not read."""
         self._hold_after = self._counts["send"]
 
     def release(self) -> None:
-        """Have `send` return again."""
+        """Let `send` return again."""
         self._hold_after = math.inf
         self.loop.call_soon(self._wake)
 
     def disconnect(self, send_error: Exception | None = None) -> None:
-        """Have the client leave: `receive` says so, and `send` does nothing, or raises `send_error`."""
+        """Make the client leave: `receive` reports it, and `send` does nothing or raises `send_error`."""
         self._record("disconnect")
         self._send_error = send_error
         self._disconnected = True
         self.release()
 
     def cancel(self) -> None:
-        """Cancel the task, as servers do at the end of their patience."""
+        """Cancel the task, as servers do when they will not wait any longer."""
         self._record("cancel")
         self._cancel()
 
     def settle(self) -> Self:
-        """Let the loop run a few iterations, so that everything that is ready has run."""
+        """Let the loop run a few iterations, so that everything that is ready runs."""
         for _ in range(10):
             turned = threading.Event()
             self.loop.call_soon(turned.set)
@@ -109,7 +109,7 @@ class ASGIConnection(Exchange):
 
     @property
     def body(self) -> bytes:
-        """The body of the response, as far as it was sent."""
+        """The part of the response's body that was sent."""
         return joined(message.get("body", b"") for message in self.sent if message["type"] == "http.response.body")
 
     @property
@@ -205,7 +205,7 @@ class ASGIServer(Server):
         return connection
 
     def close(self) -> None:
-        """End all connections, and give up the loops of those that do not end."""
+        """End all connections, and abandon the loops of those that do not end."""
         for connection in self._connections:
             if connection.scope["type"] == "lifespan":  # which no client leaves
                 connection.cancel()
@@ -218,14 +218,14 @@ class ASGIServer(Server):
                     self._loops.abandon(connection.loop)
 
     def check_messages(self) -> None:
-        """Have `bridge.validate` judge every message that was sent, also those that the test did not check."""
+        """Make `bridge.validate` check every message that was sent, including those that the test did not check."""
         for connection in self._connections:
             if connection.scope["type"] == "http":
                 _check_messages(connection)
 
 
 class _EndOfLog(Exception):
-    """Raised where the replay of a connection has no more to say."""
+    """Raised when the replay of a connection has no more messages."""
 
 
 def _check_messages(connection: ASGIConnection) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 FOLDER = Path(__file__).parent
-# The letter of a role is the adapter's direction; the rest is what the adapter is there.
+# The letter of a role is the adapter's direction; the rest is the adapter's part in it.
 DIRECTIONS = {"A": "wsgi_to_asgi", "B": "asgi_to_wsgi"}
-# A server itself has a role that an adapter has for one of its sides.
+# A server is bound by the same clauses as one side of an adapter.
 SERVERS = {"B-srv": "asgi_servers", "A-gw": "wsgi_servers"}
-# Whom a clause may bind, each with a folder of tests.
+# The subjects that a clause may bind, each with a folder of tests.
 SUBJECTS = (*DIRECTIONS.values(), *SERVERS.values())
 TITLES = {
     "wsgi_to_asgi": "A WSGI app behind an ASGI server",
@@ -31,7 +31,7 @@ ALLOWED = {
 
 @dataclass(frozen=True, kw_only=True)
 class Clause:
-    """One rule of one document. `untested` gives, for a direction, the reason why no test checks it there."""
+    """One rule of one document. `untested` maps a direction to the reason why no test checks the rule there."""
 
     id: str
     document: str
@@ -67,7 +67,7 @@ class Mark(NamedTuple):
 
 
 def read_catalogue(folder: Path = FOLDER / "clauses") -> dict[str, Clause]:
-    """Return all clauses by id. Raises ValueError, with the file and the clause that is not as it should be."""
+    """Return all clauses by id. Raises ValueError, which names the file and the clause that is wrong."""
     clauses: dict[str, Clause] = {}
     prefixes: set[str] = set()
     for path in sorted(folder.glob("*.toml")):
@@ -97,7 +97,7 @@ def _clause_from_table(key: str, document: str, table: dict[str, Any]) -> Clause
         untested = dict.fromkeys(directions, untested)
     clause = Clause(
         id=key, document=document, roles=tuple(roles), same_test_as=tuple(same), untested=untested, **table
-    )  # TypeError where a key is missing, or is none of ours
+    )  # TypeError: a key is missing or unknown
     if not roles or not set(roles) <= set(ROLES):
         raise ValueError(f"roles are some of {ROLES}")
     for name, allowed in ALLOWED.items():
@@ -111,7 +111,7 @@ def _clause_from_table(key: str, document: str, table: dict[str, Any]) -> Clause
 
 
 def read_reasons(subject: str, folder: Path = FOLDER) -> dict[str, str]:
-    """Return why no test checks a clause on a server, by clause. Raises ValueError for a clause with two reasons."""
+    """Return why no test checks a clause on a server, by clause. Raises ValueError if a clause has two reasons."""
     reasons: dict[str, str] = {}
     for reason, ids in tomllib.loads((folder / subject / "untested.toml").read_text(encoding="utf-8")).items():
         for key in ids:

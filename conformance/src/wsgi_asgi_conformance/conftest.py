@@ -14,22 +14,22 @@ from wsgi_asgi_conformance.plugin import FAILED
 from wsgi_asgi_conformance.serving import RunningServer, running
 
 _PEERS = {"httpx": "test_httpx.py", "flask": "wsgi_to_asgi/test_httpx.py"}
-# Tests of what clients and frameworks make of an adapter, where these are not installed.
+# These tests run clients and frameworks against an adapter; they need packages that may not be installed.
 collect_ignore_glob = [f"*{file}" for name, file in _PEERS.items() if importlib.util.find_spec(name) is None]
 
 
 @pytest.fixture(scope="session")
 def loops() -> Loops:
-    """The loops that the fakes of ASGI servers run on, which outlive the tests: what hangs may still use them."""
+    """The loops that the fake ASGI servers run on. They outlive tests, because a hung call may still use them."""
     return Loops()
 
 
-# Runs a server that is the test's own, called with what differs from the shared one, such as the app's lifespan.
+# Starts a server for one test, called with what differs from the shared one, such as the app's lifespan.
 Start: TypeAlias = Callable[..., AbstractContextManager[RunningServer]]
 
 
 class _Shared:
-    """The server that tests share, as long as none of them has failed on it."""
+    """The server that tests share until one of them fails on it."""
 
     def __init__(self) -> None:
         self.server: RunningServer | None = None
@@ -58,7 +58,7 @@ def shared_server() -> Iterator[_Shared]:
 
 @pytest.fixture
 def start(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Start:
-    """What runs a server for this test alone."""
+    """Starts a server for this test alone."""
     subject = str(maybe_subject(request.path))
 
     def start(attribute: str = "app", **how: Any) -> AbstractContextManager[RunningServer]:
@@ -70,7 +70,7 @@ def start(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Start:
 
 @pytest.fixture
 def server(request: pytest.FixtureRequest, shared_server: _Shared, start: Start) -> Iterator[RunningServer]:
-    """A running server; another one after a test that failed, which may have left it stuck."""
+    """A running server, replaced after each failed test, which may have left it stuck."""
     server = shared_server.get(str(maybe_subject(request.path)), start)
     yield server
     server.hang_up()

@@ -1,4 +1,4 @@
-"""Clauses that an adapter breaks on purpose, or will go on to break for a while."""
+"""Clauses that an adapter breaks on purpose, or has not mended yet."""
 
 import tomllib
 from collections.abc import Mapping, Sequence

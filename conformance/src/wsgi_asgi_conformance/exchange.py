@@ -1,4 +1,4 @@
-"""What both fake servers share: they call the adapter outside the test's thread, and every wait has a deadline."""
+"""The base of both fake servers: they call the adapter outside the test's thread, and every wait has a deadline."""
 
 import math
 import threading
@@ -12,7 +12,7 @@ _TICK = 0.002
 
 
 class Hang(AssertionError):
-    """Raised in the test's thread if something does not happen before the deadline."""
+    """Raised in the test's thread if something has not happened by the deadline."""
 
 
 class Entry(NamedTuple):
@@ -42,7 +42,7 @@ class Exchange:
         self._hold_after = math.inf if hold_after is None else hold_after
         self._disconnected = False
 
-    # What the test waits for
+    # Waits of the test
 
     def until(self, condition: Callable[[], object], what: str = "what should happen") -> Self:
         """Wait until `condition` holds; it may look at anything. Raises Hang at the deadline."""
@@ -75,7 +75,7 @@ class Exchange:
         assert self.error is None, f"the call ended with {self.error!r}"
         return self
 
-    # What the test looks at
+    # What the test reads
 
     def values(self, kind: str, since: str | None = None) -> list[Any]:
         """Return the values of all entries of a kind; with `since`, of those after the first entry of that kind."""
@@ -88,10 +88,10 @@ class Exchange:
         """Return the entries of some kinds."""
         return [entry for entry in list(self.log) if entry.kind in kinds]
 
-    # What the two fakes need
+    # Used by both fakes
 
     def disconnect(self) -> None:
-        """Have the client leave."""
+        """Make the client leave."""
         raise NotImplementedError
 
     def _record(self, kind: str, value: Any = None) -> None:
@@ -115,7 +115,7 @@ class Server:
         self._strict = strict
 
     def _end_all(self, exchanges: Sequence[Exchange]) -> None:
-        """Have the clients leave, and wait until the calls end, unless one of them is known to hang."""
+        """Make the clients leave, and wait until the calls end, except those that are known to hang."""
         left = [exchange for exchange in exchanges if not exchange.ended]
         for exchange in left:
             exchange.disconnect()
@@ -128,14 +128,14 @@ class Server:
 
 
 def joined(blocks: Iterable[Any]) -> bytes:
-    """Join the blocks of a body, each of which must be bytes."""
+    """Join the blocks of a body. Each must be bytes."""
     blocks = list(blocks)
     assert all(type(block) is bytes for block in blocks), f"not bytes: {blocks!r:.200}"
     return b"".join(blocks)
 
 
 def in_thread(function: Any, timeout: float = 5) -> None:
-    """Call `function` in a new thread; raise what it raises, and Hang if it takes longer than `timeout` seconds."""
+    """Call `function` in a new thread, and raise what it raises, or Hang after `timeout` seconds."""
     errors: list[BaseException] = []
 
     def run() -> None:

@@ -1,4 +1,4 @@
-"""WebSocket frames by hand (RFC 6455 5.2), right ones and wrong ones."""
+"""WebSocket frames, valid and invalid, built and parsed by hand (RFC 6455 5.2)."""
 
 import struct
 from typing import NamedTuple
@@ -15,7 +15,7 @@ class Frame(NamedTuple):
 
 
 def client_frame(opcode: int, payload: bytes = b"", *, fin: bool = True, masked: bool = True, rsv: int = 0) -> bytes:
-    """Return a frame as a client sends it, or must not."""
+    """Return a frame as a client sends it; it may be invalid."""
     size = len(payload)
     head = bytes([0x80 * fin | rsv << 4 | opcode])
     bit = 0x80 * masked
@@ -37,7 +37,7 @@ def close_payload(code: int, reason: str = "") -> bytes:
 
 
 def maybe_frame(data: bytes) -> tuple[Frame, bytes] | None:
-    """Return the server's frame that `data` begins with, and what is behind it; None for a part of one."""
+    """Return the server's first frame in `data` and the bytes after it, or None if the frame is not complete."""
     if len(data) < 2:
         return None
     assert not data[1] & 0x80, "a server's frame is not masked"
@@ -53,7 +53,7 @@ def maybe_frame(data: bytes) -> tuple[Frame, bytes] | None:
 
 
 def frames(data: bytes) -> list[Frame]:
-    """Return the server's frames that `data` is made of."""
+    """Return the server's frames in `data`."""
     found = []
     while data:
         parsed = maybe_frame(data)

@@ -1,4 +1,4 @@
-"""An HTTP/1.1 client on a raw socket, which sends exactly what it is told to, and judges how a response is framed."""
+"""An HTTP/1.1 client on a raw socket, which sends exactly the bytes it is given and checks how a response is framed."""
 
 import contextlib
 import socket
@@ -11,7 +11,7 @@ from wsgi_asgi_conformance.frames import KEY, Frame, client_frame, maybe_frame
 
 
 class Response(NamedTuple):
-    """A response as it came; `complete` tells whether it ended as its framing says."""
+    """A response; `complete` says whether it ended as its framing requires."""
 
     version: str
     status: int
@@ -22,12 +22,12 @@ class Response(NamedTuple):
     raw: bytes
 
     def values(self, name: str) -> list[str]:
-        """Return the values of a header, whose name has any case."""
+        """Return the values of a header; the case of its name does not matter."""
         return [value for key, value in self.headers if key.lower() == name.lower()]
 
 
 class Client:
-    """One connection, each of whose waits has an end."""
+    """One connection. Each of its waits has a deadline."""
 
     def __init__(self, port: int, deadline: float) -> None:
         self.deadline = deadline
@@ -43,16 +43,16 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Leave as a client that has had enough."""
+        """Close the connection in order."""
         self.socket.close()
 
     def reset(self) -> None:
-        """Leave as a killed client does: the server gets RST."""
+        """Reset the connection, as when a client is killed: the server gets RST."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
     def send(self, data: bytes) -> Self:
-        """Send bytes; a server that has hung up already will be seen to when its answer is read."""
+        """Send bytes. If the server has already hung up, the next read reports that."""
         self.wire.append((">", data))
         with contextlib.suppress(ConnectionError):
             self.socket.sendall(data)
@@ -67,7 +67,7 @@ class Client:
         version: str = "1.1",
         close: bool = True,
     ) -> Self:
-        """Send a request; with a body, its length is added."""
+        """Send a request. If it has a body, add its Content-Length."""
         target = target.encode("latin-1") if isinstance(target, str) else target
         lines = [b"%s %s HTTP/%s" % (method.encode(), target, version.encode())]
         names = {name.lower() for name, _ in headers or ()}
@@ -81,7 +81,7 @@ class Client:
             lines.append(b"Connection: close")
         return self.send(b"\r\n".join([*lines, b"", body or b""]))
 
-    # What comes
+    # What the server sends
 
     def fill(self, seconds: float | None = None) -> bool:
         """Read once more; return whether anything came. Raises Hang at the deadline, unless `seconds` are given."""
@@ -103,7 +103,7 @@ class Client:
         return bool(block)
 
     def until(self, end: bytes) -> bytes:
-        """Read until `end` has come; return all up to it."""
+        """Read until `end` arrives, and return everything up to and including it."""
         while end not in self.unread:
             if not self.fill():
                 raise AssertionError(f"the server hung up before {end!r}, after {self.unread[-200:]!r}")
@@ -111,11 +111,11 @@ class Client:
         return head + end
 
     def quiet(self, seconds: float = 0.3) -> bool:
-        """Return whether nothing comes for a while."""
+        """Return whether the server sends nothing for a while."""
         return not self.unread and not self.fill(seconds) and not self.ended
 
     def rest(self) -> bytes:
-        """Return what comes until the server hangs up."""
+        """Return what the server sends before it hangs up."""
         end = time.monotonic() + self.deadline
         while self.fill():
             if time.monotonic() > end + self.deadline:
@@ -123,7 +123,7 @@ class Client:
         return self.unread
 
     def head(self) -> tuple[str, int, str, list[tuple[str, str]], bytes]:
-        """Read a status line and headers: also those of a 1xx response."""
+        """Read a status line and headers, also of a 1xx response."""
         raw = self.until(b"\r\n\r\n")
         first, *lines = raw.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
         version, _, rest = first.partition(" ")
@@ -138,7 +138,7 @@ class Client:
         return version, int(code), reason, headers, raw
 
     def response(self, method: str = "GET") -> Response:
-        """Read a response that is not a 1xx one."""
+        """Read a response, and skip 1xx responses before it."""
         status = 100
         while status < 200 and status != 101:
             version, status, reason, headers, raw = self.head()
@@ -187,7 +187,7 @@ class Client:
     # WebSockets
 
     def handshake(self, target: str = "/", *more: tuple[str, str], leave_out: tuple[str, ...] = ()) -> Self:
-        """Send an opening handshake (RFC 6455 4.1), with headers in place of its own."""
+        """Send an opening handshake (RFC 6455 4.1); headers in `more` replace the default ones."""
         headers: dict[str, Any] = {
             "Upgrade": "websocket",
             "Connection": "Upgrade",
@@ -198,7 +198,7 @@ class Client:
         return self.request("GET", target, [(k, v) for k, v in headers.items() if k not in leave_out], close=False)
 
     def frame(self, opcode: int, payload: bytes = b"", **how: Any) -> Self:
-        """Send a frame, right or wrong."""
+        """Send a frame, valid or not."""
         return self.send(client_frame(opcode, payload, **how))
 
     def next_frame(self) -> Frame:
@@ -210,7 +210,7 @@ class Client:
         return frame
 
     def maybe_next_frame(self) -> Frame | None:
-        """Return the server's next frame; None if it hangs up without one."""
+        """Return the server's next frame, or None if it hangs up first."""
         try:
             return self.next_frame()
         except AssertionError as error:

@@ -1,4 +1,4 @@
-"""The validator of the ASGI side, if `bridge` is installed; without it, the tests themselves are all that judges."""
+"""The validator of the ASGI side, if `bridge` is installed. Without it, only the tests judge."""
 
 from wsgi_asgi_conformance.types import ASGIApp
 

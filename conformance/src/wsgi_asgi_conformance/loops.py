@@ -1,4 +1,4 @@
-"""Event loops in threads of their own, for the fake ASGI server, because the code under test may block or hang."""
+"""Event loops in threads of their own for the fake ASGI server, because the code under test may block or hang."""
 
 import asyncio
 import threading
@@ -9,10 +9,10 @@ import trio
 
 
 class Loop(Protocol):
-    """A loop in a daemon thread, until the process exits. Any thread may call its methods, which never wait."""
+    """A loop in a daemon thread that runs until the process exits. Any thread may call its methods; none blocks."""
 
     def call_soon(self, function: Callable[[], object]) -> None:
-        """Have `function` called on the loop."""
+        """Schedule `function` on the loop."""
 
     def start(self, run: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
         """Start `run` as a task, and return a function that cancels the task as servers do."""
@@ -71,5 +71,5 @@ class Loops:
         return self._loops[backend]
 
     def abandon(self, loop: Loop) -> None:
-        """Give `loop` up, because something hangs on it."""
+        """Abandon `loop`, because a call hangs on it."""
         self._loops = {backend: other for backend, other in self._loops.items() if other is not loop}

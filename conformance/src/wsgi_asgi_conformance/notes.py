@@ -1,4 +1,4 @@
-"""What an app inside a server tells the test outside of it: through files, as they reach any process.
+"""How an app inside a server reports to the test outside: through files, which work across processes.
 
 Each exchange has a name. Its notes are lines of Python literals in the file of that name. A gate is a file that the
 test makes, and for which the app waits.
@@ -12,15 +12,15 @@ from typing import Any
 
 import anyio
 
-# The variable that names the folder, for the server's processes.
+# The environment variable that names the folder to the server's processes.
 FOLDER = "WSGI_ASGI_CONFORMANCE_FOLDER"
-# How often an app looks for a gate, and the longest that it waits for one, in seconds.
+# How often an app checks for a gate, and how long it waits for one at most, in seconds.
 _TICK = 0.01
 _PATIENCE = 30.0
 
 
 class Notes:
-    """The notes of one exchange, for both sides."""
+    """The notes of one exchange, used by the app and by the test."""
 
     def __init__(self, name: str, folder: Path | None = None) -> None:
         folder = Path(os.environ[FOLDER]) if folder is None else folder
@@ -34,7 +34,7 @@ class Notes:
         line = f"{(key, literal(value), os.getpid())!r}\n".encode()
         file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
-            os.write(file, line)  # in one go, so that notes of several threads do not mix
+            os.write(file, line)  # in one write, so that the notes of several threads do not mix
         finally:
             os.close(file)
 
@@ -43,13 +43,13 @@ class Notes:
         return self._gates.with_suffix(f".{gate}").exists()
 
     def wait(self, gate: str) -> None:
-        """Wait for a gate in a thread."""
+        """Wait for a gate in a thread, without a loop."""
         end = time.monotonic() + _PATIENCE
         while not self.is_open(gate) and time.monotonic() < end:
             time.sleep(_TICK)
 
     async def wait_async(self, gate: str) -> None:
-        """Wait for a gate on a loop, asyncio's or trio's."""
+        """Wait for a gate on a loop of asyncio or trio."""
         with anyio.move_on_after(_PATIENCE):
             while not self.is_open(gate):
                 await anyio.sleep(_TICK)
@@ -57,11 +57,11 @@ class Notes:
     # What the test does
 
     def open(self, gate: str) -> None:
-        """Let an app go on that waits for a gate."""
+        """Let an app that waits for a gate go on."""
         self._gates.with_suffix(f".{gate}").touch()
 
     def read(self) -> list[tuple[str, Any, int]]:
-        """Return key, value and process of each note so far; the last line may be half written."""
+        """Return key, value and process of each note so far; skip a last line that is half written."""
         if not self._path.exists():
             return []
         lines = self._path.read_text(encoding="utf-8").split("\n")[:-1]

@@ -1,4 +1,4 @@
-"""What a run has found, and the files that tell machines of it."""
+"""The findings of a run, and the machine-readable files that report them."""
 
 import importlib.metadata
 import json
@@ -14,13 +14,13 @@ from wsgi_asgi_conformance.catalogue import TITLES, Clause
 from wsgi_asgi_conformance.deviations import Deviation
 from wsgi_asgi_conformance.verdicts import MARKS, Outcome, Verdicts, counts, verdicts_from
 
-# Goes up when a reader of the JSON would have to change.
+# Incremented when readers of the JSON must change.
 SCHEMA_VERSION = 1
 _FAILURES = ("broken", "hung")
 
 
 class Fault(NamedTuple):
-    """A clause that a direction breaks, and what its tests saw."""
+    """A clause that a direction breaks, and what its tests observed."""
 
     direction: str
     clause: Clause
@@ -29,7 +29,7 @@ class Fault(NamedTuple):
 
     @property
     def seen(self) -> list[str]:
-        """What the tests saw, each thing once."""
+        """What the tests observed, without repetitions."""
         return list(dict.fromkeys(test.seen for test in self.tests))
 
 
@@ -57,12 +57,12 @@ class Run:
         ]
 
     def add(self, outcome: Outcome) -> None:
-        """Note what became of a phase of a test; the worst of them counts."""
+        """Record the outcome of a phase of a test; the worst one counts."""
         if outcome.test not in self.outcomes or outcome.outcome in (*_FAILURES, "deviates"):
             self.outcomes[outcome.test] = outcome
 
     def verdicts(self) -> Verdicts:
-        """Return what became of each clause."""
+        """Return the verdict on each clause."""
         return verdicts_from(self.outcomes.values())
 
     def broken(self) -> list[Fault]:
@@ -95,7 +95,7 @@ class Run:
 
 
 def as_json(run: Run) -> dict[str, Any]:
-    """Return all that there is to say of a run."""
+    """Return the whole report of a run."""
     verdicts = run.verdicts()
     return {
         "schema_version": SCHEMA_VERSION,
@@ -126,7 +126,7 @@ def as_json(run: Run) -> dict[str, Any]:
 
 
 def badge(run: Run) -> dict[str, Any]:
-    """Return what https://shields.io/badges/endpoint-badge draws."""
+    """Return the JSON that https://shields.io/badges/endpoint-badge draws."""
     verdicts = run.verdicts()
     found = Counter(
         verdict

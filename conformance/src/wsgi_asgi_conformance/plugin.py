@@ -1,4 +1,4 @@
-"""The plugin of pytest: options, which tests are run, and what becomes of them."""
+"""The pytest plugin: the options, the selection of tests, and the recording of their outcomes."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ SELECTION = pytest.StashKey[Selection]()
 DEVIATIONS = pytest.StashKey[Sequence[Deviation]]()
 FAILED = pytest.StashKey[bool]()  # whether a test has failed
 SESSION = pytest.StashKey[pytest.Session]()
-# A test as a whole has this many deadlines, since it may wait for several things.
+# A whole test may take this many deadlines, because it may wait for several things.
 _DEADLINES_PER_TEST = 12
 
 
@@ -60,7 +60,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Read what the options name. Raises UsageError for what does not exist."""
+    """Read the files and adapters that the options name. Raises UsageError if one does not exist."""
     config.addinivalue_line("markers", "clause(*ids): clauses of the catalogue that the test checks")
     for direction in DIRECTIONS.values():
         if adapter_name(config, direction) != "none":
@@ -80,13 +80,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what needs a server's loop on each backend."""
+    """Run each test that needs a server's loop on every backend."""
     if "backend" in metafunc.fixturenames and metafunc.module.__name__.startswith(__package__):
         metafunc.parametrize("backend", metafunc.config.getoption("backends").split(","))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out a direction that has no adapter, and tests of clauses that were not asked for."""
+    """Deselect tests of directions without an adapter, and of clauses that the options leave out."""
     left_out = []
     directions: set[str] = set()
     for item in items:
@@ -141,7 +141,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note what became of a phase of a test, in words that also come across from a worker of pytest-xdist."""
+    """Record the outcome of a phase of a test as strings, which pytest-xdist workers can send."""
     report = yield
     direction = maybe_subject(item.path)
     if direction is None or (report.passed and report.when != "call"):
@@ -178,14 +178,14 @@ def pytest_report_teststatus(report: pytest.CollectReport | pytest.TestReport, c
 
 @pytest.hookimpl(wrapper=True)
 def pytest_sessionstart(session: pytest.Session) -> Generator[None, None, None]:
-    """Collect what became of tests in the process that reports, which runs none of them with pytest-xdist."""
+    """Collect the outcomes in the process that reports; with pytest-xdist, that process runs no tests."""
     if not hasattr(session.config, "workerinput"):
         session.config.pluginmanager.register(_Recorder(session.config.stash[RUN]), "conformance recorder")
     return (yield)
 
 
 class _Recorder:
-    """Hands the outcomes of tests to the run."""
+    """Passes the outcomes of tests to the run."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -197,7 +197,7 @@ class _Recorder:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write what the options ask for, and fail a run with a deviation that is none any more."""
+    """Write the files that the options name, and fail a run whose deviations no longer fail."""
     config = session.config
     config.stash[SESSION] = session
     if hasattr(config, "workerinput"):
@@ -210,7 +210,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Say what became of the clauses, at the very end."""
+    """Print the verdicts at the very end."""
     run = config.stash[RUN]
     if not run.outcomes or (is_thorough(config) and not run.broken() and not run.mended()):
         return
@@ -221,9 +221,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 @pytest.hookimpl(tryfirst=True)  # others may raise here, for what another adapter has left open
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End the process at once if threads of the adapter may be stuck, because the interpreter would wait for them."""
+    """Exit at once if threads of the adapter may be stuck, because the interpreter would wait for them."""
     if SESSION not in config.stash or config.stash[SESSION].exitstatus == pytest.ExitCode.USAGE_ERROR:
-        return  # no test has run, and pytest has yet to say why
+        return  # no test has run, and pytest still has to say why
     if config.stash[RUN].names_any and not is_thorough(config) and not hasattr(config, "workerinput"):
         config.get_terminal_writer().flush()
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Plain requests, as servers of both kinds describe them."""
+"""Plain requests as both kinds of server describe them."""
 
 import io
 import sys
@@ -8,7 +8,7 @@ from wsgi_asgi_conformance.types import Environ
 
 
 def http_scope(method: str = "GET", path: str = "/", **keys: Any) -> dict[str, Any]:
-    """Return the scope of a plain request, as uvicorn builds it, with `keys` in place of its own."""
+    """Return the scope of a plain request as uvicorn builds it; `keys` replace its own."""
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -28,7 +28,7 @@ def http_scope(method: str = "GET", path: str = "/", **keys: Any) -> dict[str, A
 
 
 def websocket_scope(path: str = "/", **keys: Any) -> dict[str, Any]:
-    """Return the scope of a WebSocket, as uvicorn builds it, with `keys` in place of its own."""
+    """Return the scope of a WebSocket as uvicorn builds it; `keys` replace its own."""
     headers = [
         (b"host", b"example.org"),
         (b"upgrade", b"websocket"),
@@ -45,7 +45,7 @@ def websocket_scope(path: str = "/", **keys: Any) -> dict[str, Any]:
 
 
 def http_environ(method: str = "GET", path: str = "/", body: bytes | None = None, /, **keys: Any) -> Environ:
-    """Return the environ of a plain request, with `keys` in place of its own; None takes a key out."""
+    """Return the environ of a plain request; `keys` replace its own, and None removes a key."""
     environ = {
         "REQUEST_METHOD": method,
         "SCRIPT_NAME": "",

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from wsgi_asgi_conformance.catalogue import Clause
 
-# What a document only advises or allows, or what no document says but everybody does.
+# Rules that a document only advises or allows, and conventions that no document states.
 _ADVISED = ("SHOULD", "MAY")
 
 
@@ -31,12 +31,12 @@ class Selection:
         self._all = names is None
 
     def takes(self, names: Sequence[str]) -> bool:
-        """Return whether a test of these clauses is to run; one of no clause runs only in a whole run."""
+        """Return whether to run a test of these clauses; a test without clauses runs only if all are selected."""
         return not self._chosen.isdisjoint(names) if names else self._all
 
 
 def is_advised(clause: Clause) -> bool:
-    """Return whether an adapter may do without."""
+    """Return whether the clause is only advised or allowed, or is a convention."""
     return clause.strength in _ADVISED or clause.basis == "convention"
 
 

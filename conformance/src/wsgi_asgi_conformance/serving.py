@@ -1,4 +1,4 @@
-"""A server under test: its process, its apps, and the exchanges that a test has with it."""
+"""A server under test: its process, its apps, and a test's exchanges with it."""
 
 import contextlib
 import itertools
@@ -22,9 +22,9 @@ from wsgi_asgi_conformance.processes import child_environ
 # How long a server may take to listen, and to end after SIGTERM, in seconds.
 START = 30.0
 _STOP = 15.0
-# How much of what was sent a report shows, in bytes.
+# How many bytes of each message a report shows.
 _SHOWN = 400
-# What the apps are told by: which function serves the request, and where its notes go.
+# Headers that tell the app which function serves the request, and where its notes go.
 APP, NOTE = "X-Conformance-App", "X-Conformance-Note"
 LIFESPAN = "WSGI_ASGI_CONFORMANCE_LIFESPAN"
 
@@ -32,11 +32,11 @@ _numbers = itertools.count()
 
 
 class DidNotStart(AssertionError):
-    """Raised if the server ends, or does not answer in time."""
+    """Raised if the server exits, or does not answer in time."""
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on at the moment."""
+    """Return a port that is free at the moment."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]

@@ -29,7 +29,7 @@ PARTS: st.SearchStrategy[Parts] = st.lists(
 
 
 def blocks_of(parts: Parts) -> list[bytes]:
-    """Return the blocks, which are written as parts because they would be too long to show in a failure."""
+    """Return the blocks. They are generated as parts, because whole blocks would be too long to show in a failure."""
     return [block * times for block, times in parts]
 
 
@@ -38,7 +38,7 @@ _NAMES = st.text("!#$%&'*+.^`|~-abcdxyz019", min_size=1, max_size=8)
 _VALUES = st.binary(max_size=8).map(
     lambda value: bytes(byte for byte in value if byte >= 0x20 and byte != 0x7F).strip()
 )
-# Of what else a token may be, wsgiref.validate allows no name of a response.
+# wsgiref.validate rejects header names with the other characters of a token.
 _PLAIN_NAMES = st.text("abc019", max_size=4).map(lambda text: f"x-{text}z")
 
 
@@ -103,7 +103,7 @@ def joined_headers(headers: RawHeaders) -> RawHeaders:
     return [(name, (b"; " if name == b"cookie" else b",").join(parts)) for name, parts in values.items()]
 
 
-# Bytes that h11 may or may not take for a request: what it takes, servers pass on.
+# Bytes that h11 may or may not accept as a request: servers pass on what it accepts.
 _ODD_HEADERS = st.sampled_from(
     [
         *("content-length: 0", "content-length: 3", "Content-Length: 03", "content-length: 3, 3", "content-length: x"),

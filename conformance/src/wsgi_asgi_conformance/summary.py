@@ -1,4 +1,4 @@
-"""What a run has found, for a terminal."""
+"""The findings of a run, as text for a terminal."""
 
 from collections.abc import Iterator
 
@@ -6,13 +6,13 @@ from wsgi_asgi_conformance.catalogue import TITLES, Clause
 from wsgi_asgi_conformance.outputs import Run
 from wsgi_asgi_conformance.verdicts import MARKS, counts
 
-# Of a long list, this many broken clauses are shown without -v, so that the whole fits a screen.
+# Without -v, show only this many broken clauses, so that the summary fits on a screen.
 _SHOWN = 10
 _WIDTH = 118
 
 
 def summary_lines(run: Run, verbosity: int = 0) -> Iterator[str]:
-    """Yield each broken clause once, with its sentence and what was seen, and then a table for each direction."""
+    """Yield each broken clause once, with its sentence and what the tests observed, then a table per direction."""
     faults = run.broken()
     shown = faults if verbosity > 0 else faults[:_SHOWN]
     for fault in shown:
@@ -44,7 +44,7 @@ def _table(run: Run, direction: str) -> Iterator[str]:
 
 
 def short(document: str) -> str:
-    """Return a document's name in a few words."""
+    """Return a short name for a document."""
     name = document.partition(", to which")[0].replace("specification", "").replace("ASGI HTTP and WebSocket", "ASGI")
     name = name.partition(" (")[0] + (name.rpartition(")")[2] if "(specs/www)" in name else "")
     return " ".join(name.replace("2.5,", "").split())[:24]

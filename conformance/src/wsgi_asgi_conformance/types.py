@@ -1,4 +1,4 @@
-"""Types for what the specs name, wide enough for any app; the package needs no adapter to be installed."""
+"""Types for the objects of the specs, wide enough for any app, so that no adapter needs to be installed."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias

@@ -1,4 +1,4 @@
-"""What became of each clause, from what became of its tests."""
+"""The verdict on each clause, derived from the outcomes of its tests."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from wsgi_asgi_conformance.catalogue import Clause
 
-# What may have become of a clause, and how the tables show it.
+# The possible verdicts, and how the tables show them.
 MARKS = {"kept": "✓", "broken": "✗", "hung": "hangs", "deviates": "≠", "not offered": "-", "untested": ""}
 _WORST_FIRST = ("hung", "broken", "deviates", "kept", "not offered")
 _FAILURES = {"hung", "broken"}
@@ -19,7 +19,7 @@ Verdicts: TypeAlias = Mapping[tuple[str, str], str]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one test: "kept", "broken", "hung", "deviates" or "not offered", and what was seen."""
+    """The outcome of one test: "kept", "broken", "hung", "deviates" or "not offered", and what was observed."""
 
     test: str
     direction: str
@@ -58,7 +58,7 @@ def _width(test: Outcome) -> int:
 
 
 def counts(clauses: Iterable[Clause], direction: str, verdicts: Verdicts) -> dict[str, int]:
-    """Return how many of the clauses that bind a direction, or a kind of server, were kept, broken, and so on."""
+    """Return how many of the clauses that bind a direction or a kind of server were kept, broken, and so on."""
     found = Counter(
         verdicts.get((direction, clause.id), "untested") for clause in clauses if direction in clause.subjects
     )

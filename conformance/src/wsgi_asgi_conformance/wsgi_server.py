@@ -15,7 +15,7 @@ from wsgi_asgi_conformance.exchange import Exchange, Server, joined
 from wsgi_asgi_conformance.samples import http_environ
 from wsgi_asgi_conformance.types import Environ, Headers, WSGIApp
 
-# The class under test; a test passes options if it is about them.
+# The class under test; a test passes options only if it checks them.
 ToWSGI: TypeAlias = Callable[..., WSGIApp]
 
 
@@ -123,11 +123,11 @@ class WSGIRequest(Exchange):
         self.input.feed(body, more_body)
 
     def hold(self) -> None:
-        """Have the server ask for no block from now on, as for a client that does not read."""
+        """Stop asking for blocks from now on, as for a client that does not read."""
         self._hold_after = self._counts["block"]
 
     def release(self) -> None:
-        """Have the server go on."""
+        """Ask for blocks again."""
         with self.changed:
             self._hold_after = math.inf
             self.changed.notify_all()
@@ -247,11 +247,11 @@ class WSGIServer(Server):
         return request
 
     def close(self) -> None:
-        """End all requests, and give up the threads of those that do not end."""
+        """End all requests, and abandon the threads of those that do not end."""
         self._end_all(self._requests)
 
     def check_starts(self) -> None:
-        """Have `wsgiref.validate` judge every call of start_response, also those that the test did not check."""
+        """Make `wsgiref.validate` check every call of start_response, including those that the test did not check."""
         for request in self._requests:
             for start in request.starts:
                 wsgiref_validate.check_status(start.args[0])  # type: ignore[attr-defined]  # public, but not to typeshed

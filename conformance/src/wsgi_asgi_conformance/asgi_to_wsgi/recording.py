@@ -72,17 +72,17 @@ def sending(*messages: Message, errors: list[Exception]) -> ASGIApp:
 
 
 async def complete_startup(scope: Scope, send: Send) -> None:
-    """Do what an app with nothing to start does."""
+    """Do nothing at startup."""
     await send({"type": "lifespan.startup.complete"})
 
 
 async def complete_shutdown(scope: Scope, send: Send) -> None:
-    """Do what an app with nothing to shut down does."""
+    """Do nothing at shutdown."""
     await send({"type": "lifespan.shutdown.complete"})
 
 
 class LifespanApp:
-    """An app with a lifespan that notes what comes; `startup` and `shutdown` are what it does then."""
+    """An app with a lifespan that notes each message; it calls `startup` and `shutdown` at these."""
 
     def __init__(self, startup: Step = complete_startup, shutdown: Step = complete_shutdown) -> None:
         self.events: list[str] = []
@@ -114,7 +114,7 @@ class LifespanApp:
 
 
 def is_refused(request: WSGIRequest) -> bool:
-    """Return whether the request has come to nothing but an error, which is raised or is the response."""
+    """Return whether the request ended with an error, which was raised or became the response."""
     request.until_ended()
     return request.error is not None or request.status.startswith("5")
 
@@ -133,7 +133,7 @@ def close(app: WSGIApp, deadline: float) -> None:
 
 
 async def until_set(event: threading.Event, deadline: float) -> None:
-    """Wait, on the app's loop, for what the test's thread sets."""
+    """Wait, on the app's loop, for an event that the test's thread sets."""
     with anyio.fail_after(deadline):
         while not event.is_set():
             await anyio.sleep(0.001)

@@ -63,7 +63,7 @@ class Leaving:
 
 
 def leave(serve: WSGIServer, adapter: WSGIApp, app: Leaving) -> WSGIRequest:
-    """Have the client leave in the middle of the response, and wait for what that does to the app."""
+    """Make the client leave in the middle of the response, and wait for the effect on the app."""
     request = serve(adapter, hold_after=1).until_logged("block")
     request.disconnect()
     request.until_ended()
@@ -73,7 +73,7 @@ def leave(serve: WSGIServer, adapter: WSGIApp, app: Leaving) -> WSGIRequest:
 
 @clause("ASGI-HTTP-002")
 def test_the_spec_version_is_kept(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """An adapter that says 2.4 or more has send() raise for a client that left, as the spec does from then on."""
+    """If the adapter claims 2.4 or later, send() raises once the client has left, as that version requires."""
     app = Leaving(serve.deadline)
     leave(serve, adapt(app), app)
     version = app.scope["asgi"].get("spec_version", "2.0")
@@ -83,7 +83,7 @@ def test_the_spec_version_is_kept(adapt: ToWSGI, serve: WSGIServer) -> None:
 
 @clause("ASGI-HTTP-074")
 def test_send_raises_once_the_client_has_left(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """From then on each send() on a closed response raises an OSError of the adapter's own kind."""
+    """Each later send() on a closed response raises an OSError of the adapter's own."""
     app = Leaving(serve.deadline)
     leave(serve, adapt(app), app)
     assert [isinstance(error, OSError) for error in app.errors] == [True] * 3
@@ -94,7 +94,7 @@ def test_send_raises_once_the_client_has_left(adapt: ToWSGI, serve: WSGIServer) 
 def test_the_error_of_a_disconnect_may_leave_the_app(
     adapt: ToWSGI, serve: WSGIServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An app that does not catch what send() raises ends by it, and nobody hears of an error."""
+    """If an app does not catch the error from send(), it ends, and nothing is logged."""
     app = Leaving(serve.deadline, catch=False)
     adapter = adapt(app)
     assert leave(serve, adapter, app).error is None

@@ -52,7 +52,7 @@ def test_more_body_is_false_in_the_last_event_alone(adapt: ToWSGI, serve: WSGISe
 def test_a_request_without_a_body_is_one_event(
     adapt: ToWSGI, serve: WSGIServer, method: str, length: str | None
 ) -> None:
-    """Without a CONTENT_LENGTH there is nothing to wait for, whatever a connection may yet bring."""
+    """Without a CONTENT_LENGTH the adapter does not read, whatever may follow on the connection."""
     app = Recording()
     serve(adapt(app), http_environ(method, CONTENT_LENGTH=length), b"the next request", more_body=True).finish()
     assert [(m["type"], m.get("body", b""), m.get("more_body", False)) for m in app.received] == [
@@ -67,7 +67,7 @@ def test_a_request_without_a_body_is_one_event(
     ids=["large", "expect"],
 )
 def test_the_app_is_called_before_the_body_is_there(adapt: ToWSGI, serve: WSGIServer, variables: Environ) -> None:
-    """An app that does not call receive() answers without a byte of the body having been asked for."""
+    """An app that does not call receive() answers before any byte of the body is read."""
 
     @http_app
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,7 +106,7 @@ def test_only_receive_pulls_the_body(adapt: ToWSGI, serve: WSGIServer) -> None:
 
 @clause("ASGI-HTTP-048")
 def test_a_slow_client_stalls_nothing_but_receive(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """While a read waits, the loop goes on, other requests are served, and send() of this one is no deadlock."""
+    """While a read waits, the loop runs, other requests are served, and this request's send() does not block."""
     ask, sending = threading.Event(), threading.Event()
 
     @http_app
@@ -144,7 +144,7 @@ def test_a_slow_client_stalls_nothing_but_receive(adapt: ToWSGI, serve: WSGIServ
 
 @clause("ASGI-HTTP-083")
 def test_a_cancelled_receive_loses_nothing(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """A receive() that is cancelled while its read waits is cancelled indeed, and the next one has what was read."""
+    """A cancelled receive() ends at once although its read waits, and the next one returns the data."""
     give_up = threading.Event()
     cancelled: list[bool] = []
     received: list[Message] = []

@@ -52,7 +52,7 @@ def test_the_shutdown_comes_after_the_requests(adapt: ToWSGI, serve: WSGIServer)
 
 @clause("ASGI-LS-023")
 def test_there_is_no_shutdown_after_a_failed_startup(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """What did not start is not shut down."""
+    """An app that failed to start is not shut down."""
 
     async def startup(scope: Scope, send: Send) -> None:
         await send({"type": "lifespan.startup.failed"})
@@ -88,7 +88,7 @@ def test_close_waits_for_the_shutdown(adapt: ToWSGI, serve: WSGIServer) -> None:
 def test_a_failed_shutdown_is_logged(
     adapt: ToWSGI, serve: WSGIServer, caplog: pytest.LogCaptureFixture, message: str | None
 ) -> None:
-    """close() returns nevertheless, and what the app has said, if anything, is in the log."""
+    """close() returns all the same, and the log has the app's message, if there is one."""
 
     async def shutdown(scope: Scope, send: Send) -> None:
         failed = {"type": "lifespan.shutdown.failed"}
@@ -138,7 +138,7 @@ def test_an_error_after_the_startup_breaks_nothing(adapt: ToWSGI, serve: WSGISer
 
 @clause("ASGI-LS-029")
 def test_close_may_be_called_again(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """There is a way to shut the app down, and to have done so is no error."""
+    """A second close() raises nothing."""
     app = LifespanApp()
     adapter = adapt(app)
     serve(adapter).finish()

@@ -1,4 +1,4 @@
-"""What only a planted fault showed to be untested."""
+"""Tests of behaviour that no other test checked, as a planted fault showed."""
 
 import threading
 from collections.abc import Mapping
@@ -94,7 +94,7 @@ def test_a_failure_needs_no_message(adapt: ToWSGI, serve: WSGIServer) -> None:
 
 @clause("ASGI-HTTP-074")
 def test_nothing_is_sent_once_close_has_returned(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """Not even by an app that has kept the loop from hearing of it."""
+    """The server gets nothing more, even if the app has kept the loop from noticing the close."""
     streaming, closed, ended = threading.Event(), threading.Event(), threading.Event()
     errors: list[BaseException] = []
 

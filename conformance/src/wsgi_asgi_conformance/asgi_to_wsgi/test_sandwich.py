@@ -1,4 +1,4 @@
-"""Well-behaved apps and requests, with a validator on each side of the adapter that has nothing to report."""
+"""Well-behaved apps and requests, with a validator on each side of the adapter; neither may report anything."""
 
 import threading
 from collections.abc import Callable
@@ -170,7 +170,7 @@ CASES = {
 
 
 class Sandwich:
-    """The adapter, as the filling of a validator for each of its sides."""
+    """The adapter, with a validator on each of its sides."""
 
     def __init__(self, adapt: ToWSGI) -> None:
         self._adapt = adapt
@@ -205,7 +205,7 @@ def sandwich(adapt_for_files: ToWSGI) -> Sandwich:
 @clause("P3333-010", "ASGI-CORE-011", "ASGI-CORE-012", "CONV-009")
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_neither_validator_has_anything_to_report(sandwich: Sandwich, serve: WSGIServer, case: Case) -> None:
-    """What is well behaved stays so on the other side of the adapter, and is answered."""
+    """A well-behaved app is well-behaved on the adapter's other side, and its answer arrives."""
     request = serve(sandwich(case.app), case.environ(), *case.blocks).finish()
     assert (int(request.status.split()[0]), request.body) == (case.status, case.body)
     assert sandwich.reports(serve.deadline) == []

@@ -16,7 +16,7 @@ from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 @clause("ASGI-WS-001")
 def test_a_websocket_without_a_connection_is_http_or_refused(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """Where the server gives no way to the connection, the app gets an http scope, or nothing and the client a no."""
+    """If the server gives no access to the connection, the app gets an http scope or the client is refused."""
     app = Recording()
     request = serve(adapt(app), handshake()).finish()
     if app.scopes:
@@ -171,7 +171,7 @@ def test_accept_has_no_header_that_is_not_the_apps(connect: Connect, name: bytes
 @clause("ASGI-WS-016")
 @pytest.mark.parametrize("first", [ACCEPT, close()], ids=["accept", "close"])
 def test_accept_comes_once_and_not_after_close(connect: Connect, first: dict[str, Any]) -> None:
-    """A second accept is an error, and so is one after the handshake was refused."""
+    """A second accept raises, and so does one after the handshake was refused."""
     app = Script("receive", first, ACCEPT)
     client = connect(app)
     assert client.is_accepted() == (first is ACCEPT)

@@ -61,7 +61,7 @@ def test_fragments_are_one_message(connect: Connect) -> None:
     ids=["returns", "raises", "is cancelled", "exits"],
 )
 def test_the_connection_ends_with_the_app(connect: Connect, error: BaseException | None, code: int) -> None:
-    """An app that is over has its client sent a Close frame, which says whether it died, and hung up on."""
+    """When the app ends, the client gets a Close frame whose code says whether it raised, and the server hangs up."""
     client = connect(Script("receive", ACCEPT, send("one"), *([error] if error else []))).open()
     assert client.receive() == Frame(TEXT, b"one")
     assert client.receive_close()[0] == code
@@ -198,7 +198,7 @@ def test_send_to_a_client_that_left_raises_an_oserror(connect: Connect) -> None:
 
 @clause("ASGI-WS-021")
 def test_an_app_may_die_of_that_error(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
-    """What send() raised is not logged as an error, and the server is not told of one."""
+    """An app that does not catch the error is not logged as failed, and the server gets no error."""
 
     async def raise_what_send_raises() -> None:
         raise app.raised[0]

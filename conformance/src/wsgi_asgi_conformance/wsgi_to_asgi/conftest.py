@@ -26,7 +26,7 @@ def adapt(pytestconfig: pytest.Config) -> ToASGI:
 
 @pytest.fixture
 def serve(adapt: ToASGI, loops: Loops, backend: str, pytestconfig: pytest.Config) -> Iterator[ASGIServer]:
-    """An ASGI server, on each backend; its connections end with the test."""
+    """An ASGI server on each backend; its connections end with the test."""
     thorough = is_thorough(pytestconfig)
     server = ASGIServer(loops, backend, deadline_for(pytestconfig), strict=thorough)
     yield server

@@ -24,7 +24,7 @@ def tick(connection: ASGIConnection) -> None:
 
 @clause("ASGI-CORE-013")
 def test_the_adapter_is_one_async_callable(adapt: ToASGI) -> None:
-    """Servers that look for the older, double callable do not take the adapter for one."""
+    """Servers that look for the older double callable do not mistake the adapter for one."""
     compatibility = pytest.importorskip("asgiref.compatibility")
     adapter: Any = adapt(wsgi_response([b"one"]))
     assert inspect.iscoroutinefunction(adapter) or inspect.iscoroutinefunction(adapter.__call__)
@@ -33,7 +33,7 @@ def test_the_adapter_is_one_async_callable(adapt: ToASGI) -> None:
 
 @clause("ASGI-CORE-001", "ASGI-HTTP-087")
 def test_the_loop_goes_on_while_the_app_works(adapt: ToASGI, serve: ASGIServer) -> None:
-    """The app, its iterable and its close() run in a thread, where they may block, and the loop does other work."""
+    """The app, its iterable and its close() run in a thread, where they may block, while the loop does other work."""
     at_work, go_on = threading.Semaphore(0), threading.Semaphore(0)
 
     class Working:
@@ -69,7 +69,7 @@ def test_the_loop_goes_on_while_the_app_works(adapt: ToASGI, serve: ASGIServer) 
 
 @clause("ASGI-CORE-004")
 def test_send_and_receive_are_called_on_the_loop(adapt: ToASGI, serve: ASGIServer) -> None:
-    """The app's thread calls neither."""
+    """The app's thread never calls them."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
         start_response("200 OK", [])
@@ -90,7 +90,7 @@ def raises(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
 @pytest.mark.parametrize("app", [wsgi_response([b"one", b"two"]), raises], ids=["answers", "raises"])
 @pytest.mark.parametrize("leaves", [False, True], ids=["stays", "leaves"])
 def test_nothing_comes_after_the_call(adapt: ToASGI, serve: ASGIServer, app: WSGIApp, leaves: bool) -> None:
-    """The call returns None, and with that neither sends nor receives any more."""
+    """The call returns None, and afterwards neither sends nor receives."""
     adapter = adapt(app)
     returned: list[object] = []
 
@@ -131,7 +131,7 @@ def test_the_call_lasts_until_the_iterable_is_closed(adapt: ToASGI, serve: ASGIS
 
 
 def alive(references: list[weakref.ref[Any]]) -> bool:
-    """Return whether any of the objects is more than garbage."""
+    """Return whether any of the objects is still alive after a garbage collection."""
     gc.collect()
     return any(reference() is not None for reference in references)
 
@@ -139,7 +139,7 @@ def alive(references: list[weakref.ref[Any]]) -> bool:
 @clause("ASGI-CORE-007", "ASGI-CORE-026")
 @pytest.mark.parametrize("outcome", ["answers", "raises", "client-leaves"])
 def test_nothing_of_a_request_is_kept(adapt: ToASGI, serve: ASGIServer, outcome: str) -> None:
-    """When the call is over, nobody refers to the scope, nor to what the app returned."""
+    """After the call, nothing refers to the scope or to what the app returned."""
 
     class WeakScope(dict[str, Any]):
         pass
@@ -176,7 +176,7 @@ def test_nothing_of_a_request_is_kept(adapt: ToASGI, serve: ASGIServer, outcome:
 @clause("ASGI-CORE-022")
 @pytest.mark.parametrize("scope", [{"type": "foo"}, {"type": "mqtt", "asgi": {"version": "3.0"}}, {}], ids=repr)
 def test_an_unknown_scope_is_refused(adapt: ToASGI, serve: ASGIServer, scope: dict[str, Any]) -> None:
-    """What the adapter has no word for is an exception, before anything is sent."""
+    """The adapter raises for a scope type that it does not know, before it sends anything."""
     adapter = adapt(wsgi_response([b"one"]))
 
     async def with_scope(_: Scope, receive: Receive, send: Send) -> None:
@@ -189,7 +189,7 @@ def test_an_unknown_scope_is_refused(adapt: ToASGI, serve: ASGIServer, scope: di
 
 @clause("ASGI-CORE-023")
 def test_a_websocket_is_answered_or_refused(adapt: ToASGI, serve: ASGIServer) -> None:
-    """A connection that the adapter does not serve is an exception, and not a call that returns silently."""
+    """If the adapter does not serve a connection, it raises instead of returning silently."""
     scope = {**http_scope(), "type": "websocket", "scheme": "ws", "subprotocols": []}
     del scope["method"]
     connection = serve(adapt(wsgi_response([b"one"])), scope)
@@ -226,7 +226,7 @@ def test_the_scope_is_left_as_it_is(adapt: ToASGI, serve: ASGIServer) -> None:
 @clause("ASGI-CORE-035")
 @pytest.mark.parametrize("place", ["call", "before-a-block", "after-a-block"])
 def test_an_error_of_the_app_reaches_the_server(adapt: ToASGI, serve: ASGIServer, place: str) -> None:
-    """The server sees the very error, wherever it was raised, and no complete response."""
+    """The server gets the app's own exception, wherever it was raised, and no complete response."""
     error = ValueError("one")
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -241,7 +241,7 @@ def test_an_error_of_the_app_reaches_the_server(adapt: ToASGI, serve: ASGIServer
 
 
 def with_two_threads(adapt: ToASGI, app: WSGIApp) -> ASGIApp:
-    """Return an adapter with two threads, where it lets one say how many."""
+    """Return an adapter with two threads, if it has an option for that."""
     try:
         return adapt(app, workers=2)
     except TypeError:
@@ -250,7 +250,7 @@ def with_two_threads(adapt: ToASGI, app: WSGIApp) -> ASGIApp:
 
 @clause("ASGI-HTTP-088")
 def test_requests_wait_for_a_thread(adapt: ToASGI, serve: ASGIServer) -> None:
-    """More slow requests than there are threads are served one after the other, and the loop goes on meanwhile."""
+    """If there are more slow requests than threads, they are served in turn, and the loop stays free."""
     go_on = threading.Event()
     called: list[int] = []
 
@@ -270,7 +270,7 @@ def test_requests_wait_for_a_thread(adapt: ToASGI, serve: ASGIServer) -> None:
 
 @clause("ASGI-HTTP-101")
 def test_errors_go_somewhere(adapt: ToASGI, serve: ASGIServer, capfd: pytest.CaptureFixture[str]) -> None:
-    """What an app writes to wsgi.errors comes out at one of the standard streams."""
+    """What an app writes to wsgi.errors appears on one of the standard streams."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         errors = environ["wsgi.errors"]

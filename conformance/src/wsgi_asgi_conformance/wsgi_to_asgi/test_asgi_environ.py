@@ -34,7 +34,7 @@ def test_the_method_is_request_method(environ_for: Callable[..., Environ], metho
 def test_a_path_is_split_behind_root_path(
     environ_for: Callable[..., Environ], root_path: str, path: str, script_name: str, path_info: str
 ) -> None:
-    """SCRIPT_NAME is root_path, and PATH_INFO the rest of the path: cut once, and where a segment ends."""
+    """SCRIPT_NAME is root_path and PATH_INFO the rest of the path; the prefix is cut off once, at a segment's end."""
     environ = environ_for(root_path=root_path, path=path)
     assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == (script_name, path_info)
 
@@ -44,7 +44,7 @@ def test_a_path_is_split_behind_root_path(
     ("text", "native"), [("/\u4e2d", "/\xe4\xb8\xad"), ("/\xe9", "/\xc3\xa9"), ("/\U0001f600", "/\xf0\x9f\x98\x80")]
 )
 def test_a_path_is_utf8_in_latin1(environ_for: Callable[..., Environ], text: str, native: str) -> None:
-    """Text is encoded as UTF-8, and its bytes are what the characters of SCRIPT_NAME and PATH_INFO stand for."""
+    """SCRIPT_NAME and PATH_INFO hold the UTF-8 bytes of the path, one character per byte."""
     environ = environ_for("raw_path", root_path=text, path=f"{text}{text}")
     assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == (native, native)
 
@@ -53,7 +53,7 @@ def test_a_path_is_utf8_in_latin1(environ_for: Callable[..., Environ], text: str
 @pytest.mark.parametrize("path", [b"/\xff".decode("utf-8", "surrogateescape"), "/\ud800"], ids=["escaped", "lone"])
 @pytest.mark.parametrize("key", ["path", "root_path"])
 def test_a_path_that_is_no_text_does_not_fail(adapt: ToASGI, serve: ASGIServer, key: str, path: str) -> None:
-    """A surrogate in the path is a byte, a replacement or a bad request, and never an error of encoding."""
+    """A surrogate in the path becomes a byte, a replacement or a bad request, but never raises UnicodeEncodeError."""
     environs: list[Environ] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -85,7 +85,7 @@ def test_a_path_that_is_no_text_does_not_fail(adapt: ToASGI, serve: ASGIServer, 
 def test_the_bytes_of_a_path_may_come_from_raw_path(
     environ_for: Callable[..., Environ], path: str, raw_path: bytes, native: list[str]
 ) -> None:
-    """A path that is not UTF-8 may be had from raw_path, and not where some middleware has changed the path since."""
+    """A path that is not UTF-8 may come from raw_path, but not if middleware has changed the path since."""
     assert environ_for(path=path, raw_path=raw_path)["PATH_INFO"] in native
 
 
@@ -95,7 +95,7 @@ def test_the_bytes_of_a_path_may_come_from_raw_path(
     [b"a=1&b=2", b"q=%E2%82%AC+x&raw=\xe9", b"a=%2F%25&a=", b"?a#", b"+"],
 )
 def test_a_query_is_carried_as_it_is(environ_for: Callable[..., Environ], query: bytes) -> None:
-    """QUERY_STRING is query_string, byte by byte; nobody unquotes it."""
+    """QUERY_STRING is query_string byte by byte; nothing is unquoted."""
     assert environ_for(query_string=query)["QUERY_STRING"].encode("latin-1") == query
 
 
@@ -104,7 +104,7 @@ def test_a_query_is_carried_as_it_is(environ_for: Callable[..., Environ], query:
 def test_content_type_and_length_come_from_the_headers(
     adapt: ToASGI, serve: ASGIServer, change: Callable[[bytes], bytes]
 ) -> None:
-    """Names of headers are the same in any case, and these two have no HTTP_ in front."""
+    """The case of a header's name does not matter, and these two get no HTTP_ prefix."""
     environs: list[Environ] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -137,7 +137,7 @@ def test_content_type_and_length_come_from_the_headers(
 def test_headers_may_be_any_iterable(
     environ_for: Callable[..., Environ], make: Callable[[list[tuple[bytes, bytes]]], Any]
 ) -> None:
-    """Headers are an iterable of pairs, and one that can be read but once is complete in environ."""
+    """Headers are any iterable of pairs; environ is complete even if it can be read only once."""
     headers = [(b"host", b"example.org"), (b"content-type", b"text/x-a"), (b"x-a", b"1"), (b"x-b", b"2")]
     environ = environ_for(headers=make(headers))
     keys = ("HTTP_HOST", "CONTENT_TYPE", "HTTP_X_A", "HTTP_X_B")
@@ -162,7 +162,7 @@ def test_the_server_is_server_name_and_port(
 def test_a_server_without_a_port_has_a_name_and_a_port(
     environ_for: Callable[..., Environ], server: Any, headers: list[tuple[bytes, bytes]]
 ) -> None:
-    """A Unix socket, or no server at all: SERVER_NAME and SERVER_PORT are not empty, and the port is a number."""
+    """With a Unix socket or no server at all, SERVER_NAME is not empty and SERVER_PORT is a number."""
     environ = environ_for(server=server, headers=headers)
     assert type(environ["SERVER_NAME"]) is str
     assert environ["SERVER_NAME"] != ""
@@ -183,7 +183,7 @@ def test_a_server_without_a_port_has_a_name_and_a_port(
 def test_the_client_is_remote_addr_and_port(
     environ_for: Callable[..., Environ], client: Any, expected: tuple[str, str] | None
 ) -> None:
-    """REMOTE_ADDR is the client's address, and REMOTE_PORT its port; a client that is not known is not there."""
+    """REMOTE_ADDR is the client's address, and REMOTE_PORT its port; they are missing if the client is not known."""
     environ = environ_for(client=client)
     if expected is None:
         assert not environ.get("REMOTE_ADDR")
@@ -195,7 +195,7 @@ def test_the_client_is_remote_addr_and_port(
 @clause("ASGI-HTTP-012", "ASGI-HTTP-099")
 @pytest.mark.parametrize("scheme", ["http", "https", None])
 def test_the_scheme_is_url_scheme(environ_for: Callable[..., Environ], scheme: str | None) -> None:
-    """wsgi.url_scheme is the scope's scheme, http where it says nothing."""
+    """wsgi.url_scheme is the scope's scheme, and http by default."""
     environ = environ_for("scheme") if scheme is None else environ_for(scheme=scheme)
     assert environ["wsgi.url_scheme"] == (scheme or "http")
 
@@ -213,7 +213,7 @@ def test_the_scheme_is_url_scheme(environ_for: Callable[..., Environ], scheme: s
 def test_the_version_is_server_protocol(
     environ_for: Callable[..., Environ], version: str, protocols: list[str]
 ) -> None:
-    """SERVER_PROTOCOL is HTTP/ and the version, to which CGI would have a minor one added."""
+    """SERVER_PROTOCOL is HTTP/ and the version; CGI would add a minor version to a bare major one."""
     assert environ_for(http_version=version)["SERVER_PROTOCOL"] in protocols
 
 
@@ -233,7 +233,7 @@ def test_the_version_is_server_protocol(
     ids=",".join,
 )
 def test_what_is_optional_may_be_missing(environ_for: Callable[..., Environ], missing: list[str]) -> None:
-    """A scope without its optional keys is a request like any other."""
+    """A scope without its optional keys is served like any other."""
     environ = environ_for(*missing, path="/a")
     assert environ["wsgi.url_scheme"] == "http"
     assert environ["PATH_INFO"] == "/a"
@@ -244,7 +244,7 @@ def test_what_is_optional_may_be_missing(environ_for: Callable[..., Environ], mi
 
 @clause("ASGI-HTTP-016")
 def test_raw_path_may_be_none(environ_for: Callable[..., Environ]) -> None:
-    """Without a raw_path, the path is enough."""
+    """The path suffices if raw_path is None."""
     assert environ_for(path="/a b\xe9", raw_path=None)["PATH_INFO"] == "/a b\xc3\xa9"
 
 
@@ -253,7 +253,7 @@ def test_raw_path_may_be_none(environ_for: Callable[..., Environ]) -> None:
     "asgi", [{}, {"version": "2.0"}, {"version": "3.0"}, {"version": "3.0", "spec_version": "2.9"}], ids=repr
 )
 def test_any_version_of_asgi_will_do(environ_for: Callable[..., Environ], asgi: dict[str, str]) -> None:
-    """Versions that are not there are 2.0, and no reason to fail."""
+    """Missing versions mean 2.0 and are not an error."""
     assert environ_for(asgi=asgi)["REQUEST_METHOD"] == "GET"
 
 
@@ -269,6 +269,6 @@ def test_a_scope_may_hold_more(environ_for: Callable[..., Environ], keys: dict[s
 
 @clause("ASGI-HTTP-007", "RFC3875-022", "RFC6265-001")
 def test_cookies_are_joined_by_semicolons(environ_for: Callable[..., Environ]) -> None:
-    """HTTP/2 may send a cookie in pieces, which are one header to WSGI."""
+    """HTTP/2 may split a cookie into several headers; WSGI has one."""
     headers = [(b"cookie", b"a=1"), (b"host", b"example.org"), (b"Cookie", b"b=2; c=3"), (b"cookie", b"d=4")]
     assert environ_for(http_version="2", headers=headers)["HTTP_COOKIE"] == "a=1; b=2; c=3; d=4"

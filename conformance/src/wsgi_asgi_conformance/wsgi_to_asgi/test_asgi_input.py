@@ -63,7 +63,7 @@ def with_messages(adapter: ASGIApp, *messages: Any, given: threading.Event | Non
 
 @clause("ASGI-HTTP-100")
 def test_input_is_the_bytes_of_the_request(adapt: ToASGI, serve: ASGIServer, reader: WSGIApp) -> None:
-    """What the messages bring is what wsgi.input gives, byte by byte."""
+    """wsgi.input returns the bytes of the messages unchanged."""
     blocks = [bytes(range(256)), b"a\r\nb\n", b"", b"\n", b"c" * 70_000, b"end"]
     connection = serve(adapt(reader), http_scope("POST"), *blocks).finish()
     assert connection.body == b"".join(blocks)
@@ -71,7 +71,7 @@ def test_input_is_the_bytes_of_the_request(adapt: ToASGI, serve: ASGIServer, rea
 
 @clause("ASGI-HTTP-035")
 def test_the_body_of_a_chunked_request_is_plain(adapt: ToASGI, serve: ASGIServer, reader: WSGIApp) -> None:
-    """The server has undone the chunks, and what looks like some is the body's own."""
+    """The server has already decoded the chunks; what still looks like a chunk belongs to the body."""
     scope = http_scope("POST", headers=[(b"transfer-encoding", b"chunked")])
     assert serve(adapt(reader), scope, b"3\r\none\r\n", b"0\r\n\r\n").finish().body == b"3\r\none\r\n0\r\n\r\n"
 
@@ -103,7 +103,7 @@ def test_werkzeug_reads_a_body_without_a_content_length(adapt: ToASGI, serve: AS
 
 @clause("ASGI-HTTP-038")
 def test_the_app_is_called_when_the_request_comes(adapt: ToASGI, serve: ASGIServer) -> None:
-    """Not the connection but its first http.request has the app called, where a body is announced."""
+    """If a body is announced, the adapter calls the app at the first http.request, not when the connection opens."""
     called = threading.Event()
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -156,7 +156,7 @@ def test_keys_of_a_request_may_be_missing_or_unknown(
 def test_a_body_that_breaks_off_is_an_error(
     adapt: ToASGI, serve: ASGIServer, read: Callable[[Any], Any], headers: list[tuple[bytes, bytes]]
 ) -> None:
-    """A client that leaves within its body is an OSError to the app that reads it, or keeps that from being called."""
+    """If the client leaves within its body, the app's read raises OSError, or the app is not called."""
     outcome: list[Any] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -174,7 +174,7 @@ def test_a_body_that_breaks_off_is_an_error(
 
 @clause("ASGI-HTTP-045")
 def test_nothing_is_received_behind_the_body(adapt: ToASGI, serve: ASGIServer) -> None:
-    """A server that has nothing to say after the body holds up neither wsgi.input nor the response."""
+    """A server that sends nothing after the body delays neither wsgi.input nor the response."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
         stream = environ["wsgi.input"]
@@ -193,7 +193,7 @@ def test_nothing_is_received_behind_the_body(adapt: ToASGI, serve: ASGIServer) -
 
 @clause("ASGI-HTTP-046")
 def test_messages_have_one_receiver(adapt: ToASGI, serve: ASGIServer) -> None:
-    """An app that reads while it answers gets each block of the body, and `receive` is never called twice at once."""
+    """An app that reads while it answers gets every block, and no two calls of `receive` overlap."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
         start_response("200 OK", [])
@@ -214,7 +214,7 @@ def test_messages_have_one_receiver(adapt: ToASGI, serve: ASGIServer) -> None:
 
 @clause("ASGI-HTTP-046")
 def test_a_block_of_the_body_is_not_lost_to_a_disconnect(adapt: ToASGI, serve: ASGIServer) -> None:
-    """What has come before the client left can be read, whoever else looks out for its leaving."""
+    """The app can read what arrived before the client left, even if another call waits for the disconnect."""
     blocks: list[bytes] = []
     given = threading.Event()
 
@@ -232,7 +232,7 @@ def test_a_block_of_the_body_is_not_lost_to_a_disconnect(adapt: ToASGI, serve: A
 
 @clause("ASGI-HTTP-086")
 def test_a_client_may_leave_before_its_request(adapt: ToASGI, serve: ASGIServer) -> None:
-    """http.disconnect may be all there is: the call ends, and what it sends, if anything, is a response."""
+    """If http.disconnect is the only message, the call ends, and sends a response or nothing."""
     connection = serve(with_messages(adapt(echo), {"type": "http.disconnect"})).until_ended()
     assert isinstance(connection.error, Exception | None)
     assert {message["type"] for message in connection.sent} <= {"http.response.start", "http.response.body"}
@@ -246,7 +246,7 @@ def test_a_client_may_leave_before_its_request(adapt: ToASGI, serve: ASGIServer)
 )
 @pytest.mark.parametrize("first", [True, False], ids=["first", "second"])
 def test_an_invalid_event_is_an_error(adapt: ToASGI, serve: ASGIServer, message: Any, first: bool) -> None:
-    """What is no message is an error that the server gets to see, and never a part of a body."""
+    """The server gets an exception for an invalid message, which never becomes part of a body."""
     messages = [message] if first else [{"type": "http.request", "body": b"one", "more_body": True}, message]
     connection = serve(with_messages(adapt(echo), *messages), http_scope("POST")).until_ended()
     assert isinstance(connection.error, Exception)
@@ -255,7 +255,7 @@ def test_an_invalid_event_is_an_error(adapt: ToASGI, serve: ASGIServer, message:
 
 @clause("RFC9110-010")
 def test_a_response_does_not_wait_for_a_body_that_waits_for_100_continue(adapt: ToASGI, serve: ASGIServer) -> None:
-    """A client that expects 100 Continue may get its answer without, where the app does not read."""
+    """A client that expects 100 Continue gets its answer without it if the app does not read."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         start_response("417 Expectation Failed", [])

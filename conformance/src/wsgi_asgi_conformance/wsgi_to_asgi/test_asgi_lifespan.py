@@ -13,7 +13,7 @@ from wsgi_asgi_conformance.types import ASGIApp, Environ, Scope, StartResponse
 
 
 def lifespan_scope(**keys: Any) -> Scope:
-    """Return a scope of a lifespan, with all that there may be in it."""
+    """Return a lifespan scope with all optional keys."""
     return {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": {"a": [1]}, **keys}
 
 
@@ -41,14 +41,14 @@ def start_or_skip(serve: ASGIServer, adapter: ASGIApp) -> ASGIConnection:
     ids=["whole", "bare", "without-spec-version"],
 )
 def test_a_lifespan_is_answered_or_refused(adapt: ToASGI, serve: ASGIServer, scope: dict[str, Any]) -> None:
-    """Startup is complete, or there is an exception before anything is sent, by which the server knows."""
+    """The adapter completes the startup, or raises before it sends anything, so that the server knows."""
     connection = start(serve, adapt(wsgi_response([b"one"])), scope)
     assert connection.sent in ([{"type": "lifespan.startup.complete"}], [])
 
 
 @clause("ASGI-LS-018")
 def test_startup_is_complete_when_it_was_asked_for(adapt: ToASGI, serve: ASGIServer) -> None:
-    """lifespan.startup.complete is the answer to lifespan.startup, and does not come without."""
+    """The adapter sends lifespan.startup.complete only in answer to lifespan.startup."""
     connection = start_or_skip(serve, adapt(wsgi_response([b"one"])))
     kinds = [entry.kind for entry in connection.log]
     assert kinds.index("received") < kinds.index("send")
@@ -88,7 +88,7 @@ def test_threads_end_with_shutdown(adapt: ToASGI, serve: ASGIServer) -> None:
 
 @clause("ASGI-LS-015")
 def test_the_state_is_left_as_it_is(adapt: ToASGI, serve: ASGIServer) -> None:
-    """Neither a lifespan nor a request puts anything into the state."""
+    """Neither a lifespan nor a request adds anything to the state."""
     state: dict[str, Any] = {"a": [1]}
     before = copy.deepcopy(state)
     adapter = adapt(wsgi_response([b"one"]))

@@ -58,7 +58,7 @@ def test_a_request_has_one_thread_and_one_context(adapt: ToASGI, serve: ASGIServ
 
 
 def mixed_requests(serve: ASGIServer, adapter: ASGIApp) -> ASGIConnection:
-    """Have requests come to all the ends that they may have."""
+    """Run requests that end in every possible way."""
     for path in ("/", "/raises", "/breaks-off"):
         connection = serve(adapter, http_scope("POST", path), b"x" * 1024, b"y").until_ended()
         assert (connection.error is None) == (path == "/")
@@ -70,7 +70,7 @@ def mixed_requests(serve: ASGIServer, adapter: ASGIApp) -> ASGIConnection:
 
 
 def tasks_on_loop(connection: ASGIConnection, backend: str) -> int:
-    """Return how many tasks there are on the loop."""
+    """Return the number of tasks on the loop."""
     counts: list[int] = []
 
     def count() -> None:
@@ -88,13 +88,13 @@ def tasks_on_loop(connection: ASGIConnection, backend: str) -> int:
 
 
 def open_files() -> int:
-    """Return how many files are open, 0 where that cannot be told."""
+    """Return the number of open files, or 0 if the system cannot tell."""
     return len(os.listdir(FD_FOLDER)) if os.path.isdir(FD_FOLDER) else 0
 
 
 @clause("CONV-017")
 def test_nothing_remains_of_requests(adapt: ToASGI, serve: ASGIServer, caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever became of them, requests leave behind no task, no thread, no file, and no complaint in the log."""
+    """However requests end, they leave no task, thread or file behind, and log nothing."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         if environ["PATH_INFO"] == "/raises":

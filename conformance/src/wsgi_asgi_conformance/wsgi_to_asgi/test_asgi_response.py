@@ -29,7 +29,7 @@ def starts_late(environ: Environ, start_response: StartResponse) -> Iterator[byt
 
 
 def starts_again(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Think better of the status."""
+    """Replace the status before anything was sent."""
     start_response("404 Not Found", [])
     try:
         raise ValueError("one")
@@ -72,7 +72,7 @@ by_app = pytest.mark.parametrize(("app", "body"), APPS.values(), ids=list(APPS))
 def test_a_response_is_one_start_and_a_body_with_one_end(
     adapt: ToASGI, serve: ASGIServer, app: WSGIApp, body: bytes
 ) -> None:
-    """First the start, with an int and pairs of bytes, then blocks of bytes, of which the last alone says so."""
+    """The start comes first, then blocks of bytes; only the last block has more_body false."""
     connection = serve(adapt(app)).finish()
     start, *messages = connection.sent
     assert start["type"] == "http.response.start"
@@ -86,7 +86,7 @@ def test_a_response_is_one_start_and_a_body_with_one_end(
 
 
 def assert_plain(value: object) -> None:
-    """Fail unless a value of an event is what events may hold."""
+    """Fail unless the spec allows the value in an event."""
     if type(value) is dict:
         assert all(type(key) is str for key in value), value
         for each in value.values():
@@ -105,7 +105,7 @@ def assert_plain(value: object) -> None:
 @clause("ASGI-CORE-011", "ASGI-CORE-012", "ASGI-CORE-040")
 @by_app
 def test_an_event_is_made_of_plain_types(adapt: ToASGI, serve: ASGIServer, app: WSGIApp, body: bytes) -> None:
-    """An event is a dict with a type, and holds nothing that could not go through a pipe."""
+    """An event is a dict with a type, and holds only values that could be serialised."""
     for message in serve(adapt(app)).finish().sent:
         assert type(message) is dict
         assert type(message["type"]) is str
@@ -136,7 +136,7 @@ def test_send_and_receive_are_called_as_they_are_defined(adapt: ToASGI, serve: A
 
 @clause("ASGI-HTTP-004", "ASGI-HTTP-052", "ASGI-HTTP-103")
 def test_headers_keep_their_order(adapt: ToASGI, serve: ASGIServer) -> None:
-    """Headers are pairs, and those with the same name stay as many as they were."""
+    """Headers are pairs, and repeated ones are not joined."""
     headers = [(f"x-{name}", str(number)) for number, name in enumerate("zabacczxby")]
     connection = serve(adapt(wsgi_response([b"one"], headers=headers))).finish()
     ours = [header for header in connection.headers if header[0].startswith(b"x-")]
@@ -145,7 +145,7 @@ def test_headers_keep_their_order(adapt: ToASGI, serve: ASGIServer) -> None:
 
 @clause("ASGI-HTTP-004", "ASGI-HTTP-005", "RFC6265-002")
 def test_set_cookie_is_never_joined(adapt: ToASGI, serve: ASGIServer) -> None:
-    """Each cookie has a header of its own."""
+    """Each cookie stays in a header of its own."""
     cookies = ["a=1; Path=/", "b=2; Expires=Thu, 01 Jan 1970 00:00:00 GMT", "a=1; Path=/"]
     connection = serve(adapt(wsgi_response([b"one"], headers=[("Set-Cookie", cookie) for cookie in cookies]))).finish()
     found = [value for name, value in connection.headers if name == b"set-cookie"]
@@ -154,7 +154,7 @@ def test_set_cookie_is_never_joined(adapt: ToASGI, serve: ASGIServer) -> None:
 
 @clause("ASGI-HTTP-051", "ASGI-HTTP-103")
 def test_names_of_headers_are_in_lower_case(adapt: ToASGI, serve: ASGIServer) -> None:
-    """The value of a header keeps its case; its name does not."""
+    """The adapter lowers the case of a header's name, but not of its value."""
     connection = serve(adapt(wsgi_response([b"one"], headers=[("X-Camel", "Camel"), ("ETAG", '"A"')]))).finish()
     assert {(b"x-camel", b"Camel"), (b"etag", b'"A"')} <= set(connection.headers)
     assert all(name == name.lower() for name, _ in connection.headers)
@@ -163,7 +163,7 @@ def test_names_of_headers_are_in_lower_case(adapt: ToASGI, serve: ASGIServer) ->
 @clause("ASGI-HTTP-053")
 @pytest.mark.parametrize("name", [":status", ":path"])
 def test_pseudo_headers_are_not_sent(adapt: ToASGI, serve: ASGIServer, name: str) -> None:
-    """What only a server may send is refused, or left out."""
+    """Pseudo headers, which only a server may send, are refused or left out."""
     connection = serve(adapt(wsgi_response([b"one"], headers=[(name, "404")]))).until_ended()
     sent = [header for message in connection.sent for header in message.get("headers", ())]
     assert name.encode() not in dict(sent)
@@ -175,7 +175,7 @@ def test_pseudo_headers_are_not_sent(adapt: ToASGI, serve: ASGIServer, name: str
     [("200 OK", 200), ("404 Nope", 404), ("299 Whatever", 299), ("599 \xe9", 599), ("418 I'm a", 418)],
 )
 def test_a_status_is_its_code(adapt: ToASGI, serve: ASGIServer, status: str, code: int) -> None:
-    """The reason means nothing, and codes that nobody has registered pass."""
+    """The reason phrase is ignored, and unregistered codes are sent."""
     assert serve(adapt(wsgi_response([b"one"], status))).finish().status == code
 
 
@@ -197,7 +197,7 @@ def test_bytes_of_headers_are_carried_as_they_are(adapt: ToASGI, serve: ASGIServ
 
 @clause("ASGI-HTTP-070")
 def test_a_block_does_not_wait_for_the_next(adapt: ToASGI, serve: ASGIServer) -> None:
-    """Each block leaves with more_body True while the next one is made, and the end is told when there is no more."""
+    """Each block is sent with more_body True while the app makes the next one; the end follows the last."""
     go_on = [threading.Event(), threading.Event()]
 
     def content() -> Iterator[bytes]:
@@ -217,7 +217,7 @@ def test_a_block_does_not_wait_for_the_next(adapt: ToASGI, serve: ASGIServer) ->
 
 @clause("ASGI-HTTP-070")
 def test_blocks_wait_for_a_client_that_does_not_read(adapt: ToASGI, serve: ASGIServer) -> None:
-    """Only so many blocks are made ahead, so that a body of any size needs little memory."""
+    """The app runs only a few blocks ahead of the client, so that any body needs little memory."""
     blocks = Blocks(b"x" * 65_536 for _ in range(100))
     connection = serve(adapt(wsgi_response(blocks)), hold_after=2)
     connection.until_logged("send", 2)
@@ -232,7 +232,7 @@ def test_blocks_wait_for_a_client_that_does_not_read(adapt: ToASGI, serve: ASGIS
 
 @clause("ASGI-HTTP-037")
 def test_an_app_may_take_its_time(adapt: ToASGI, serve: ASGIServer) -> None:
-    """A response that is long in coming comes, and so does each block of it."""
+    """A response arrives, and so does each block of it, however long the app takes."""
     silence = threading.Event()
 
     def app(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:

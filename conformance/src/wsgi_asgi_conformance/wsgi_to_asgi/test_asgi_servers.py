@@ -28,7 +28,7 @@ def deadline(pytestconfig: pytest.Config) -> float:
 
 
 def check(response: Any) -> None:
-    """Fail unless `response` is the app's to the one request that there is."""
+    """Fail unless `response` is the app's answer to the test's request."""
     assert (response.status_code, response.content) == (201, b"/a?b=1 " + BODY)
 
 
@@ -185,7 +185,7 @@ print("ended")
 def test_a_process_ends_with_a_request_that_was_cancelled(
     pytestconfig: pytest.Config, backend: str, work: str, deadline: float
 ) -> None:
-    """An interpreter that exits does not wait for a request that was broken off."""
+    """The interpreter does not wait at exit for a request that was cancelled."""
     run_process(adapter_name(pytestconfig, "wsgi_to_asgi"), backend, work, "cancelled", deadline=deadline)
 
 
@@ -194,7 +194,7 @@ def test_a_process_ends_with_a_request_that_was_cancelled(
 def test_a_process_ends_with_a_request_on_a_closed_loop(
     pytestconfig: pytest.Config, work: str, deadline: float
 ) -> None:
-    """Nobody waits for a request whose loop was closed under it."""
+    """No thread waits for a request whose loop was closed."""
     run_process(adapter_name(pytestconfig, "wsgi_to_asgi"), "asyncio", work, "dropped", deadline=deadline)
 
 

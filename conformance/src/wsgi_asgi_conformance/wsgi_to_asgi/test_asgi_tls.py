@@ -36,7 +36,7 @@ def ssl_variables(environ: Environ) -> dict[str, Any]:
 def test_the_scheme_says_whether_it_is_https(
     environ_for: Callable[..., Environ], scheme: str, extensions: dict[str, Any] | None
 ) -> None:
-    """A server may say nothing of its TLS, and one that does may be behind a proxy: wsgi.url_scheme is the scheme."""
+    """wsgi.url_scheme is the scope's scheme, with or without the extension, because a proxy may end TLS."""
     environ = environ_for(scheme=scheme, extensions=extensions)
     assert environ["wsgi.url_scheme"] == scheme
     assert environ.get("HTTPS", "on" if scheme == "https" else "off") in (["on", "1"] if scheme == "https" else ["off"])
@@ -44,7 +44,7 @@ def test_the_scheme_says_whether_it_is_https(
 
 @clause("ASGI-TLS-003")
 def test_https_is_on_without_the_extension(environ_for: Callable[..., Environ]) -> None:
-    """HTTPS, where the adapter sets it, comes with the scheme alone."""
+    """If the adapter sets HTTPS, the scheme alone decides."""
     environ = environ_for(scheme="https", extensions={"tls": WHOLE})
     if "HTTPS" not in environ:
         pytest.skip("the adapter does not set HTTPS")
@@ -70,7 +70,7 @@ def test_https_is_on_without_the_extension(environ_for: Callable[..., Environ]) 
     ids=["nothing", "all-none", "no-chain", "unknown", "no-client"],
 )
 def test_what_is_not_known_of_tls_may_be_missing(environ_for: Callable[..., Environ], tls: dict[str, Any]) -> None:
-    """Values that are None or missing, and numbers that nobody knows, are no reason to fail, and make no variables."""
+    """Missing values, None and unknown numbers raise nothing, and set no variables."""
     environ = environ_for(scheme="https", extensions={"tls": tls})
     assert environ["wsgi.url_scheme"] == "https"
     variables = [value for key, value in environ.items() if key.startswith("SSL_")]
@@ -79,7 +79,7 @@ def test_what_is_not_known_of_tls_may_be_missing(environ_for: Callable[..., Envi
 
 @clause("ASGI-TLS-012", "ASGI-EXT-017")
 def test_tls_is_in_apaches_variables(environ_for: Callable[..., Environ]) -> None:
-    """What the extension has a value for is text under the name that Apache has for it."""
+    """Each value of the extension is text under Apache's name for it."""
     environ = environ_for(scheme="https", extensions={"tls": WHOLE})
     variables = ssl_variables(environ)
     assert all(type(value) is str for value in variables.values())
@@ -113,7 +113,7 @@ def test_versions_of_tls_have_apaches_names(environ_for: Callable[..., Environ],
 def test_ssl_client_verify_says_how_it_went(
     environ_for: Callable[..., Environ], tls: dict[str, Any], verify: str
 ) -> None:
-    """No certificate is NONE, without the variables of one; one that was not accepted is FAILED, with the reason."""
+    """Without a certificate it is NONE and no other variable is set; a rejected one is FAILED with the reason."""
     environ = environ_for(scheme="https", extensions={"tls": {**WHOLE, **tls}})
     assert ssl_variables(environ)["SSL_CLIENT_VERIFY"] == verify
     if verify == "NONE":
@@ -122,7 +122,7 @@ def test_ssl_client_verify_says_how_it_went(
 
 @clause("ASGI-TLS-013")
 def test_tls_adds_no_events(adapt: ToASGI, serve: ASGIServer) -> None:
-    """The messages of a response are the same with TLS and without."""
+    """A response has the same messages with and without TLS."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         start_response("200 OK", [("Content-Length", "3")])

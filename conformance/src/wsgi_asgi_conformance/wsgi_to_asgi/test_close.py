@@ -20,7 +20,7 @@ def test_the_iterable_is_closed_when_the_response_is_complete(adapt: ToASGI, ser
 
 @clause("P3333-029")
 def test_the_iterable_is_closed_when_it_raises(adapt: ToASGI, serve: ASGIServer) -> None:
-    """An error of the app's in its second block reaches the server, and close() runs nevertheless."""
+    """An error in the app's second block reaches the server, and close() still runs."""
     blocks = Blocks([b"one", ValueError("two")])
     connection = serve(adapt(wsgi_response(blocks)))
     with pytest.raises(ValueError, match="two"):
@@ -33,7 +33,7 @@ def test_the_iterable_is_closed_when_it_raises(adapt: ToASGI, serve: ASGIServer)
 def test_the_iterable_is_closed_when_the_client_leaves(
     adapt: ToASGI, serve: ASGIServer, send_error: Exception | None
 ) -> None:
-    """A response without an end, to a client that leaves, is closed, and the call ends."""
+    """If the client leaves an endless response, the iterable is closed and the call ends."""
     left = threading.Event()
     # An adapter that goes on is stopped, after more than can be on the way.
     blocks = Blocks(b"x" * 1024 for number in range(10_000) if number == 0 or left.wait(serve.deadline))
@@ -55,7 +55,7 @@ def test_the_iterable_is_closed_when_the_client_leaves(
 def test_the_iterable_is_closed_when_the_adapter_stops_early(
     adapt: ToASGI, serve: ASGIServer, content: list[bytes], headers: list[tuple[str, str]]
 ) -> None:
-    """An iterable that the adapter does not want to the end is closed."""
+    """The adapter closes an iterable even if it stops before its end."""
     blocks = Blocks(content)
     serve(adapt(wsgi_response(blocks, headers=headers))).until_ended()
     assert blocks.closed == 1
@@ -63,7 +63,7 @@ def test_the_iterable_is_closed_when_the_adapter_stops_early(
 
 @clause("P3333-032")
 def test_what_is_closed_is_what_the_app_returned(adapt: ToASGI, serve: ASGIServer) -> None:
-    """close() is called on the iterable, once, even where its iterator has a close() as well."""
+    """close() is called once, on the iterable, even if its iterator has a close(), too."""
     blocks = Blocks([b"one"])  # whose iterator is a generator
     serve(adapt(wsgi_response(blocks))).finish()
     assert blocks.closed == 1
@@ -97,7 +97,7 @@ def test_the_iterable_is_closed_when_the_task_is_cancelled(adapt: ToASGI, serve:
 def test_an_iterable_need_not_have_close(
     adapt: ToASGI, serve: ASGIServer, make: Callable[[list[bytes]], Iterable[bytes]]
 ) -> None:
-    """A list, and any iterator, will do."""
+    """A list or an iterator without close() is enough."""
     assert serve(adapt(wsgi_response(make([b"one"])))).finish().body == b"one"
 
 
@@ -106,7 +106,7 @@ def test_an_iterable_need_not_have_close(
 def test_close_comes_after_the_last_use_of_the_iterable(
     adapt: ToASGI, serve: ASGIServer, leave: Callable[[ASGIConnection], None]
 ) -> None:
-    """An exchange that ends while a block is made has the iterable closed when the block is made."""
+    """If an exchange ends while the app makes a block, the iterable is closed once the block is made."""
     making, made = threading.Event(), threading.Event()
 
     def content() -> Iterator[bytes]:

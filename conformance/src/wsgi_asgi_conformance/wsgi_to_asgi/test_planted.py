@@ -1,4 +1,4 @@
-"""What only a planted fault showed to be untested."""
+"""Tests of behaviour that no other test checked, as a planted fault showed."""
 
 import asyncio
 import gzip
@@ -18,7 +18,7 @@ from wsgi_asgi_conformance.types import Environ, StartResponse
 
 @clause("P3333-140")
 def test_an_app_that_writes_without_end_is_stopped(adapt: ToASGI, serve: ASGIServer) -> None:
-    """write() tells an app whose client has left, as nothing else would."""
+    """If the client has left, write() raises, because nothing else would stop the app."""
     ended, stop = threading.Event(), threading.Event()
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -41,7 +41,7 @@ def test_an_app_that_writes_without_end_is_stopped(adapt: ToASGI, serve: ASGISer
 @clause("P3333-156")
 @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), asyncio.CancelledError()], ids=repr)
 def test_an_app_does_not_end_the_loop(adapt: ToASGI, serve: ASGIServer, error: BaseException) -> None:
-    """What an app raises to end its thread or task is not raised in the server's, whose loop it would stop."""
+    """An exception that ends the app is not raised in the server's task, where it would stop the loop."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         raise error
@@ -81,7 +81,7 @@ class Readable:
 def test_what_its_path_does_not_lead_to_is_read(
     adapt: ToASGI, serve: ASGIServer, tmp_path: Path, open_file: Callable[[Path], Any]
 ) -> None:
-    """Where the server takes paths, a file is still what read() gives, and it may have no path."""
+    """The adapter reads a file whose path is missing or leads elsewhere, even if the server accepts paths."""
     found: list[bool] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

@@ -1,4 +1,4 @@
-"""Well-behaved apps and requests, with a validator on each side of the adapter that has nothing to report."""
+"""Well-behaved apps and requests, with a validator on each side of the adapter; neither may report anything."""
 
 import io
 import sys
@@ -159,14 +159,14 @@ CASES = {
 
 @pytest.fixture
 def sandwich(adapt: ToASGI) -> ToASGI:
-    """The adapter, as the filling of a validator for each of its sides."""
+    """The adapter, with a validator on each of its sides."""
     return lambda app: validator(adapt(wsgiref_validate.validator(app)))
 
 
 @clause("P3333-010", "ASGI-CORE-011", "ASGI-CORE-012", "CONV-008")
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_neither_validator_has_anything_to_report(sandwich: ToASGI, serve: ASGIServer, case: Case) -> None:
-    """What is well behaved stays so on the other side of the adapter, and is answered."""
+    """A well-behaved app is well-behaved on the adapter's other side, and its answer arrives."""
     connection = serve(sandwich(case.app), case.scope, *case.blocks).finish()
     assert (connection.status, connection.body) == (case.status, case.body)
     assert connection.complete
@@ -174,7 +174,7 @@ def test_neither_validator_has_anything_to_report(sandwich: ToASGI, serve: ASGIS
 
 @clause("P3333-010", "ASGI-EXT-016")
 def test_a_file_on_disk_may_be_sent_by_its_path(adapt: ToASGI, serve: ASGIServer, tmp_path: Path) -> None:
-    """The outer validator alone: to wsgiref's, a file wrapper is an iterable like any other."""
+    """Only the outer validator is used, because wsgiref's would hide the file wrapper."""
     path = tmp_path / "file"
     path.write_bytes(LONG)
 
@@ -206,7 +206,7 @@ def test_a_lifespan_may_go_around_requests(sandwich: ToASGI, serve: ASGIServer) 
 @clause("P3333-010", "ASGI-HTTP-075", "ASGI-HTTP-078", "P3333-030")
 @pytest.mark.parametrize("send_error", [None, OSError("the client left")], ids=["silent", "error"])
 def test_a_client_may_leave_a_response(sandwich: ToASGI, serve: ASGIServer, send_error: OSError | None) -> None:
-    """The app is closed; what the adapter still says, or does not say any more, is no report."""
+    """The iterable is closed, and the validators report nothing about the rest."""
     left = threading.Event()
 
     def until_left() -> Iterator[bytes]:

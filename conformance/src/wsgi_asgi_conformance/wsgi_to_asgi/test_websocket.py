@@ -1,4 +1,4 @@
-"""WebSockets of WSGI apps, which speak on a socket in the environ or by an object there; and how others are refused."""
+"""WebSockets of WSGI apps, by a socket or an object in the environ, and the refusal of other WebSockets."""
 
 import base64
 import contextlib
@@ -17,7 +17,7 @@ from wsgi_asgi_conformance.exchange import Hang
 from wsgi_asgi_conformance.samples import websocket_scope
 from wsgi_asgi_conformance.types import ASGIApp, Environ, StartResponse, WSGIApp
 
-# What an app says and hears in an open WebSocket, and the adapter with an app that does so.
+# What an app sends and receives in an open WebSocket, and an adapter around such an app.
 Talk: TypeAlias = Callable[[Any], object]
 Talking: TypeAlias = Callable[[Talk], ASGIApp]
 
@@ -123,7 +123,7 @@ def talking(request: pytest.FixtureRequest, adapt: ToASGI, serve: ASGIServer) ->
 def test_a_websocket_that_the_app_does_not_accept_is_refused(
     adapt: ToASGI, serve: ASGIServer, status: str, extensions: dict[str, Any] | None
 ) -> None:
-    """By an exception, or one close, or a response where the server offers that; and never accepted."""
+    """The adapter raises, closes once, or sends a response if the server offers that; it never accepts."""
     connection = connect(serve, adapt(wsgi_response([b"one"], status)), extensions=extensions).until_ended()
     sent = types(connection)
     denied = sent[:1] == ["websocket.http.response.start"] and set(sent[1:]) == {"websocket.http.response.body"}
@@ -134,7 +134,7 @@ def test_a_websocket_that_the_app_does_not_accept_is_refused(
 @clause("ASGI-WS-008")
 @pytest.mark.parametrize("value", [..., None], ids=["missing", "None"])
 def test_the_least_of_a_scope_is_refused_as_well(adapt: ToASGI, serve: ASGIServer, value: Any) -> None:
-    """What may be missing, or None, makes no difference to an adapter that refuses."""
+    """Keys that are missing or None make no difference to an adapter that refuses."""
     adapter = adapt(wsgi_response([b"one"]))
     optional = ("raw_path", "query_string", "client", "server", "extensions")
     keys = {**dict.fromkeys(optional, value), **dict.fromkeys(("http_version", "scheme", "root_path", "state"), ...)}
@@ -146,7 +146,7 @@ def test_the_least_of_a_scope_is_refused_as_well(adapt: ToASGI, serve: ASGIServe
 
 @clause("ASGI-WS-022")
 def test_a_client_may_leave_before_it_is_refused(adapt: ToASGI, serve: ASGIServer) -> None:
-    """An OSError from the send() that refuses ends the call, which returns or raises just that."""
+    """If the send() that refuses raises OSError, the call ends, and returns or raises that error."""
     connection = answered(connect(serve, adapt(wsgi_response([b"one"])), hold_after=0))
     if not connection.sent:
         pytest.skip("the adapter refuses by an exception")
@@ -168,7 +168,7 @@ def test_a_close_that_refuses_is_well_formed(adapt: ToASGI, serve: ASGIServer) -
 
 @clause("ASGI-WS-026")
 def test_a_denial_response_is_made_like_any_other(adapt: ToASGI, serve: ASGIServer) -> None:
-    """The app's status, headers and body, and then nothing more."""
+    """The adapter sends the app's status, headers and body, and then nothing more."""
     app = wsgi_response([b"one ", b"two"], "401 Unauthorized", [("X-A", "1")])
     connection = connect(serve, adapt(app), extensions=DENIAL).until_ended()
     if types(connection)[:1] != ["websocket.http.response.start"]:
@@ -187,7 +187,7 @@ def test_a_denial_response_is_made_like_any_other(adapt: ToASGI, serve: ASGIServ
 @clause("ASGI-WS-008")
 @pytest.mark.parametrize("value", [..., None], ids=["missing", "None"])
 def test_the_least_of_a_scope_will_do(talking: Talking, serve: ASGIServer, value: Any) -> None:
-    """What may be missing, or None, is not asked for."""
+    """The adapter does not need the optional keys."""
     optional = ("raw_path", "query_string", "client", "server", "extensions")
     keys = {**dict.fromkeys(optional, value), **dict.fromkeys(("http_version", "scheme", "root_path", "state"), ...)}
     connection = connect(serve, talking(greet), headers=[], subprotocols=..., asgi={"version": "3.0"}, **keys).finish()
@@ -196,7 +196,7 @@ def test_the_least_of_a_scope_will_do(talking: Talking, serve: ASGIServer, value
 
 @clause("ASGI-WS-011", "ASGI-WS-016")
 def test_one_accept_answers_connect(talking: Talking, serve: ASGIServer) -> None:
-    """It is the first message, and the only one of its kind; the app's WSGI response is nobody's."""
+    """It is the first message and the only accept; the app's WSGI response is not sent."""
     connection = connect(serve, talking(greet)).finish()
     assert types(connection) == ["websocket.accept", "websocket.send", "websocket.close"]
     kinds = [entry.kind for entry in connection.log]
@@ -209,7 +209,7 @@ def test_one_accept_answers_connect(talking: Talking, serve: ASGIServer) -> None
 def test_accept_names_the_apps_subprotocol(
     talking: Talking, serve: ASGIServer, subprotocols: list[str], chosen: str | None
 ) -> None:
-    """Of those that the client offers it is what the app chose, and None without."""
+    """It is the app's choice among those that the client offers, or None."""
     connection = connect(serve, talking(greet), subprotocols=subprotocols).finish()
     assert connection.sent[0].get("subprotocol") == chosen
 
@@ -218,7 +218,7 @@ def test_accept_names_the_apps_subprotocol(
 @pytest.mark.parametrize("talking", ["socket"], indirect=True)
 @pytest.mark.usefixtures("talking")
 def test_accept_has_the_apps_headers(adapt: ToASGI, serve: ASGIServer) -> None:
-    """In their order and with names in lower case, less those of the handshake."""
+    """They come in order with names in lower case, without the handshake's own."""
     connection = connect(serve, adapt(accept_by_hand), subprotocols=["v1", "v2"]).finish()
     accept = connection.sent[0]
     assert (accept["type"], accept["subprotocol"]) == ("websocket.accept", "v2")
@@ -264,7 +264,7 @@ def test_messages_are_what_they_are_both_ways(
 
 @clause("ASGI-WS-006")
 def test_a_websocket_ends_with_its_app(talking: Talking, serve: ASGIServer) -> None:
-    """An app that dies is an error to the server, or is closed as one."""
+    """If the app raises, the server gets the error, or the WebSocket is closed with an error code."""
 
     def talk(ws: Any) -> None:
         ws.send("hello")
@@ -283,7 +283,7 @@ def test_a_websocket_ends_with_its_app(talking: Talking, serve: ASGIServer) -> N
     ids=lambda keys: str(keys["code"]),
 )
 def test_an_apps_input_ends_with_the_websocket(talking: Talking, serve: ASGIServer, keys: dict[str, Any]) -> None:
-    """A receive that waits when the client leaves comes to its end, whatever the code; so does the call."""
+    """A receive that is waiting returns when the client leaves, whatever the code, and so does the call."""
     ended = threading.Event()
 
     def talk(ws: Any) -> None:
@@ -303,7 +303,7 @@ def test_an_apps_input_ends_with_the_websocket(talking: Talking, serve: ASGIServ
 @clause("ASGI-WS-022")
 @pytest.mark.parametrize("hold_after", [0, 1], ids=["accept", "send"])
 def test_a_client_may_leave_unheard(talking: Talking, serve: ASGIServer, hold_after: int) -> None:
-    """An OSError from a send() ends the app, and the call, which returns or raises just that."""
+    """An OSError from send() ends the app; the call returns or raises that error."""
     ended = threading.Event()
 
     def talk(ws: Any) -> None:
@@ -342,6 +342,6 @@ def test_a_close_has_the_apps_code_and_reason(
 
 @clause("ASGI-WS-024")
 def test_a_close_without_a_code_is_an_ordinary_one(talking: Talking, serve: ASGIServer) -> None:
-    """1000, and no reason, or an empty one."""
+    """The code is 1000, with an empty reason or none."""
     close = connect(serve, talking(lambda ws: ws.close())).finish().sent[-1]
     assert (close["type"], close.get("code", 1000), close.get("reason") or "") == ("websocket.close", 1000, "")
