@@ -391,3 +391,22 @@ def test_a_body_that_ends_by_the_close_is_never_cut_by_a_clean_end(
         wait_until(lambda: not adapter.statistics().detached)
         with server.client.makefile("rb") as rest, pytest.raises(ConnectionResetError):
             rest.read()
+
+
+def test_a_large_body_waits_for_a_client_that_wants_the_connection_closed(
+    adapt: Adapt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a large response to `Connection: close`, the place is held until the client has hung up."""
+    monkeypatch.setattr(client, "_LINGER", 60.0)
+    body = b"x" * 100_000
+    gate = Gate()
+    adapter = adapt(waiting(gate, started(), body_of(body)), detach="always", detach_after=0)
+    with connected(adapter, HTTP_CONNECTION="close") as server:
+        in_thread(server.run)
+        gate.open()
+        assert server.read() == (200, body)
+        assert server.client.recv(1) == b""  # the adapter has ended its side alone
+        respond(adapter, http_environ())  # the loop has gone on since
+        assert adapter.statistics().detached == 1
+        server.client.close()
+        wait_until(lambda: adapter.statistics().detached == 0)
