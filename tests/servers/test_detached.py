@@ -1,5 +1,7 @@
 """Responses that leave their WSGI thread, on real servers: more of them at once than the server has threads."""
 
+import collections
+import contextlib
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +14,11 @@ from bridge import ASGIToWSGI
 from bridge.types import Receive, Scope, Send
 from tests.processes import Server
 from tests.servers.wsgi_servers import KINDS, running
+from tests.sockets import read_all
 
 SLEEPERS = 24
 _asleep = 0
+_calls: collections.Counter[str] = collections.Counter()
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -25,6 +29,16 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         while not wsgi_app.statistics().detached:
             await anyio.sleep(0.001)
         raise ZeroDivisionError("the app's error")
+    if path.startswith("/sleep/"):
+        _calls[path] += 1
+        await anyio.sleep(0.2)
+        await _answer(send, path.encode())
+        return
+    if path == "/calls":
+        body = b"%d paths, %d calls" % (len(_calls), _calls.total())
+        _calls.clear()
+        await _answer(send, body)
+        return
     if path == "/meet":
         _asleep += 1
         while _asleep % SLEEPERS:
@@ -36,6 +50,12 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await anyio.sleep(0.05)
             await send({"type": "http.response.body", "body": b"data: %d\n\n" % number, "more_body": True})
     await send({"type": "http.response.body", "body": b"" if path == "/events" else b"met"})
+
+
+async def _answer(send: Send, body: bytes) -> None:
+    headers = [(b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 wsgi_app = ASGIToWSGI(app, lifespan="off", detach="auto")
@@ -98,3 +118,18 @@ def test_a_server_goes_on_when_clients_have_left(server: Server) -> None:
             connection.sendall(b"GET /events HTTP/1.1\r\nHost: example.org\r\n\r\n")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     assert server.client.get("/").content == b"met"
+
+
+@pytest.mark.parametrize("server", ["gunicorn-gthread"], indirect=True)
+def test_each_request_has_one_call_and_one_answer(server: Server) -> None:
+    """However many sleep at once, the app is called once for each, and each client gets its own answer alone."""
+    paths = [f"/sleep/{number}" for number in range(200)]
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(server.connect()) for _ in paths]
+        for connection, path in zip(connections, paths, strict=True):
+            connection.settimeout(30)
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: example.org\r\nConnection: close\r\n\r\n".encode())
+        answers = [read_all(connection) for connection in connections]
+    assert [answer.partition(b"\r\n\r\n")[2].decode() for answer in answers] == paths
+    assert [answer.count(b"HTTP/1.1 ") for answer in answers] == [1] * 200
+    assert server.client.get("/calls").text == "200 paths, 200 calls"
