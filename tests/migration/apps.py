@@ -90,7 +90,7 @@ def django_patterns(name: str, routes: Routes) -> list[Any]:
 
 @contextlib.contextmanager
 def django_urls(urlpatterns: list[Any], **options: Any) -> Iterator[None]:
-    """Have Django's one URLconf be these patterns, in a block."""
+    """Replace the patterns of Django's only URLconf within a `with` block."""
     urlconf: Any = types.ModuleType("urlconf")
     urlconf.urlpatterns = urlpatterns
     with override_settings(ROOT_URLCONF=urlconf, **options):

@@ -116,7 +116,7 @@ async def test_a_new_wsgi_app_is_asked_too() -> None:
 
 
 async def test_an_adapter_is_looked_through() -> None:
-    """Who passes an adapter chooses its options, and the app in it is asked."""
+    """A caller can pass an adapter with options; the fallback still asks the app inside for its routes."""
     old = WSGIToASGI(apps.flask("old", {"/a": ["POST"]}), workers=1)
     app = ASGIFallback(apps.fastapi("new", {"/a": ["GET"], "/b": ["GET"]}), old)
     assert (await request(app, http_scope("POST", "/a"))).body == b"old POST /a"
@@ -174,7 +174,7 @@ async def test_the_header_is_off_by_default() -> None:
 
 
 async def test_a_scope_of_another_type_is_refused() -> None:
-    """As the ASGI spec wants it."""
+    """The ASGI spec asks apps to raise for a scope type that they do not support."""
     with pytest.raises(ValueError, match=r"http\.fish"):
         await request(ASGIFallback(Starlette(), Calls()), http_scope(type="http.fish"))
 

@@ -32,7 +32,7 @@ class Counting(Route):
 
 
 class OwnRoute(Counting):
-    """A route that goes by a header."""
+    """A route that matches by a header."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match, child_scope = super().matches(scope)
@@ -104,7 +104,7 @@ def test_a_path_that_the_server_has_not_decoded_is_decoded() -> None:
 
 
 def test_what_is_long_or_has_no_host_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clients do not fill the memory."""
+    """Clients cannot fill the memory with made-up paths and hosts."""
     route, choice = counted(monkeypatch)
     for keys in ({"path": f"/{'a' * 300}"}, {"path": "/a", "headers": []}):
         asked = [route.asked]
@@ -115,7 +115,7 @@ def test_what_is_long_or_has_no_host_is_not_remembered(monkeypatch: pytest.Monke
 
 
 def test_what_is_not_used_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is asked for all the time stays; what is not goes after two generations."""
+    """A decision in use is kept; one that is not used is dropped after two generations."""
     monkeypatch.setattr(choice_module, "_SIZE", 4)
     route, choice = counted(monkeypatch)
     choice.is_new_for_scope(http_scope(path="/rare"))
@@ -130,7 +130,7 @@ def test_what_is_not_used_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_route_of_a_kind_of_its_own_is_asked_each_time() -> None:
-    """It may look at anything."""
+    """Its `matches` may look at any part of the request."""
     routes: list[Any] = [OwnRoute("/a")]
     for new in (Starlette(routes=routes), Starlette(routes=[Mount("/", Router(routes)), Host("b", Router(routes))])):
         choice = Choice(new, apps.flask("old", {"/a": ["GET"]}), None)
@@ -141,7 +141,7 @@ def test_a_route_of_a_kind_of_its_own_is_asked_each_time() -> None:
 
 
 def test_such_a_route_of_the_old_app_is_asked_each_time() -> None:
-    """Where the new app knows the path only."""
+    """The old app is asked because the new app has the path but not the method."""
     routes: list[Any] = [OwnRoute("/a")]
     choice = Choice(apps.starlette("new", {"/a": ["POST"]}), Starlette(routes=routes), None)
     for expected in (True, False, True):
@@ -150,7 +150,7 @@ def test_such_a_route_of_the_old_app_is_asked_each_time() -> None:
 
 
 def test_claims_decide() -> None:
-    """Without the routers, and each time anew."""
+    """The routers are not asked, and `claims` is called for each request."""
     claimed: list[bool] = [True, False, True]
     choice = Choice(Starlette(), apps.flask("old", {}), lambda scope: claimed.pop(0))
     assert choice.is_new_for_scope(http_scope()) is True
@@ -159,7 +159,7 @@ def test_claims_decide() -> None:
 
 
 def test_claims_may_leave_it_to_the_routers() -> None:
-    """None says so: a route is rolled back by a line."""
+    """Returning None leaves the choice to the routers, so one line rolls back a route."""
 
     def claims(scope: Scope) -> bool | None:
         return False if scope["path"] == "/back" else None

@@ -37,14 +37,14 @@ def test_the_environ_is_whole_and_has_no_body() -> None:
 
 
 def test_each_call_returns_a_new_dict() -> None:
-    """What one app puts in is not there for the next."""
+    """A key that one caller adds does not show up for the next."""
     scope = http_scope()
     environ_for(scope)["added"] = True
     assert "added" not in environ_for(scope)
 
 
 def test_a_websocket_has_one_too() -> None:
-    """It is that of its handshake."""
+    """It describes the handshake request."""
     environ = environ_for(websocket_scope("/ws"))
     assert (environ["REQUEST_METHOD"], environ["HTTP_UPGRADE"]) == ("GET", "websocket")
 
@@ -69,7 +69,7 @@ NEW = Starlette(routes=[Route("/a", show), Mount("/in", routes=[Route("/a", show
 @pytest.mark.parametrize("path", ["/a", "/in/a"])
 @pytest.mark.parametrize("root_path", ["", "/app"])
 async def test_urls_are_those_of_the_old_app(path: str, root_path: str) -> None:
-    """Also from within a Mount, whose prefix is not the old app's."""
+    """This holds inside a Mount too, whose prefix does not belong to the old app."""
     scope = http_scope(path=root_path + path, root_path=root_path)
     page = f"{root_path}/page"
     expected: list[Any] = [root_path, path, page, f"http://example.org{page}"]
@@ -80,7 +80,7 @@ async def test_urls_are_those_of_the_old_app(path: str, root_path: str) -> None:
 @pytest.mark.parametrize("path", ["/a", "/in/a"])
 @pytest.mark.parametrize("root_path", ["", "/app"])
 def test_urls_are_those_of_the_old_app_under_a_wsgi_server(path: str, root_path: str) -> None:
-    """There the environ is the server's own, but for the body."""
+    """The environ is the server's own, except for the body."""
     with ASGIToWSGI(NEW) as app:
         server = respond(app, http_environ("GET", path, SCRIPT_NAME=root_path))
     page = f"{root_path}/page"

@@ -14,7 +14,7 @@ from tests.fakes import ASGIServer
 
 
 class App:
-    """An app that notes what happens to it, in a list that it shares with others."""
+    """An app that records its events in a list, which several apps share."""
 
     def __init__(self, name: str, events: list[str], fails: str = "") -> None:
         self.name, self.events, self.fails = name, events, fails
@@ -74,7 +74,7 @@ async def test_the_second_starts_last_and_ends_first() -> None:
 
 @pytest.mark.parametrize("fails", ["", "startup", "shutdown"])
 async def test_the_answer_to_the_server_is_the_last_thing(fails: str) -> None:
-    """Nothing waits behind it: hypercorn cancels a lifespan that has not returned by then, and logs an error."""
+    """The lifespan returns right after it, because hypercorn cancels one that does not and logs an error."""
     after: list[bool] = []
     messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
     last = ""
@@ -117,7 +117,7 @@ async def test_a_failed_startup_shuts_down_what_has_started(name: str) -> None:
 
 
 async def test_an_exit_in_a_startup_is_a_failed_one() -> None:
-    """It does not take the process with it before the other app has shut down."""
+    """The process does not exit before the other app has shut down."""
     events: list[str] = []
     server = server_of(App("new", events), App("old", events, "exit"))
     assert await run(server) == ["startup.failed"]
@@ -126,14 +126,14 @@ async def test_an_exit_in_a_startup_is_a_failed_one() -> None:
 
 
 async def test_after_the_first_failed_the_second_is_not_started() -> None:
-    """There would be nobody to serve."""
+    """The site is not going to serve, so starting the second app would be useless."""
     events: list[str] = []
     assert await run(server_of(App("new", events, "startup"), App("old", events))) == ["startup.failed"]
     assert events == ["new starts"]
 
 
 async def test_an_app_that_raises_is_done_without(caplog: pytest.LogCaptureFixture) -> None:
-    """As servers have it by "auto"."""
+    """Servers do the same with lifespan "auto"."""
     events: list[str] = []
     caplog.set_level(logging.INFO, "bridge")
     sent = await run(server_of(App("new", events, "unsupported"), App("old", events)))
@@ -143,7 +143,7 @@ async def test_an_app_that_raises_is_done_without(caplog: pytest.LogCaptureFixtu
 
 
 async def test_an_app_that_takes_it_for_a_request_is_done_without() -> None:
-    """What it sends is no message of this protocol."""
+    """Its messages do not belong to the lifespan protocol."""
 
     async def hello(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -163,7 +163,7 @@ async def test_a_failed_shutdown_does_not_keep_the_other_from_ending() -> None:
 
 
 async def test_what_is_raised_while_serving_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """The other app is served on, and the end tells of it."""
+    """The other app is still served; the last message and the log report the error."""
     server = server_of(App("new", [], "serving"), App("old", []))
     assert await run(server) == ["startup.complete", "shutdown.failed"]
     assert "while it was serving" in server.sent[1]["message"]
@@ -176,7 +176,7 @@ async def test_an_app_that_goes_on_after_its_end_is_cancelled() -> None:
 
 
 async def test_states_are_left_for_the_requests() -> None:
-    """Under the key are those things that each app has added."""
+    """The list under the key holds what each app has added."""
     state = {"outer": "shared"}
     await run(server_of(App("new", []), App("old", []), state=state))
     assert state == {"outer": "shared", "key": [{"name": "new"}, {"name": "old"}]}

@@ -56,13 +56,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.mark.parametrize("name", ["shop_of_a_test:app", "shop_of_a_test:create_app()"])
 def test_an_app_is_found(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """By its name, or made by a factory; what the import prints is not the command's output."""
+    """An app is found by name or through a factory, and what its import prints stays out of the command's output."""
     assert isinstance(load_app(name), Flask)
     assert capsys.readouterr() == ("", "imported\n")
 
 
 def test_an_app_within_an_object_is_found() -> None:
-    """Dots lead on."""
+    """Dots in the name lead to attributes."""
     assert type(load_app("shop_of_a_test:namespace.inner")).__name__ == "FastAPI"
 
 

@@ -44,7 +44,7 @@ class WSGILess:
 
 
 def test_a_mount_of_static_files_is_a_port_of_a_static_rule() -> None:
-    """Both have one parameter that holds slashes."""
+    """Each has one parameter that may contain slashes."""
     new = Starlette(routes=[Mount("/static", WSGILess())])
     (row,) = compare_routes(new, Flask("old"))
     assert row == Row("/static/<path:filename>", "GET", "new", "/static/{path:path}", False)
@@ -63,7 +63,7 @@ def test_rules_of_django_take_any_method() -> None:
 
 
 def test_websockets_have_rows() -> None:
-    """They are asked as such."""
+    """The routers are asked with scopes of type websocket."""
 
     async def echo(websocket: Any) -> None:
         raise AssertionError
@@ -91,7 +91,7 @@ def test_a_rule_without_a_sample_is_told() -> None:
 
 
 def test_rules_of_hosts_are_asked_with_their_host() -> None:
-    """And named by it."""
+    """The row names the host."""
     old = Flask("old", host_matching=True, static_folder=None)
     old.add_url_rule("/a", "a", lambda: "", host="a.example.org")
     assert compare_routes(apps.starlette("new", {"/a": ["GET"]}), old) == [
@@ -109,5 +109,5 @@ def test_rules_of_hosts_are_asked_with_their_host() -> None:
     ],
 )
 def test_rules_of_one_shape_are_ports_of_each_other(rules: list[str], expected: str) -> None:
-    """Whichever framework wrote them."""
+    """The notation of each framework is understood."""
     assert [shape(rule) for rule in rules] == [expected] * len(rules)

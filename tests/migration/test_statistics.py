@@ -1,4 +1,4 @@
-"""What the fallbacks tell of the adapters of their apps."""
+"""The fallbacks report the statistics of their apps' adapters."""
 
 from bridge import ASGIToWSGI, WSGIToASGI
 from bridge.migration import ASGIFallback, WSGIFallback

@@ -50,7 +50,7 @@ def test_the_lifespans_of_both_are_nested() -> None:
 
 
 def test_a_close_need_not_be_waited_for() -> None:
-    """The apps shut down all the same."""
+    """The apps still shut down."""
     events: list[str] = []
     fallback = WSGIFallback(noting("new", events), noting("old", events))
     fallback.start()
@@ -60,7 +60,7 @@ def test_a_close_need_not_be_waited_for() -> None:
 
 
 def test_if_the_second_fails_the_first_is_shut_down() -> None:
-    """Nothing is left running."""
+    """The new app, which has started by then, is shut down again."""
     events: list[str] = []
     fallback = WSGIFallback(noting("new", events), noting("old", events, fails=True))
     with pytest.raises(StartupFailed):
@@ -117,7 +117,7 @@ def test_the_header_is_added_to_what_counts(args: tuple[Any, ...]) -> None:
 
 
 def test_an_adapter_is_looked_through() -> None:
-    """Who passes an adapter chooses its options, and the app in it is asked."""
+    """A caller can pass an adapter with options; the fallback still asks the app inside for its routes."""
     adapter = ASGIToWSGI(apps.fastapi("new", {"/a": ["GET"]}), lifespan="off")
     with WSGIFallback(adapter, apps.flask("old", {"/a": ["POST"]})) as fallback:
         assert respond(fallback, http_environ("GET", "/a")).body == b"new GET /a"

@@ -172,7 +172,7 @@ def test_what_is_wrong_with_an_app_is_said_in_a_sentence(app: str, code: int, se
 
 
 def test_markdown_has_a_table_of_what_was_found(folder: Path) -> None:
-    """With the module to write."""
+    """It includes the module to write for the other kind of server."""
     done = check(folder, "shop:app", *paths("/sqlite"), "--markdown")
     lines = done.stdout.splitlines()
     assert lines[0] == "## 2 findings in 1 request"

@@ -143,7 +143,7 @@ def test_an_app_that_hangs_in_the_main_thread_is_interrupted() -> None:
 
 
 def test_a_breach_of_asgi_is_noted_and_the_answer_is_as_without_the_validator() -> None:
-    """Whether there is a lifespan is noted, too."""
+    """The report also says whether the app has a lifespan."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         assert scope["type"] == "http"
@@ -228,7 +228,7 @@ def test_faults_are_seen_wherever_the_app_tells_of_them() -> None:
 
 
 def test_eight_requests_are_there_at_once() -> None:
-    """Each waits until all eight have come; a few requests are repeated."""
+    """Each request waits until all eight have arrived; if there are fewer, they are repeated."""
     everybody = threading.Barrier(AT_ONCE)
 
     class Player:
@@ -248,7 +248,7 @@ def test_eight_requests_are_there_at_once() -> None:
 
 
 def test_an_adapter_is_a_player_of_many_threads() -> None:
-    """What is played at once is answered each by its own."""
+    """Requests played at once each get their own answer."""
     from bridge.migration.diff.in_process import ASGIPlayer
 
     flask = apps.flask("a", {"/{name}": ["GET"]})

@@ -1,4 +1,4 @@
-"""How `bridge diff` is run on apps of a test."""
+"""Runs `bridge diff` on the apps of a test."""
 
 import contextlib
 import io

@@ -16,7 +16,7 @@ GET = Request("GET", "/a?b=c")
 
 
 class Blocks:
-    """An iterable that counts what is asked of it."""
+    """An iterable that counts the blocks taken from it and the calls of its `close()`."""
 
     def __init__(self, *blocks: bytes) -> None:
         self.blocks = blocks
@@ -51,7 +51,7 @@ async def test_a_wsgi_app_is_called_as_pep_3333_says() -> None:
 
 
 async def test_a_wsgi_app_that_raises_is_closed_and_raises() -> None:
-    """As under a server."""
+    """A server does the same."""
 
     class Raising(Blocks):
         def __iter__(self) -> Iterator[bytes]:
@@ -70,7 +70,7 @@ async def test_a_wsgi_app_that_raises_is_closed_and_raises() -> None:
 
 
 async def test_a_head_has_no_body_and_its_length_may_be_that_of_a_get() -> None:
-    """Servers drop it."""
+    """Servers drop the body of an answer to HEAD."""
 
     def app(environ: Environ, start_response: StartResponse) -> Any:
         start_response("200 OK", [("Content-Length", "4")])

@@ -137,7 +137,7 @@ ALIKE: dict[str, tuple[Flask, Flask]] = {
 
 @pytest.mark.parametrize("name", ALIKE)
 def test_what_is_the_same_is_alike(name: str, diff: Diff) -> None:
-    """However it is written."""
+    """Different spellings of the same content do not count."""
     outcome = diff(*ALIKE[name], "--path", "/")
     assert outcome.code == 0, outcome.out
     assert "alike: 1 request\n" in outcome.out
@@ -194,7 +194,7 @@ def test_a_difference_beside_noise_is_found(diff: Diff) -> None:
 
 
 def test_kinds_are_grouped_and_have_hints(diff: Diff) -> None:
-    """A line has how often, and where first."""
+    """Each line says how often the kind occurred and which request showed it first."""
     old, new = answering([{"id": n} for n in range(30)]), answering([{"id": str(n)} for n in range(30)])
     outcome = diff(old, new, "--path", "/", "--path", "/?page=2")
     assert "$[].id: number → string, 60 times, first GET /\n" in outcome.out
@@ -232,7 +232,7 @@ def test_what_is_ignored_does_not_count(old: Flask, new: Flask, ignored: str, di
 
 
 def test_strict_tells_numbers_apart(diff: Diff) -> None:
-    """By --strict alone."""
+    """Without --strict, 10 and 10.0 are the same."""
     assert "$.a: integer → decimal" in diff(answering({"a": 1}), answering({"a": 1.0}), "--path", "/", "--strict").out
 
 
@@ -360,7 +360,7 @@ def test_values_are_shown_as_what_they_are(diff: Diff) -> None:
 
 
 def test_a_body_beyond_a_mebibyte_is_compared_by_its_beginning(diff: Diff) -> None:
-    """That is told."""
+    """The output says so."""
     old, new = answering("a" * 2**21), answering("a" * 2**20 + "b")
     outcome = diff(old, new, "--path", "/")
     assert outcome.code == 0
