@@ -88,6 +88,29 @@ def test_a_response_that_fails_before_its_task_runs_is_closed_at_once(adapt: Ada
         assert read_all(client).endswith(b"Internal Server Error\n")
 
 
+def test_a_response_that_fails_while_its_task_runs_is_closed_by_the_task(adapt: Adapt) -> None:
+    """`fail` only answers: the task still uses the descriptor, whose number could be another's by then."""
+    ended: list[str] = []
+    ours, client = socket.socketpair()
+    adapter = adapt(waiting(Gate()))
+    adapter.start()
+    exchange = HTTPExchange(adapter.app, adapter._private_loop.get().get(), http_scope())
+    response = DetachedResponse(
+        exchange,
+        ours,
+        ResponseWriter("GET", "1.1"),
+        answered=lambda _: None,
+        note=lambda status, size, whole: ended.append("noted"),
+        release=lambda: ended.append("released"),
+    )
+    response._running = True
+    with client, ours:
+        response.fail(AdapterClosed("the loop has ended"))
+        assert ended == []
+        assert ours.fileno() != -1
+        assert read_all(client).endswith(b"Internal Server Error\n")
+
+
 def test_a_stream_whose_loop_is_blocked_is_cut() -> None:
     """When `close()` leaves such a loop behind, the client hears of it, and no longer waits."""
     gate, go_on = Gate(), threading.Event()
