@@ -16,7 +16,7 @@ from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 @clause("ASGI-HTTP-056")
 def test_an_error_after_the_start_is_no_success(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """The start waits for the body, so that an app which raises before that is answered by a 500."""
+    """The start waits for the body, so that the client gets a 500 if the app raises in between."""
 
     @http_app
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -28,7 +28,7 @@ def test_an_error_after_the_start_is_no_success(adapt: ToWSGI, serve: WSGIServer
 
 @clause("ASGI-HTTP-056")
 def test_the_start_may_wait_for_the_body(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """A start reaches the server with the first body, whenever that comes, and is of use to nobody before."""
+    """The adapter passes the start on with the first body, because a server sends no headers before that."""
     started, go_on = threading.Event(), threading.Event()
 
     @http_app
@@ -59,7 +59,7 @@ def test_the_start_may_wait_for_the_body(adapt: ToWSGI, serve: WSGIServer) -> No
 def test_a_message_out_of_order_is_refused(
     adapt: ToWSGI, serve: WSGIServer, before: list[Message], invalid: Message
 ) -> None:
-    """send() raises, nothing of the message reaches the server, and the response can still be given."""
+    """send() raises, nothing of the message reaches the server, and the app can still respond."""
     errors: list[Exception] = []
 
     @http_app
@@ -115,7 +115,7 @@ def test_a_status_that_is_none_is_refused(adapt: ToWSGI, serve: WSGIServer, stat
 
 @clause("ASGI-HTTP-064")
 def test_a_block_that_was_sent_goes_out_by_itself(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """When send() has returned, its block reaches the server whatever the app does next, or does not do."""
+    """Once send() has returned, its block reaches the server, whatever the app does next."""
     seen_one, seen_two = threading.Event(), threading.Event()
 
     @http_app
@@ -137,7 +137,7 @@ def test_a_block_that_was_sent_goes_out_by_itself(adapt: ToWSGI, serve: WSGIServ
 
 @clause("ASGI-HTTP-065")
 def test_the_last_body_completes_the_response(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """The iterable ends with the last block, while the app goes on with work of its own."""
+    """The iterable ends with the last block, even while the app continues to work."""
     go_on, done = threading.Event(), threading.Event()
 
     @http_app
@@ -155,7 +155,7 @@ def test_the_last_body_completes_the_response(adapt: ToWSGI, serve: WSGIServer) 
 
 @clause("ASGI-HTTP-066")
 def test_a_body_may_be_left_out(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """http.response.body alone is an empty block, and the last."""
+    """A message of just a type is an empty block and the last one."""
 
     @http_app
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -184,7 +184,7 @@ def test_blocks_are_joined_in_their_order(adapt: ToWSGI, serve: WSGIServer, bloc
     ids=["block", "end", "start"],
 )
 def test_messages_after_the_response_are_ignored(adapt: ToWSGI, serve: WSGIServer, message: Message) -> None:
-    """send() returns, or says by an OSError that there is nobody, and the response stays as it was."""
+    """send() returns or raises an OSError, and the response does not change."""
     errors: list[Exception] = []
     done = threading.Event()
 
@@ -208,7 +208,7 @@ def test_messages_after_the_response_are_ignored(adapt: ToWSGI, serve: WSGIServe
 @clause("ASGI-HTTP-071")
 @pytest.mark.parametrize("messages", [[], [START]], ids=["nothing", "start"])
 def test_an_app_without_a_response_is_an_error(adapt: ToWSGI, serve: WSGIServer, messages: list[Message]) -> None:
-    """An app that returns before there is a response is answered by a 500, at once."""
+    """If an app returns without a response, the client gets a 500 at once."""
 
     @http_app
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -221,7 +221,7 @@ def test_an_app_without_a_response_is_an_error(adapt: ToWSGI, serve: WSGIServer,
 @clause("ASGI-HTTP-072")
 @pytest.mark.parametrize("raises", [False, True], ids=["returns", "raises"])
 def test_a_response_that_is_not_complete_is_cut_off(adapt: ToWSGI, serve: WSGIServer, raises: bool) -> None:
-    """An app that ends in the middle of its response has the server see an error, not an end."""
+    """If an app ends within its response, the server sees an error instead of the end."""
     seen = threading.Event()
 
     @http_app
@@ -260,7 +260,7 @@ def test_an_error_after_the_response_is_logged(
 
 @clause("ASGI-HTTP-037")
 def test_an_app_may_take_its_time(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """A response is held open for as long as the app is silent, before it and in the middle of it."""
+    """The adapter sets no time limit on a silent app, before the response or within it."""
 
     @http_app
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -19,7 +19,7 @@ from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 @clause("ASGI-CORE-002")
 def test_the_app_runs_on_an_asyncio_loop(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """All that asyncio gives to a task works inside of it."""
+    """Everything that asyncio offers a task works."""
 
     @http_app
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,7 +40,7 @@ def test_the_app_runs_on_an_asyncio_loop(adapt: ToWSGI, serve: WSGIServer) -> No
 
 @clause("ASGI-CORE-003")
 def test_all_of_the_app_runs_in_one_thread(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """Requests of several threads, and a lifespan, are on one loop, whose thread is none of the server's."""
+    """Requests from several threads and a lifespan share one loop, which runs in none of the server's threads."""
     adapter = adapt(app := LifespanApp())
     requests = [serve(adapter) for _ in range(3)]
     servers = {request.finish().entries("call")[0].thread for request in requests}
@@ -51,7 +51,7 @@ def test_all_of_the_app_runs_in_one_thread(adapt: ToWSGI, serve: WSGIServer) -> 
 
 @clause("ASGI-CORE-006")
 def test_the_loop_runs_between_requests(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """A task of one request goes on after it, and what it waits on is of use in the next."""
+    """A task of one request continues after it, and its objects can be used by the next."""
     ticks = 0
     stop: asyncio.Event
     task: asyncio.Task[None]
@@ -83,7 +83,7 @@ def test_the_loop_runs_between_requests(adapt: ToWSGI, serve: WSGIServer) -> Non
 
 @clause("ASGI-CORE-008")
 def test_the_app_is_called_once_a_request(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """Each request is one call, and beside them there is at most one for a lifespan."""
+    """Each request is one call, and at most one more call is for a lifespan."""
     adapter = adapt(app := LifespanApp())
     for _ in range(5):
         serve(adapter).finish()
@@ -95,7 +95,7 @@ def test_the_app_is_called_once_a_request(adapt: ToWSGI, serve: WSGIServer) -> N
 
 @clause("ASGI-CORE-009")
 def test_the_app_may_go_on_after_its_response(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """The client has all of it, and what the app does then gets to its end."""
+    """The client has the whole response, and the app runs to its end."""
     go_on, done = threading.Event(), threading.Event()
 
     @http_app
@@ -114,7 +114,7 @@ def test_the_app_may_go_on_after_its_response(adapt: ToWSGI, serve: WSGIServer) 
 
 @clause("ASGI-CORE-010", "ASGI-CORE-027")
 def test_each_scope_is_a_dict_of_its_own(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """What an app does to a scope, or in one, is not seen in the next, nor in the environ."""
+    """What an app does to a scope does not show in the next scope or in the environ."""
     kept: list[Scope] = []
 
     @http_app
@@ -161,7 +161,7 @@ class Instance:
 
 
 class Awaited:
-    """An app whose calls are objects that can be awaited, and no coroutines."""
+    """An app whose calls return awaitable objects that are not coroutines."""
 
     def __init__(self, *args: Any) -> None:
         self._coroutine: Coroutine[Any, Any, None] = function(*args)
@@ -184,7 +184,7 @@ class Awaited:
     ids=["function", "instance", "method", "partial", "returns a coroutine", "returns an awaitable"],
 )
 def test_the_app_is_any_callable_that_returns_an_awaitable(adapt: ToWSGI, serve: WSGIServer, app: Any) -> None:
-    """It is called with three positional arguments, whatever it calls them."""
+    """The adapter calls it with three positional arguments, whatever their names."""
     assert serve(adapt(app)).finish().body == b"one"
 
 
@@ -207,7 +207,7 @@ def test_an_asgi_2_app_works_or_is_refused(adapt: ToWSGI, serve: WSGIServer) -> 
 
 @clause("CONV-016")
 def test_the_app_has_the_context_of_the_server(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """What WSGI middleware sets in a context variable is there in the app, for each request its own."""
+    """The app sees the context variables that WSGI middleware has set, each request its own."""
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="")
 
     @http_app

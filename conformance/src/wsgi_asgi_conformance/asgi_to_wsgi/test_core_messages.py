@@ -51,7 +51,7 @@ def test_a_scope_is_made_of_plain_values(adapt: ToWSGI, serve: WSGIServer) -> No
 
 @clause("ASGI-CORE-016")
 def test_each_message_is_a_dict_of_its_own(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """What an app does to one message is not seen in the next, be it a part of a body or a disconnect."""
+    """What an app does to a message does not show in the next, whether that is a body or a disconnect."""
     received: list[Message] = []
     done = threading.Event()
 
@@ -96,7 +96,7 @@ def test_send_returns_none(adapt: ToWSGI, serve: WSGIServer) -> None:
 
 @clause("ASGI-CORE-017")
 def test_send_waits_for_the_server(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """An app that sends more than the server takes is held up, until the server closes the response."""
+    """send() waits while the server takes nothing, until the server closes the response."""
     sent = 0
     ended = threading.Event()
 
@@ -127,7 +127,7 @@ def test_send_waits_for_the_server(adapt: ToWSGI, serve: WSGIServer) -> None:
 
 @clause("ASGI-CORE-017", "ASGI-HTTP-064")
 def test_a_send_that_was_held_up_goes_on(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """An app that waited while the server took nothing sends the rest when it takes all."""
+    """When the server takes blocks again, a waiting app sends the rest."""
 
     @http_app
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -177,7 +177,7 @@ def test_send_after_a_disconnect_does_as_the_version_says(adapt: ToWSGI, serve: 
 def test_an_error_of_send_is_no_error_of_the_app(
     adapt: ToWSGI, serve: WSGIServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An app that lets what send() raises for a client that left go through has done nothing wrong."""
+    """If an app does not catch the error that send() raises after a disconnect, it is not reported as failed."""
     errors: list[Exception] = []
     ended = threading.Event()
 
@@ -289,7 +289,7 @@ def test_a_body_of_a_wrong_type_is_refused(adapt: ToWSGI, serve: WSGIServer, bod
 
 @clause("ASGI-CORE-032")
 def test_keys_that_nobody_knows_are_ignored(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """A message of a later version of the spec is no error."""
+    """Unknown keys, as of a later version of the spec, raise nothing."""
     more = {"x": object(), "priority": 1, "more": True}
     assert refused(adapt, serve, {**START, **more}, {**block(b""), **more}) == [False, False]
 

@@ -49,7 +49,7 @@ async def app_of_all_ends(scope: Scope, receive: Receive, send: Send) -> None:
 
 @clause("CONV-017")
 def test_nothing_is_left_of_a_request(adapt: ToWSGI, serve: WSGIServer, caplog: pytest.LogCaptureFixture) -> None:
-    """However requests end, after them there are as many threads, tasks and files as before, and no environ is kept."""
+    """However requests end, afterwards there are as many threads, tasks and files as before, and no environ is kept."""
     adapter = adapt(app_of_all_ends)
     tokens: list[weakref.ref[Token]] = []
 
@@ -146,7 +146,7 @@ def test_an_adapter_works_in_a_cgi_script(pytestconfig: pytest.Config) -> None:
 @clause("CONV-018")
 @pytest.mark.parametrize("paths", [[], ["/endless"]], ids=["served", "aborted"])
 def test_the_interpreter_ends_after_requests(pytestconfig: pytest.Config, paths: list[str]) -> None:
-    """Nothing of an adapter keeps the process, neither after a whole response nor after one that was given up."""
+    """Nothing of the adapter keeps the process alive, after a complete response or an abandoned one."""
     result = run(pytestconfig, ABORTED, *paths)
     assert result.returncode == 0
     assert time.time() - float(result.stdout) < 5  # 2 by the clause, on a machine that does nothing else

@@ -79,7 +79,7 @@ def test_the_server_may_close_the_response_at_any_point(adapt: ToWSGI, serve: WS
 @clause("P3333-114")
 @pytest.mark.parametrize("blocks", [(), (b"",), (b"one", b"two")], ids=repr)
 def test_exc_info_is_for_errors_alone(adapt: ToWSGI, serve: WSGIServer, blocks: tuple[bytes, ...]) -> None:
-    """A response without an error comes without exc_info."""
+    """The adapter passes exc_info only for an error."""
     request = serve(adapt(asgi_response(*blocks, status=500))).finish()
     assert [start.args[2:] for start in request.starts] in ([()], [(None,)])
 
@@ -120,7 +120,7 @@ def test_what_start_response_raises_for_exc_info_is_raised(
 
 @clause("P3333-115")
 def test_what_start_response_raises_is_raised(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """A server that refuses a response has its error back, and no block of it."""
+    """The server gets its own exception back, and no block of the response."""
 
     def server(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         def refusing(*args: Any) -> Callable[[bytes], object]:
@@ -137,7 +137,7 @@ def test_what_start_response_raises_is_raised(adapt: ToWSGI, serve: WSGIServer) 
 @clause("P3333-120")
 @pytest.mark.parametrize("messages", [(), (START,), (START, block(b"one"))], ids=["at once", "started", "late"])
 def test_an_error_is_not_kept(adapt: ToWSGI, serve: WSGIServer, messages: tuple[Message, ...]) -> None:
-    """When the server has done with it, nothing refers to what the app raised, nor by that to its frames."""
+    """Afterwards nothing refers to the app's exception, so its frames can be freed."""
     errors: list[weakref.ref[Exception]] = []
 
     @http_app
@@ -179,7 +179,7 @@ def test_an_error_before_any_output_is_told(
 def test_an_error_after_some_output_ends_the_response_by_an_error(
     adapt: ToWSGI, serve: WSGIServer, blocks: tuple[bytes, ...]
 ) -> None:
-    """The server must not take what has come for the whole of it."""
+    """The server must not take the part that has arrived for the whole response."""
     request = serve(adapt(raises_after(START, *(block(each) for each in blocks)))).until_ended()
     assert isinstance(request.error, AppError)
     assert b"".join(blocks).startswith(request.body)
@@ -187,7 +187,7 @@ def test_an_error_after_some_output_ends_the_response_by_an_error(
 
 @clause("ASGI-CORE-034")
 def test_an_app_that_raised_is_done_with(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """Its request is over, and the next one is served as if nothing had been."""
+    """The request is over, and the next one is served as usual."""
     calls: list[str] = []
 
     @http_app

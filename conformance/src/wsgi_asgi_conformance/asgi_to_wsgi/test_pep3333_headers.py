@@ -55,7 +55,7 @@ def test_the_server_gets_native_strings_and_bytes(adapt: ToWSGI, serve: WSGIServ
 @clause("P3333-002")
 @pytest.mark.parametrize("kind", [bytearray, memoryview])
 def test_a_block_of_another_type_does_not_reach_the_server(adapt: ToWSGI, serve: WSGIServer, kind: Any) -> None:
-    """What is like bytes is made bytes, or refused."""
+    """A bytes-like block is converted to bytes, or refused."""
 
     @http_app
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -123,7 +123,7 @@ def test_a_tab_in_a_value_does_not_reach_the_server(adapt: ToWSGI, serve: WSGISe
 @clause("RFC9110-003")
 @pytest.mark.parametrize("value", [b" v", b"v ", b"\tv", b" \tv\t "], ids=repr)
 def test_space_around_a_value_is_not_part_of_it(adapt: ToWSGI, serve: WSGIServer, value: bytes) -> None:
-    """It is stripped, or left as it was."""
+    """It is stripped or left alone."""
     request = serve(adapt(asgi_response(headers=[(b"x-one", value)]))).finish()
     assert request.headers in ([("x-one", "v")], [("x-one", value.decode())])
 
@@ -131,7 +131,7 @@ def test_space_around_a_value_is_not_part_of_it(adapt: ToWSGI, serve: WSGIServer
 @clause("P3333-104", "RFC9110-007", "RFC9110-001")
 @pytest.mark.parametrize("name", [*HOP_BY_HOP, b"Transfer-Encoding", b"CONNECTION"], ids=bytes.decode)
 def test_hop_by_hop_headers_do_not_reach_the_server(adapt: ToWSGI, serve: WSGIServer, name: bytes) -> None:
-    """They are the server's own, whatever their case: dropped, or refused."""
+    """They belong to the server: the adapter drops or refuses them, whatever their case."""
     errors: list[Exception] = []
     value = {b"connection": b"close", b"transfer-encoding": b"chunked"}.get(name.lower(), b"x-other")
     request = serve(adapt(sends(errors, [(b"x-one", b"1"), (name, value)]))).until_ended()
@@ -146,7 +146,7 @@ def test_hop_by_hop_headers_do_not_reach_the_server(adapt: ToWSGI, serve: WSGISe
 def test_headers_that_connection_names_do_not_reach_the_server(
     adapt: ToWSGI, serve: WSGIServer, values: list[bytes]
 ) -> None:
-    """What the app calls hop-by-hop goes no further than what always is."""
+    """Headers that the app's Connection header names are hop-by-hop, too."""
     errors: list[Exception] = []
     headers = [(b"x-hop", b"1"), *((b"connection", value) for value in values), (b"X-Other", b"2"), (b"x-one", b"1")]
     request = serve(adapt(sends(errors, headers))).until_ended()
@@ -162,7 +162,7 @@ def test_headers_that_connection_names_do_not_reach_the_server(
 def test_content_length_is_the_apps(
     adapt: ToWSGI, serve: WSGIServer, blocks: tuple[bytes, ...], declared: bool
 ) -> None:
-    """It is passed on as it is; an adapter that adds one adds the right one."""
+    """The adapter passes it on unchanged; if it adds one, the number is right."""
     length = len(b"".join(blocks))
     headers = [(b"Content-Length", str(length).encode())] if declared else []
     request = serve(adapt(asgi_response(*blocks, headers=headers))).finish()

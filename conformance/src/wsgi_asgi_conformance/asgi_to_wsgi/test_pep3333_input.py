@@ -95,7 +95,7 @@ APPS = pytest.mark.parametrize(
 @clause("P3333-085")
 @APPS
 def test_streams_have_no_more_than_the_methods_of_the_pep(adapt: ToWSGI, serve: WSGIServer, app: Any) -> None:
-    """No other attribute is looked at, and each call has the arguments that every server knows."""
+    """The adapter looks at no other attribute, and passes only arguments that every server accepts."""
     _, (input_stream, errors) = posted(adapt, serve, app)
     assert input_stream.looked_at <= READERS
     assert errors.looked_at <= WRITERS
@@ -105,7 +105,7 @@ def test_streams_have_no_more_than_the_methods_of_the_pep(adapt: ToWSGI, serve: 
 @clause("P3333-086")
 @APPS
 def test_streams_are_not_closed(adapt: ToWSGI, serve: WSGIServer, app: Any) -> None:
-    """However a request ends, its streams are the server's."""
+    """However a request ends, the adapter leaves its streams open, because they are the server's."""
     for spy in posted(adapt, serve, app)[1]:
         assert "close" not in spy.looked_at
 
@@ -115,7 +115,7 @@ def test_streams_are_not_closed(adapt: ToWSGI, serve: WSGIServer, app: Any) -> N
 def test_streams_are_not_closed_when_the_client_leaves(
     adapt: ToWSGI, serve: WSGIServer, error: Exception | None
 ) -> None:
-    """Nor when a read of the body came to nothing."""
+    """The adapter leaves them open even if a read of the body failed."""
     server, spies = spied(adapt(Recording()))
     request = serve(server, http_environ("POST", CONTENT_LENGTH="6"), b"one", more_body=True)
     request.until_logged("read").disconnect(error)
@@ -172,7 +172,7 @@ def test_a_terminated_body_is_read_to_its_end(
 
 @clause("RFC3875-027")
 def test_the_body_is_as_long_as_content_length(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """What a stream without an end of its own has behind that is of another request."""
+    """If the stream has no end of its own, the bytes after the body belong to another request."""
     content = b"one, and the next request"
 
     class Endless:
@@ -194,7 +194,7 @@ def test_the_body_is_as_long_as_content_length(adapt: ToWSGI, serve: WSGIServer)
 @clause("RFC3875-028")
 @pytest.mark.parametrize("length", ["10", "100000"], ids=["small", "large"])
 def test_a_body_that_ends_early_is_a_disconnect(adapt: ToWSGI, serve: WSGIServer, length: str) -> None:
-    """The app hears within a few messages that its client has left, and does not take what came for all."""
+    """The app gets http.disconnect within a few messages, and does not take the part for the whole body."""
     kinds: list[str] = []
 
     @http_app
@@ -234,7 +234,7 @@ def test_a_body_is_bytes_whatever_the_stream_returns(adapt: ToWSGI, serve: WSGIS
 @clause("P3333-159")
 @pytest.mark.parametrize("read", [False, True])
 def test_a_client_that_waits_for_100_continue_is_asked_by_receive(adapt: ToWSGI, serve: WSGIServer, read: bool) -> None:
-    """A server sends 100 Continue at the first read, so none comes before the app wants the body."""
+    """A server sends 100 Continue at the first read, so the adapter does not read before the app receives."""
     environ = http_environ("POST", "/", b"one", HTTP_EXPECT="100-continue")
     request = serve(adapt(Recording() if read else asgi_response(b"refused", status=417)), environ).finish()
     assert bool(request.values("read")) is read
@@ -255,7 +255,7 @@ def test_a_client_that_waits_for_100_continue_is_asked_by_receive(adapt: ToWSGI,
 def test_hop_by_hop_headers_of_a_request_change_nothing(
     adapt: ToWSGI, serve: WSGIServer, variables: dict[str, str]
 ) -> None:
-    """They are between the client and the server; the body and the response are as without them."""
+    """They concern only client and server; the body and the response are the same without them."""
 
     @http_app
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

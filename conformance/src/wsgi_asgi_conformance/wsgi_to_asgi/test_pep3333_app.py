@@ -37,7 +37,7 @@ class Instance:
 
 
 class Construction:
-    """An app that is a class: to construct it is to call it."""
+    """An app that is a class: constructing an instance calls it."""
 
     def __init__(self, environ: Environ, start_response: StartResponse) -> None:
         self.call = environ, start_response
@@ -69,14 +69,14 @@ class Closed(Instance):
     ids=["function", "lambda", "odd-names", "partial", "method", "instance", "class", "closed"],
 )
 def test_an_app_is_any_callable(adapt: ToASGI, serve: ASGIServer, make: Callable[[], WSGIApp]) -> None:
-    """What kind of callable the app is makes no difference."""
+    """The kind of callable makes no difference."""
     connection = serve(adapt(make())).finish()
     assert (connection.status, connection.body) == (200, b"one")
 
 
 @clause("P3333-011")
 def test_an_app_gets_two_positional_arguments(adapt: ToASGI, serve: ASGIServer) -> None:
-    """environ and start_response are given by position, and nothing else is."""
+    """The adapter passes environ and start_response by position, and nothing else."""
     calls: list[tuple[int, int]] = []
 
     def app(*arguments: Any, **named: Any) -> Iterable[bytes]:
@@ -113,7 +113,7 @@ def test_an_app_may_be_called_any_number_of_times(adapt: ToASGI, serve: ASGIServ
     ids=["body", "empty", "head", "error"],
 )
 def test_an_app_is_called_once_a_request(adapt: ToASGI, serve: ASGIServer, method: str, content: list[Any]) -> None:
-    """One request is one call, whatever comes of it."""
+    """The adapter calls the app once per request, however the request ends."""
     calls: list[Environ] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -127,7 +127,7 @@ def test_an_app_is_called_once_a_request(adapt: ToASGI, serve: ASGIServer, metho
 
 @clause("P3333-008")
 def test_an_app_is_called_once_for_a_client_that_leaves(adapt: ToASGI, serve: ASGIServer) -> None:
-    """A client that leaves in the middle of the response does not have the app called again."""
+    """If the client leaves during the response, the app is not called again."""
     calls: list[Environ] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -143,7 +143,7 @@ def test_an_app_is_called_once_for_a_client_that_leaves(adapt: ToASGI, serve: AS
 
 @clause("P3333-010")
 def test_an_adapter_is_a_server_that_wsgiref_accepts(adapt: ToASGI, serve: ASGIServer) -> None:
-    """To the app, the adapter is a server as wsgiref.validate wants one."""
+    """wsgiref.validate accepts the adapter as a server."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         environ["wsgi.errors"].flush()
@@ -174,7 +174,7 @@ def test_adapters_may_be_chained(adapt: ToASGI, serve: ASGIServer, pytestconfig:
 
 @clause("P3333-012")
 def test_environ_is_a_dict(adapt: ToASGI, serve: ASGIServer) -> None:
-    """It is no subclass, and nothing that behaves like one."""
+    """It is exactly a dict, not a subclass or a look-alike."""
     types: list[type] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -187,7 +187,7 @@ def test_environ_is_a_dict(adapt: ToASGI, serve: ASGIServer) -> None:
 
 @clause("P3333-013")
 def test_environ_is_the_apps_to_change(adapt: ToASGI, serve: ASGIServer) -> None:
-    """An app that empties environ, and puts other things there, does no harm to its request or its server."""
+    """An app may empty environ and add other keys without harm to its request or its server."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         environ["wsgi.input"] = environ["REQUEST_METHOD"] = None
@@ -204,7 +204,7 @@ def test_environ_is_the_apps_to_change(adapt: ToASGI, serve: ASGIServer) -> None
 
 @clause("P3333-014")
 def test_environ_is_new_for_each_request(adapt: ToASGI, serve: ASGIServer) -> None:
-    """What one request puts there, another does not see."""
+    """A request does not see what another one put into its environ."""
     environs: list[Environ] = []
     found: list[bool] = []
 
@@ -223,7 +223,7 @@ def test_environ_is_new_for_each_request(adapt: ToASGI, serve: ASGIServer) -> No
 
 @clause("P3333-067")
 def test_multithread_is_true_where_requests_run_at_once(adapt: ToASGI, serve: ASGIServer) -> None:
-    """wsgi.multithread says whether two requests can be in the app."""
+    """wsgi.multithread is true if two requests can be in the app at once."""
     told: list[bool] = []
     both = threading.Barrier(2)
 
@@ -245,7 +245,7 @@ def test_multithread_is_true_where_requests_run_at_once(adapt: ToASGI, serve: AS
 
 @clause("P3333-165")
 def test_an_app_may_run_single_threaded(adapt: ToASGI, serve: ASGIServer) -> None:
-    """With one worker, requests are in the app one after the other, and environ says so."""
+    """With one worker, the app runs one request at a time, and environ says so."""
     inside = threading.Semaphore()
     overlaps: list[bool] = []
     multithread: list[bool] = []
@@ -298,7 +298,7 @@ def test_an_error_of_the_apps_is_told(
 @clause("P3333-155")
 @pytest.mark.parametrize("content", [[b"one"], []], ids=["block", "exhausted"])
 def test_a_response_must_be_started(adapt: ToASGI, serve: ASGIServer, content: list[bytes]) -> None:
-    """An app that never calls start_response is told of, and no body is sent without a start."""
+    """If the app never calls start_response, that is an error, and no body is sent."""
     connection = serve(adapt(lambda environ, start_response: content)).until_ended()
     assert connection.failed
     assert [message["type"] for message in connection.sent][:1] in ([], ["http.response.start"])

@@ -13,7 +13,7 @@ from wsgi_asgi_conformance.types import Environ, StartResponse
 
 
 class Stepwise:
-    """An iterator that is no generator."""
+    """An iterator that is not a generator."""
 
     def __init__(self) -> None:
         self.blocks = [b"two", b"one"]
@@ -28,7 +28,7 @@ class Stepwise:
 
 
 class Indexed:
-    """An iterable of the kind that was there before `__iter__`."""
+    """An iterable with `__getitem__` in place of `__iter__`."""
 
     def __getitem__(self, index: int) -> bytes:
         return [b"one", b"two"][index]
@@ -78,7 +78,7 @@ class Watched:
     ids=["list", "tuple", "dict", "generator", "iterator", "other-iterator", "getitem", "len-1", "len-2"],
 )
 def test_a_body_is_any_iterable(adapt: ToASGI, serve: ASGIServer, make: Callable[[], Iterable[bytes]]) -> None:
-    """What kind of iterable the body is makes no difference, nor does its len()."""
+    """The kind of the iterable makes no difference, and neither does its len()."""
     assert serve(adapt(wsgi_response(make()))).finish().body == b"onetwo"
 
 
@@ -93,7 +93,7 @@ def test_a_body_may_be_an_open_file(adapt: ToASGI, serve: ASGIServer, tmp_path: 
 
 @clause("P3333-042")
 def test_a_body_is_iterated_and_closed_alone(adapt: ToASGI, serve: ASGIServer) -> None:
-    """No other attribute of the iterable is looked at than close()."""
+    """The adapter looks at no other attribute of the iterable than close()."""
     body = Watched()
     serve(adapt(wsgi_response(body))).finish()
     assert set(body.asked) <= {"close"}
@@ -104,7 +104,7 @@ def test_a_body_is_iterated_and_closed_alone(adapt: ToASGI, serve: ASGIServer) -
 def test_headers_are_sent_without_a_body(
     adapt: ToASGI, serve: ASGIServer, make: Callable[[Any], Iterable[bytes]]
 ) -> None:
-    """A body that ends without a byte has its status and headers sent, and then its end."""
+    """If a body ends without a byte, the adapter sends the status, the headers and the end."""
     connection = serve(adapt(wsgi_response(make(()), "404 Not Found", [("X-A", "1")]))).finish()
     assert connection.status == 404
     assert (b"x-a", b"1") in connection.headers
@@ -116,7 +116,7 @@ def test_headers_are_sent_without_a_body(
 
 @clause("P3333-021")
 def test_blocks_are_not_gathered(adapt: ToASGI, serve: ASGIServer) -> None:
-    """While the server does not take a block, the app is asked for no more than some others."""
+    """While the server takes no blocks, the adapter asks the app for only a few more."""
     too_many = threading.Event()
 
     def content() -> Iterator[bytes]:
@@ -133,7 +133,7 @@ def test_blocks_are_not_gathered(adapt: ToASGI, serve: ASGIServer) -> None:
 
 @clause("P3333-130")
 def test_a_block_is_not_delayed(adapt: ToASGI, serve: ASGIServer) -> None:
-    """A block leaves while the app is still at the next one."""
+    """A block is sent while the app is still making the next one."""
     seen = threading.Event()
 
     def content() -> Iterator[bytes]:
@@ -149,7 +149,7 @@ def test_a_block_is_not_delayed(adapt: ToASGI, serve: ASGIServer) -> None:
 @clause("P3333-022")
 @pytest.mark.parametrize("body", [None, "text", b"text", 42], ids=repr)
 def test_what_is_no_iterable_of_bytes_is_an_error(adapt: ToASGI, serve: ASGIServer, body: Any) -> None:
-    """None, a number, text, and bytes, which iterate as numbers, are told of, and nothing of them is sent."""
+    """None, a number, text, and bytes (which iterate as numbers) are errors, and none of them is sent."""
     connection = serve(adapt(wsgi_response(body))).until_ended()
     assert connection.failed
     assert connection.error is None or connection.body == b""
@@ -159,7 +159,7 @@ def test_what_is_no_iterable_of_bytes_is_an_error(adapt: ToASGI, serve: ASGIServ
 @pytest.mark.parametrize("block", ["text", None, 65, ["one"]], ids=repr)
 @pytest.mark.parametrize("before", [[], [b"one"]], ids=["first", "second"])
 def test_a_block_that_is_no_bytes_is_an_error(adapt: ToASGI, serve: ASGIServer, before: list[Any], block: Any) -> None:
-    """Text, None and numbers are told of, do not reach the server, and the iterable is closed."""
+    """Text, None and numbers are errors, do not reach the server, and the iterable is closed."""
     blocks = Blocks([*before, block])
     connection = serve(adapt(wsgi_response(blocks))).until_ended()
     assert connection.failed
@@ -169,7 +169,7 @@ def test_a_block_that_is_no_bytes_is_an_error(adapt: ToASGI, serve: ASGIServer, 
 
 @clause("P3333-024")
 def test_a_body_is_octets(adapt: ToASGI, serve: ASGIServer) -> None:
-    """All values get through, in their order, line ends and NUL too."""
+    """All byte values arrive in order, including line ends and NUL."""
     every = bytes(range(256))
     blocks = [every, b"\r\n", b"\n\r", every[::-1], b"\0", b"\xef\xbb\xbf"]
     assert serve(adapt(wsgi_response(blocks))).finish().body == b"".join(blocks)
@@ -177,7 +177,7 @@ def test_a_body_is_octets(adapt: ToASGI, serve: ASGIServer) -> None:
 
 @clause("P3333-039")
 def test_a_response_may_start_with_the_first_block(adapt: ToASGI, serve: ASGIServer) -> None:
-    """A generator calls start_response no earlier than it is asked for a block."""
+    """A generator calls start_response only when its first block is asked for."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
         start_response("201 Created", [])
@@ -205,7 +205,7 @@ def test_a_response_may_start_with_the_iteration(adapt: ToASGI, serve: ASGIServe
 
 @clause("P3333-040")
 def test_an_empty_block_may_come_before_the_start(adapt: ToASGI, serve: ASGIServer) -> None:
-    """Nothing is sent for it, so it needs no headers; an adapter that refuses it does so knowingly."""
+    """Nothing is sent for it, so it needs no headers; an adapter may also refuse it."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
         yield b""
@@ -221,7 +221,7 @@ def test_an_empty_block_may_come_before_the_start(adapt: ToASGI, serve: ASGIServ
 @clause("P3333-151", "P3333-152")
 @pytest.mark.parametrize("headers", [[], [("Content-Type", "image/png")], [("Content-Length", "6")]], ids=range(3))
 def test_an_error_after_a_block_is_no_end(adapt: ToASGI, serve: ASGIServer, headers: list[tuple[str, str]]) -> None:
-    """A response that breaks off is told of, is not completed, and nothing is added to it that is not text."""
+    """A response that breaks off is reported and not completed, and the adapter adds nothing to it."""
     blocks = Blocks([b"one", ValueError("two")])
     connection = serve(adapt(wsgi_response(blocks, headers=headers)))
     with pytest.raises(ValueError, match="two"):

@@ -46,13 +46,13 @@ def ask(adapt: ToASGI, serve: ASGIServer, request: pytest.FixtureRequest) -> Ask
     ids=["read", "read-size", "readline", "readlines", "iteration"],
 )
 def test_what_is_read_is_bytes(ask: Ask, read: Callable[[Any], Any]) -> None:
-    """Body is bytes, and no other type that resembles it; at the end too."""
+    """The body is exactly bytes, at its end too."""
     assert ask(lambda stream: [type(read(stream)), type(stream.read())], b"abc\n") == [bytes, bytes]
 
 
 @clause("P3333-062", "P3333-082")
 def test_input_is_there_without_a_body(adapt: ToASGI, serve: ASGIServer) -> None:
-    """wsgi.input of a GET is empty, however often it is read, and neither None nor an error."""
+    """For a GET, every read of wsgi.input returns b""."""
     answers: list[Any] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -82,13 +82,13 @@ def test_a_long_body_comes_through(adapt: ToASGI, serve: ASGIServer) -> None:
 
 @clause("P3333-071")
 def test_read_gives_at_most_its_size(ask: Ask) -> None:
-    """read(size) goes on where the last one ended."""
+    """read(size) continues where the last read ended."""
     assert ask(lambda stream: [stream.read(2), stream.read(3), stream.read(10)], b"abcdef") == [b"ab", b"cde", b"f"]
 
 
 @clause("P3333-072")
 def test_read_gives_what_remains(ask: Ask) -> None:
-    """read() waits for all of the rest."""
+    """read() waits for the whole rest."""
     assert ask(lambda stream: [stream.read(2), stream.read()], b"abcdef") == [b"ab", b"cdef"]
 
 
@@ -102,13 +102,13 @@ def test_read_gives_what_remains(ask: Ask) -> None:
     ],
 )
 def test_readline_gives_a_line_with_its_end(ask: Ask, body: bytes, lines: list[bytes]) -> None:
-    """readline() ends behind LF alone, or where the body ends, and gives b"" after that."""
+    """readline() ends after LF or at the end of the body, and returns b"" after that."""
     assert ask(lambda stream: [stream.readline() for _ in range(3)], body) == lines
 
 
 @clause("P3333-074")
 def test_readline_with_a_size_gives_no_more_than_that(ask: Ask) -> None:
-    """readline(size) waits for the rest of a line, and gives the rest of one that it cut."""
+    """readline(size) waits for the rest of a line, and the next call returns what it cut off."""
     answers = ask(lambda stream: [stream.readline(size) for size in (3, 100, 6, 100, 100)], b"hello\nworld\n!")
     assert answers == [b"hel", b"lo\n", b"world\n", b"!", b""]
 
@@ -123,7 +123,7 @@ def test_readlines_gives_a_list_of_lines(ask: Ask, body: bytes, lines: list[byte
 @clause("P3333-076")
 @pytest.mark.parametrize("hint", [1, 3, 7, 100])
 def test_a_hint_is_no_number_of_lines(ask: Ask, hint: int) -> None:
-    """readlines(hint) gives whole lines, as many as it likes, and leaves the rest."""
+    """readlines(hint) returns whole lines, as many as it likes, and leaves the rest."""
     body = b"one\ntwo\nsix\n"
     lines, rest = ask(lambda stream: [stream.readlines(hint), stream.read()], body)
     assert lines == body.splitlines(keepends=True)[: len(lines)]
@@ -149,7 +149,7 @@ def test_sizes_are_those_of_files(ask: Ask) -> None:
 
 @clause("P3333-078")
 def test_a_size_of_0_does_not_wait(adapt: ToASGI, serve: ASGIServer) -> None:
-    """read(0) and readline(0) return although there is nothing to read yet."""
+    """read(0) and readline(0) return at once even if no data has arrived."""
     called = threading.Event()
     answers: list[bytes] = []
 
@@ -173,7 +173,7 @@ def test_a_size_of_0_does_not_wait(adapt: ToASGI, serve: ASGIServer) -> None:
 
 @clause("P3333-079")
 def test_all_reads_have_one_position(ask: Ask) -> None:
-    """The methods may be mixed, and miss or repeat nothing."""
+    """The methods share one position: a mix of them neither misses nor repeats a byte."""
     body = b"one two\nthree\nfour\nfive\nsix\nseven"
     answers = ask(
         lambda stream: [
@@ -193,13 +193,13 @@ def test_all_reads_have_one_position(ask: Ask) -> None:
 
 @clause("P3333-080")
 def test_only_the_end_makes_a_read_short(ask: Ask) -> None:
-    """read(size) waits for so many bytes, in however many messages they come."""
+    """read(size) waits for that many bytes, in however many messages they arrive."""
     assert ask(lambda stream: [stream.read(10), stream.read(10)], b"0123456789abc") == [b"0123456789", b"abc"]
 
 
 @clause("P3333-081", "P3333-082")
 def test_nothing_is_waited_for_behind_the_end(ask: Ask) -> None:
-    """All reads behind the end of the body give nothing, at once and again, though the client may send no more."""
+    """After the end of the body every read returns b"" at once, even if the client sends no more."""
     reads: list[Callable[[Any], Any]] = [
         lambda stream: stream.read(),
         lambda stream: stream.read(1),
@@ -214,7 +214,7 @@ def test_nothing_is_waited_for_behind_the_end(ask: Ask) -> None:
 @clause("P3333-083")
 @pytest.mark.parametrize("size", [0, 5], ids=["none", "part"])
 def test_a_body_need_not_be_read(adapt: ToASGI, serve: ASGIServer, size: int) -> None:
-    """A response may come before the request has been read to its end."""
+    """An app may respond before it has read the whole request."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         read = environ["wsgi.input"].read(size)
@@ -243,7 +243,7 @@ def test_reading_has_the_client_continue(adapt: ToASGI, serve: ASGIServer) -> No
 
 @clause("P3333-158")
 def test_an_answer_does_not_wait_for_a_client_that_waits(adapt: ToASGI, serve: ASGIServer) -> None:
-    """An app that does not read answers a client that expects 100 Continue, and will send no body."""
+    """If a client expects 100 Continue and the app does not read, the app's answer is sent at once."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         start_response("417 Expectation Failed", [])

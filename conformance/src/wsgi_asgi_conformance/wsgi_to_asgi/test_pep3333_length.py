@@ -13,7 +13,7 @@ from wsgi_asgi_conformance.types import Environ, StartResponse, WSGIApp
 @pytest.mark.parametrize("name", ["Content-Length", "content-length", "CONTENT-LENGTH"])
 @pytest.mark.parametrize("content", [[b"abcdef"], [b"ab", b"cd", b"ef"], [b"abc", b"d"]], ids=range(3))
 def test_a_body_is_no_longer_than_its_length(adapt: ToASGI, serve: ASGIServer, name: str, content: list[bytes]) -> None:
-    """What goes beyond Content-Length, in whatever case that is written, is not sent."""
+    """Bytes beyond Content-Length are not sent, whatever the case of its name."""
     connection = serve(adapt(wsgi_response(content, headers=[(name, "3")]))).until_ended()
     assert connection.headers == [(b"content-length", b"3")]
     assert connection.body == b"abc"
@@ -34,7 +34,7 @@ def test_iteration_ends_with_the_length(adapt: ToASGI, serve: ASGIServer) -> Non
 @clause("P3333-123")
 @pytest.mark.parametrize("content", [[b"abcd"], [b"ab", b"cd"], [b"abc", b"d"]], ids=range(3))
 def test_write_beyond_the_length_raises(adapt: ToASGI, serve: ASGIServer, content: list[bytes]) -> None:
-    """An app that writes more than it said is told so, and what goes beyond is not sent."""
+    """write() raises if the app exceeds its length, and the excess is not sent."""
     errors: list[Exception] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -57,7 +57,7 @@ def test_write_beyond_the_length_raises(adapt: ToASGI, serve: ASGIServer, conten
 def test_a_body_short_of_its_length_is_an_error(
     adapt: ToASGI, serve: ASGIServer, caplog: pytest.LogCaptureFixture, content: list[bytes]
 ) -> None:
-    """A body that ends before its Content-Length is told of, and the response is not completed."""
+    """A body that ends before its Content-Length is an error, and the response is not completed."""
     connection = serve(adapt(wsgi_response(content, headers=[("Content-Length", "30")]))).until_ended()
     assert connection.failed or caplog.records
     assert not connection.complete or connection.status == 500
@@ -89,7 +89,7 @@ def with_length(environ: Environ, start_response: StartResponse) -> Iterable[byt
 def test_a_length_that_is_added_is_true(
     adapt: ToASGI, serve: ASGIServer, app: WSGIApp, counts: tuple[int, ...]
 ) -> None:
-    """A Content-Length that the app does not give may be that of its only block, and comes once."""
+    """If the app sets no Content-Length, the adapter may add that of a single block, once."""
     connection = serve(adapt(app)).finish()
     assert connection.headers in [[(b"content-length", b"3")] * count for count in counts]
     assert connection.body == b"abc"
@@ -101,7 +101,7 @@ def test_a_length_that_is_added_is_true(
 def test_no_length_is_added_where_there_is_no_body(
     adapt: ToASGI, serve: ASGIServer, method: str, status: str, content: list[bytes]
 ) -> None:
-    """A response that has no body by its nature has no Content-Length by that of its blocks."""
+    """A response that cannot have a body gets no Content-Length from its blocks."""
     assert serve(adapt(wsgi_response(content, status)), http_scope(method)).finish().headers == []
 
 

@@ -13,7 +13,7 @@ from wsgi_asgi_conformance.types import Environ, StartResponse
 
 @clause("P3333-135", "P3333-137")
 def test_what_is_written_is_not_delayed(adapt: ToASGI, serve: ASGIServer) -> None:
-    """The headers and each block leave while the app is still at what it writes next."""
+    """The headers and each block are sent while the app is still preparing the next write."""
     seen = threading.Semaphore(0)
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -33,7 +33,7 @@ def test_what_is_written_is_not_delayed(adapt: ToASGI, serve: ASGIServer) -> Non
 
 @clause("P3333-137")
 def test_headers_are_not_replaced_after_a_write(adapt: ToASGI, serve: ASGIServer) -> None:
-    """The first write() sends the headers, so that start_response with exc_info raises from then on."""
+    """The first write() sends the headers, so later calls of start_response with exc_info raise."""
     errors: list[Exception] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -68,7 +68,7 @@ def test_what_is_written_comes_before_what_is_returned(adapt: ToASGI, serve: ASG
 
 @clause("P3333-138")
 def test_an_app_that_writes_may_return_nothing_else(adapt: ToASGI, serve: ASGIServer) -> None:
-    """An iterable without a block ends the written body, once, and is closed."""
+    """An iterable without blocks ends the written body once, and is closed."""
     blocks = Blocks([])
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -98,7 +98,7 @@ def test_an_app_that_writes_must_return_an_iterable(adapt: ToASGI, serve: ASGISe
 @clause("P3333-139", "P3333-147")
 @pytest.mark.parametrize("block", ["text", None, 65, [b"one"]], ids=repr)
 def test_write_takes_bytes_alone(adapt: ToASGI, serve: ASGIServer, block: Any) -> None:
-    """Anything else raises in the app, and does not reach the server."""
+    """write() raises for anything but bytes, and nothing of it reaches the server."""
     errors: list[Exception] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -136,7 +136,7 @@ def test_write_ends_with_the_request(adapt: ToASGI, serve: ASGIServer) -> None:
 def test_write_does_not_wait_for_a_client_that_left(
     adapt: ToASGI, serve: ASGIServer, send_error: Exception | None
 ) -> None:
-    """A write() that waits for a slow client ends when that leaves, and so does the app, and the call."""
+    """When the client leaves, a waiting write() ends, and so do the app and the call."""
     left, ended = threading.Event(), threading.Event()
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

@@ -33,7 +33,7 @@ def test_head_has_the_headers_of_get(
 def test_a_status_without_a_body_gets_no_length(
     adapt: ToASGI, serve: ASGIServer, status: str, content: list[bytes]
 ) -> None:
-    """204, 205 and 304 have no body, and nobody says how long that is."""
+    """204, 205 and 304 have no body, and the adapter adds no length."""
     connection = serve(adapt(wsgi_response(content, status))).finish()
     assert lengths(connection) == []
     assert (connection.body, connection.complete) == (b"", True)
@@ -41,7 +41,7 @@ def test_a_status_without_a_body_gets_no_length(
 
 @clause("RFC9110-004")
 def test_304_may_say_how_long_the_body_would_be(adapt: ToASGI, serve: ASGIServer) -> None:
-    """A Content-Length of the app's stays what it is, and nothing is short of it."""
+    """The adapter keeps the app's Content-Length, and does not call the body too short."""
     connection = serve(adapt(wsgi_response([], "304 Not Modified", [("Content-Length", "1234")]))).finish()
     assert lengths(connection) == [b"1234"]
     assert connection.complete
@@ -60,7 +60,7 @@ def test_204_has_no_length(adapt: ToASGI, serve: ASGIServer, length: str) -> Non
 @pytest.mark.parametrize("name", ["X-Sendfile", "X-Accel-Redirect", "X-Lighttpd-Send-File", "X-Reproxy-URL"])
 @pytest.mark.parametrize("content", [[], [b""]], ids=repr)
 def test_a_file_may_be_left_to_the_proxy(adapt: ToASGI, serve: ASGIServer, name: str, content: list[bytes]) -> None:
-    """Flask and Django give the length of the file and an empty body, which must not be taken for a short one."""
+    """Flask and Django set the file's length and return an empty body, which is not an error."""
     headers = [("Content-Length", "1234"), (name, "/files/a")]
     connection = serve(adapt(wsgi_response(content, headers=headers))).finish()
     assert (name.lower().encode(), b"/files/a") in connection.headers
@@ -71,7 +71,7 @@ def test_a_file_may_be_left_to_the_proxy(adapt: ToASGI, serve: ASGIServer, name:
 @clause("RFC9110-003")
 @pytest.mark.parametrize("value", ["a\r\nx-evil: 1", "a\nb", "a\rb", "a\0b"], ids=repr)
 def test_a_value_with_a_line_break_is_refused(adapt: ToASGI, serve: ASGIServer, value: str) -> None:
-    """CR, LF and NUL do not get through to the server, in whatever way."""
+    """CR, LF and NUL never reach the server."""
     connection = serve(adapt(wsgi_response([b"one"], headers=[("X-A", value)]))).until_ended()
     sent = [value for message in connection.sent for _, value in message.get("headers", ())]
     assert not [value for value in sent if set(value) & set(b"\r\n\0")]
@@ -80,7 +80,7 @@ def test_a_value_with_a_line_break_is_refused(adapt: ToASGI, serve: ASGIServer, 
 
 @clause("RFC9110-003")
 def test_space_around_a_value_is_no_part_of_it(adapt: ToASGI, serve: ASGIServer) -> None:
-    """It is dropped or left alone, and so in both directions."""
+    """Space around a value is stripped or left alone, both ways."""
     seen: list[str] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -96,7 +96,7 @@ def test_space_around_a_value_is_no_part_of_it(adapt: ToASGI, serve: ASGIServer)
 @clause("RFC9110-012")
 @pytest.mark.parametrize("status", ["100 Continue", "101 Switching Protocols", "103 Early Hints"])
 def test_1xx_is_no_answer(adapt: ToASGI, serve: ASGIServer, status: str) -> None:
-    """A status that leaves the client waiting is refused or passed on, and the call ends."""
+    """A 1xx status, which leaves the client waiting, is refused or passed on, and the call ends."""
     connection = serve(adapt(wsgi_response([], status))).until_ended()
     if connection.error is None:
         assert connection.status == int(status[:3])
