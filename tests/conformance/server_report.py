@@ -6,6 +6,7 @@ It writes `docs/server-conformance.md`, from what it measured and, for servers t
 
 import importlib.metadata
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,7 +30,7 @@ class Server:
     """A server in one way to run it."""
 
     name: str
-    package: str | None  # None for the standard library
+    package: str | None  # of PyPI, or of Debian if its name begins with "lib"; None for the standard library
     kind: str
     command: str
 
@@ -38,10 +39,19 @@ class Server:
         """The version that is installed."""
         if self.package is None:
             return ".".join(map(str, sys.version_info[:3]))
+        if self.package.startswith("lib"):
+            return _maybe_debian_version(self.package)
         try:
             return importlib.metadata.version(self.package)
         except importlib.metadata.PackageNotFoundError:
             return None
+
+
+def _maybe_debian_version(package: str) -> str | None:
+    if not shutil.which("dpkg-query"):
+        return None
+    query = ["dpkg-query", "-W", "-f", "${Version}", package]
+    return subprocess.run(query, capture_output=True, text=True, check=False).stdout or None
 
 
 def _script(code: str) -> str:
@@ -100,6 +110,12 @@ ALL = (
         _script("from wsgiref.simple_server import make_server; make_server('127.0.0.1', {port}, app).serve_forever()"),
     ),
     Server("granian (WSGI)", "granian", "wsgi-server", f"{_GRANIAN} --interface wsgi --blocking-threads 8"),
+    Server(
+        "mod_wsgi",
+        "libapache2-mod-wsgi-py3",
+        "wsgi-server",
+        "{python} -m tests.conformance.apache {app} {port} {folder}",
+    ),
 )
 
 INTRODUCTION = """\
