@@ -169,7 +169,7 @@ async def test_faults_of_apps_are_seen(fault: str) -> None:
 
 
 async def test_asgion_sees_no_fault_that_the_validator_does_not() -> None:
-    """asgion is another validator; it is compared where it is installed, which needs Python 3.12."""
+    """Where asgion is installed, it is compared: 0.6.1 on Python 3.12 reports 14 of the 20, and hints at two more."""
     asgion = pytest.importorskip("asgion")
     seen = set()
     for name, (scope, sent, returned) in APP_FAULTS.items():
