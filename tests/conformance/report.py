@@ -1,8 +1,10 @@
-"""`python -m tests.conformance.report` runs the suite on every adapter that is installed.
+"""`python -m tests.conformance.report [NAME ...]` runs the suite on every adapter that is installed.
 
-It writes `docs/conformance.md`, and the totals between the markers in the README.
+It writes `docs/conformance.md`, and the totals between the markers in the README, from what it measured and, for
+adapters that are not named, from `tests/conformance/adapters.json`.
 """
 
+import argparse
 import importlib.metadata
 import itertools
 import json
@@ -12,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,9 @@ from wsgi_asgi_conformance.verdicts import MARKS as ALL_MARKS
 from wsgi_asgi_conformance.verdicts import Outcome, Verdicts, verdicts_from
 
 MARKS = {mark: shown for mark, shown in ALL_MARKS.items() if mark != "deviates"}  # no deviations file is used here
+# Most of the time that an adapter takes is spent on what it hangs in, so there are more processes than cores.
+_WORKERS = 4
+RESULTS = Path(__file__).parent / "adapters.json"
 _TOTALS = re.compile(r"(?<=<!-- conformance totals -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 _INTRODUCTION = f"""\
@@ -50,9 +55,12 @@ class Adapter:
     package: str
     names: Mapping[str, str]
     backends: str = "asyncio"
+    measured: str | None = None  # the version that was measured before, if not the one that is installed counts
 
     @property
     def maybe_version(self) -> str | None:
+        if self.measured is not None:
+            return self.measured
         if self.package == bridge.__name__:
             return bridge.__version__
         try:
@@ -86,20 +94,14 @@ ADAPTERS = (
 )
 
 
-def run_suite(adapter: Adapter) -> Iterator[Outcome]:
-    """Yield what became of each test."""
+def run_suite(adapter: Adapter) -> list[Outcome]:
+    """Return what became of each test."""
     names = {**OURS, **adapter.names}  # because some tests need both directions
-    for direction in adapter.names:
-        for path in sorted((FOLDER / direction).glob("test_*.py")):
-            yield from _run_file(path, names, adapter)
-
-
-def _run_file(path: Path, names: Mapping[str, str], adapter: Adapter) -> Iterable[Outcome]:
-    """Run the tests of a file in a process of their own, because an adapter may leave threads and loops behind."""
     with tempfile.TemporaryDirectory() as folder:
         results, log = Path(folder) / "results.json", Path(folder) / "log"
         command = [
-            *(sys.executable, "-m", "pytest", str(path), "-q", "--tb=short", "-p", "no:cacheprovider"),
+            *(sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", "-n", str(_WORKERS)),
+            *(str(FOLDER / direction) for direction in adapter.names),
             *("--wsgi-to-asgi", names["wsgi_to_asgi"], "--asgi-to-wsgi", names["asgi_to_wsgi"]),
             *("--backends", adapter.backends, "--advised", "--conformance-json", str(results)),
         ]
@@ -107,9 +109,7 @@ def _run_file(path: Path, names: Mapping[str, str], adapter: Adapter) -> Iterabl
             ended = subprocess.run(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, check=False)
         if ended.returncode not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or not results.exists():
             text = log.read_text(encoding="utf-8", errors="replace")
-            sys.exit(
-                f"{path.name} on {adapter.title} ended with {ended.returncode}:\n{text[:2000]}\n...\n{text[-4000:]}"
-            )
+            sys.exit(f"{adapter.title}: pytest ended with {ended.returncode}:\n{text[:2000]}\n...\n{text[-4000:]}")
         tests = json.loads(results.read_text(encoding="utf-8"))["tests"]
         return [Outcome(**{**test, "clauses": tuple(test["clauses"])}) for test in tests]
 
@@ -178,21 +178,58 @@ def with_totals(text: str, lines: Iterable[str]) -> str:
     return _TOTALS.sub(lambda match: f"\n{table}\n\n", text)
 
 
-def main() -> None:
-    """Run everything, one adapter at a time, because two at once would make each other's waits time out."""
-    clauses = list(read_catalogue().values())
+def as_json(adapter: Adapter, found: Verdicts) -> dict[str, Any]:
+    """Return what is kept of a run: for each direction, the clauses of each verdict."""
+    verdicts: dict[str, dict[str, list[str]]] = {direction: defaultdict(list) for direction in adapter.names}
+    for (direction, name), verdict in sorted(found.items()):
+        if direction in verdicts:
+            verdicts[direction][verdict].append(name)
+    return {"version": adapter.maybe_version, "verdicts": verdicts}
+
+
+def stored_verdicts(results: Mapping[str, Any]) -> dict[Adapter, Verdicts | None]:
+    """Return what was found of each adapter, from what was kept of it."""
     verdicts: dict[Adapter, Verdicts | None] = {}
     for adapter in ADAPTERS:
+        if (stored := results.get(adapter.package)) is None:
+            verdicts[adapter] = None
+            continue
+        verdicts[replace(adapter, measured=stored["version"])] = {
+            (direction, name): verdict
+            for direction, by_verdict in stored["verdicts"].items()
+            for verdict, names in by_verdict.items()
+            for name in names
+        }
+    return verdicts
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Judge the adapters, one after the other, and write the pages; return the exit status."""
+    parser = argparse.ArgumentParser(prog=f"python -m {__package__}.report", description=(__doc__ or "").strip())
+    known = [adapter.package for adapter in ADAPTERS]
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(known)}; all of them by default")
+    names = parser.parse_args(arguments).names
+    if unknown := set(names) - set(known):
+        parser.error(f"expected adapters out of {', '.join(known)}, got {', '.join(sorted(unknown))}")
+    results: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    for adapter in ADAPTERS:
+        if names and adapter.package not in names:
+            continue
+        if adapter.maybe_version is None:
+            print(f"{adapter.package} is not installed")
+            continue
+        results[adapter.package] = as_json(adapter, verdicts_from(run_suite(adapter)))
         print(adapter.title, flush=True)
-        verdicts[adapter] = verdicts_from(run_suite(adapter)) if adapter.maybe_version else None
-    target = ROOT / "docs" / "conformance.md"
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(page(clauses, verdicts), encoding="utf-8")
-    (target.parent / "clauses.md").write_text(clause_page(clauses), encoding="utf-8")
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    clauses = list(read_catalogue().values())
+    verdicts = stored_verdicts(results)
+    (ROOT / "docs" / "conformance.md").write_text(page(clauses, verdicts), encoding="utf-8")
+    (ROOT / "docs" / "clauses.md").write_text(clause_page(clauses), encoding="utf-8")
     readme = ROOT / "README.md"
     readme.write_text(with_totals(readme.read_text(encoding="utf-8"), totals(clauses, verdicts)), encoding="utf-8")
     print("\n".join(totals(clauses, verdicts)))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,9 +1,20 @@
+import json
 import re
 from typing import Any
 
 import pytest
 
-from tests.conformance.report import Adapter, clause_page, page, totals, with_totals
+from tests.conformance.report import (
+    RESULTS,
+    Adapter,
+    as_json,
+    clause_page,
+    main,
+    page,
+    stored_verdicts,
+    totals,
+    with_totals,
+)
 from tests.processes import ROOT
 from wsgi_asgi_conformance.catalogue import Clause, read_catalogue
 from wsgi_asgi_conformance.verdicts import Outcome, verdicts_from
@@ -127,6 +138,34 @@ def test_totals_go_between_the_markers() -> None:
     assert with_totals(text, ["| \\1 |", "| two |"]) == new
     assert with_totals(new, ["| \\1 |", "| two |"]) == new
     assert with_totals("No marker.", ["| one |"]) == "No marker."
+
+
+def test_the_page_and_the_totals_are_made_of_the_results() -> None:
+    """docs/conformance.md and the README say what was measured last; only the version of Python may differ here."""
+    clauses = list(read_catalogue().values())
+    verdicts = stored_verdicts(json.loads(RESULTS.read_text(encoding="utf-8")))
+    text = (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8")
+    made = page(clauses, verdicts)
+    assert [line for line in text.splitlines() if not line.startswith("On Python")] == [
+        line for line in made.splitlines() if not line.startswith("On Python")
+    ]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert with_totals(readme, totals(clauses, verdicts)) == readme
+
+
+def test_what_is_kept_of_a_run_is_all_that_the_tables_need() -> None:
+    """An adapter that is not measured again keeps its verdicts, and the version that had them."""
+    adapter = Adapter("a2wsgi", {"wsgi_to_asgi": "one:Class", "asgi_to_wsgi": "one:Other"}, measured="1.2")
+    found = {("wsgi_to_asgi", "P3333-001"): "hung", ("asgi_to_wsgi", "P3333-001"): "kept"}
+    stored = stored_verdicts(json.loads(json.dumps({"a2wsgi": as_json(adapter, found)})))
+    assert {each.title: verdicts for each, verdicts in stored.items() if verdicts is not None} == {"a2wsgi 1.2": found}
+
+
+def test_an_adapter_that_is_not_known_is_an_error_of_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is run; the message has the names that there are."""
+    with pytest.raises(SystemExit):
+        main(["bridge", "a2wsgy"])
+    assert "out of bridge, a2wsgi, asgiref, starlette, uvicorn, hypercorn, got a2wsgy" in capsys.readouterr().err
 
 
 def test_the_page_is_of_this_catalogue() -> None:
