@@ -5,7 +5,7 @@ from typing import Any
 import h11
 import pytest
 
-from bridge.sansio.http1 import ResponseWriter
+from bridge.sansio.http1 import ResponseWriter, date_from_time
 from bridge.types import Headers
 
 DATE = "Tue, 01 Dec 2026 02:00:00 GMT"
@@ -117,3 +117,8 @@ def test_a_chunked_response_without_its_end_is_incomplete() -> None:
     cut = writer.head("200 OK", [], DATE) + b"".join(writer.block(b"one"))
     with pytest.raises(h11.RemoteProtocolError):
         read_by_h11("GET", cut)
+
+
+def test_a_time_becomes_the_date_of_a_header() -> None:
+    """It is in the one form that is sent (RFC 9110 5.6.7)."""
+    assert date_from_time(784111777) == "Sun, 06 Nov 1994 08:49:37 GMT"

@@ -3,6 +3,8 @@
 The connection ends with the response. The caller has parsed the request, and has checked the status and the headers.
 """
 
+import email.utils
+import functools
 from collections.abc import Iterable
 
 from bridge.types import Headers
@@ -56,3 +58,9 @@ class ResponseWriter:
 def _head(status: str, headers: Iterable[tuple[str, str]]) -> bytes:
     lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers), "", ""]
     return "\r\n".join(lines).encode("latin-1")
+
+
+@functools.lru_cache(maxsize=2)
+def date_from_time(seconds: int) -> str:
+    """Return a number of seconds since the epoch as a Date header has it (RFC 9110 5.6.7)."""
+    return email.utils.formatdate(seconds, usegmt=True)

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import gc
 import http.client
-import logging
 import os
 import socket
 import threading
@@ -16,9 +15,7 @@ from typing import Any
 import anyio.lowlevel
 import pytest
 
-from bridge import ASGIToWSGI
 from bridge.asgi_to_wsgi.http import client, detached
-from bridge.asgi_to_wsgi.http.detaching import Place
 from bridge.asgi_to_wsgi.http.exchange import HTTPExchange
 from bridge.asgi_to_wsgi.http.streams import File
 from bridge.errors import AdapterClosed
@@ -26,7 +23,7 @@ from bridge.sansio.http1 import ResponseWriter
 from bridge.types import Message, Receive, Scope, Send
 from tests.asgi_to_wsgi.apps import Adapt
 from tests.asgi_to_wsgi.http.detachable import Gate, block, body_of, connected, start, started, waiting
-from tests.fakes import WSGIServer, http_scope, in_thread
+from tests.fakes import http_scope, in_thread
 from tests.processes import wait_until
 from tests.references import is_freed
 
@@ -386,25 +383,6 @@ def test_close_ends_event_streams_cleanly(adapt: Adapt) -> None:
     gate.open()
 
 
-def test_max_detached_bounds_those_that_leave(adapt: Adapt) -> None:
-    """Above the limit a response holds its thread, until another response has ended."""
-    gate = Gate()
-    adapter = adapt(waiting(gate, started(), body_of(b"late")), detach="always", detach_after=0.001, max_detached=1)
-    with connected(adapter) as first, connected(adapter) as second:
-        in_thread(first.run)
-        assert first.has_left
-        running = threading.Thread(target=second.run)
-        running.start()
-        gate.open()
-        running.join(5)
-        assert (second.status, second.body) == ("200 OK", b"late")
-        assert first.read() == (200, b"late")
-        with connected(adapter) as third:
-            wait_until(lambda: not adapter.statistics().detached)
-            in_thread(third.run)
-            assert third.has_left
-
-
 def test_a_detached_response_is_freed_without_the_garbage_collector(adapt: Adapt) -> None:
     """A reference cycle would keep it, and its request, until the collector runs, which thousands of them make slow."""
     gate = Gate()
@@ -427,18 +405,6 @@ def test_a_detached_response_is_freed_without_the_garbage_collector(adapt: Adapt
         wait_until(lambda: is_freed(references[0]))
     finally:
         gc.enable()
-
-
-def test_a_place_is_free_once_nothing_refers_to_it() -> None:
-    """A thread that is interrupted between taking a place and using it does not lose the place."""
-    taken: set[int] = set()
-    first, second = Place(taken), Place(taken)
-    assert len(taken) == 2
-    first.free()
-    first.free()
-    assert len(taken) == 1
-    del second
-    assert not taken
 
 
 def test_a_response_that_failed_is_not_answered(adapt: Adapt) -> None:
@@ -487,77 +453,6 @@ def test_an_exchange_that_fails_away_from_its_loop_does_not_touch_what_is_detach
     wait_until(lambda: woken)
     assert len(woken) == 1
     assert woken != [threading.get_ident()]
-
-
-def test_scarce_descriptors_keep_responses_in_their_threads(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
-    """No response leaves if the server and the app would run out of descriptors; the log says so once."""
-    gate = Gate()
-    gate.open()
-    adapter = adapt(waiting(gate, started(), body_of(b"x" * 300_000)), detach="always")
-    adapter._detaching.get()._descriptors = 3  # type: ignore[union-attr]
-    for _ in range(2):
-        with connected(adapter) as server:
-            in_thread(server.run)
-            assert server.status == "200 OK"
-    assert caplog.text.count("descriptors are open") == 1
-
-
-def test_middleware_keeps_responses_in_their_threads(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
-    """ "auto" leaves only if start_response is the server's own, as middleware's headers would be lost."""
-    caplog.set_level(logging.DEBUG, "bridge")
-    gate = Gate()
-    gate.open()
-    adapter = adapt(waiting(gate, started(), body_of(b"x" * 300_000)), detach="auto")
-    with connected(adapter) as server:
-        in_thread(server.run)
-        assert server.status == "200 OK"
-    assert "start_response of its own" in caplog.text
-
-
-def test_a_body_that_is_not_read_keeps_the_response_in_its_thread(adapt: Adapt) -> None:
-    """Only the WSGI thread reads wsgi.input, so it stays while there is something to read."""
-    gate = Gate()
-    gate.open()
-    adapter = adapt(waiting(gate, started(), body_of(b"x" * 300_000)), detach="always", detach_after=0)
-    with connected(adapter, "POST", b"y" * 100_000) as server:
-        in_thread(server.run)
-        assert server.status == "200 OK"
-
-
-def test_a_connection_that_cannot_be_taken_keeps_the_thread(adapt: Adapt) -> None:
-    """An unknown server is served as without the option."""
-    gate = Gate()
-    gate.open()
-    server = WSGIServer(adapt(waiting(gate, started(), body_of(b"x" * 300_000)), detach="always", detach_after=0))
-    in_thread(server.run)
-    assert server.status == "200 OK"
-
-
-def test_a_busy_server_detaches_sooner(adapt: Adapt) -> None:
-    """If no other thread is free, a response leaves long before `detach_after`."""
-    gate = Gate()
-    adapter = adapt(waiting(gate, started(), body_of(b"late")), detach="always", detach_after=3600)
-    with connected(adapter, **{"wsgi.multithread": False}) as server:
-        in_thread(server.run)
-        assert server.has_left
-        gate.open()
-        assert server.read() == (200, b"late")
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "words"),
-    [
-        ({"detach": "on"}, ValueError, "detach must be 'off' or 'auto' or 'always'"),
-        ({"detach": True}, TypeError, "detach must be"),
-        ({"detach_after": -1}, ValueError, "detach_after must be at least 0"),
-        ({"detach_after": "soon"}, TypeError, "detach_after must be a number of seconds"),
-        ({"max_detached": -1}, ValueError, "max_detached must be at least 0"),
-    ],
-)
-def test_options_of_detaching_are_checked(options: dict[str, Any], error: type[Exception], words: str) -> None:
-    """A value that makes no sense is refused at once, with the option's name."""
-    with pytest.raises(error, match=words):
-        ASGIToWSGI(waiting(Gate()), **options)
 
 
 def test_close_streams_ends_a_detached_event_stream(adapt: Adapt) -> None:

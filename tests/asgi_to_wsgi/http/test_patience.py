@@ -201,8 +201,9 @@ def test_a_newcomer_hurries_those_who_wait(adapt: Adapt, monkeypatch: pytest.Mon
         newcomer.join(5)
 
 
-def test_a_stream_that_is_held_occupies_its_thread_to_its_end(adapt: Adapt) -> None:
+def test_a_stream_that_is_held_occupies_its_thread_to_its_end(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads are scarce for the others until then."""
+    monkeypatch.setattr(patience_module, "_LATE", math.inf)
     gate = Gate()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

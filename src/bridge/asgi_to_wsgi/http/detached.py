@@ -2,8 +2,6 @@
 
 import contextlib
 import contextvars
-import email.utils
-import functools
 import logging
 import socket
 import threading
@@ -17,7 +15,7 @@ from bridge.asgi_to_wsgi.http.exchange import HTTPExchange
 from bridge.asgi_to_wsgi.http.hop import LIMIT
 from bridge.asgi_to_wsgi.http.streams import File
 from bridge.runtime import Event
-from bridge.sansio.http1 import ResponseWriter
+from bridge.sansio.http1 import ResponseWriter, date_from_time
 from bridge.sansio.request_name import request_name
 from bridge.types import Headers
 
@@ -147,9 +145,7 @@ class DetachedResponse:
         if self._event is not None:  # otherwise the task is about to look
             self._pump()
             client = self._client
-            if (
-                client.unsent or client.gone or self._complete or self._cut or self.exchange.outbox
-            ):  # in which a file is
+            if client.unsent or client.gone or self._complete or self._cut or self.exchange.outbox:
                 self._event.set()
 
     async def _answer(self) -> None:
@@ -240,7 +236,7 @@ class DetachedResponse:
         response = self.exchange.response
         if not self._begin(response.status):
             return []
-        return [self._writer.head(response.status, response.headers, _date())]
+        return [self._writer.head(response.status, response.headers, date_from_time(int(time.time())))]
 
     def _begin(self, status: str) -> bool:
         """Claim the head of the response; return False if it was sent, perhaps by `fail`."""
@@ -264,7 +260,7 @@ class DetachedResponse:
 
     def _error(self) -> bytes:
         """Return the whole response to a request that the app has not answered."""
-        head = self._writer.head(_ERROR_STATUS, _ERROR_HEADERS, _date())
+        head = self._writer.head(_ERROR_STATUS, _ERROR_HEADERS, date_from_time(int(time.time())))
         if self.exchange.scope["method"] == "HEAD":
             return head
         self._size = len(_ERROR_BODY)
@@ -288,19 +284,10 @@ class DetachedResponse:
                 while client.unsent and not client.gone:
                     await client.await_room()
                     client.flush()
-                self._size += len(block)
+                self._size += 0 if client.unsent else len(block)
         finally:
             file.close()
 
 
 def _nothing() -> None:
     pass
-
-
-def _date() -> str:
-    return _date_of(int(time.time()))
-
-
-@functools.lru_cache(maxsize=2)
-def _date_of(second: int) -> str:
-    return email.utils.formatdate(second, usegmt=True)

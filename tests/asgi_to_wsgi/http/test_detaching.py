@@ -1,0 +1,119 @@
+"""Which responses may leave their WSGI thread, and how many."""
+
+import logging
+import math
+import threading
+from typing import Any
+
+import pytest
+
+from bridge import ASGIToWSGI
+from bridge.asgi_to_wsgi.http import patience
+from bridge.asgi_to_wsgi.http.detaching import Place
+from tests.asgi_to_wsgi.apps import Adapt
+from tests.asgi_to_wsgi.http.detachable import Gate, body_of, connected, started, waiting
+from tests.fakes import WSGIServer, in_thread
+from tests.processes import wait_until
+
+
+def test_max_detached_bounds_those_that_leave(adapt: Adapt) -> None:
+    """Above the limit a response holds its thread, until another response has ended."""
+    gate = Gate()
+    adapter = adapt(waiting(gate, started(), body_of(b"late")), detach="always", detach_after=0.001, max_detached=1)
+    with connected(adapter) as first, connected(adapter) as second:
+        in_thread(first.run)
+        assert first.has_left
+        running = threading.Thread(target=second.run)
+        running.start()
+        gate.open()
+        running.join(5)
+        assert (second.status, second.body) == ("200 OK", b"late")
+        assert first.read() == (200, b"late")
+        with connected(adapter) as third:
+            wait_until(lambda: not adapter.statistics().detached)
+            in_thread(third.run)
+            assert third.has_left
+
+
+def test_a_place_is_free_once_nothing_refers_to_it() -> None:
+    """A thread that is interrupted between taking a place and using it does not lose the place."""
+    taken: set[int] = set()
+    first, second = Place(taken), Place(taken)
+    assert len(taken) == 2
+    first.free()
+    first.free()
+    assert len(taken) == 1
+    del second
+    assert not taken
+
+
+def test_scarce_descriptors_keep_responses_in_their_threads(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
+    """No response leaves if the server and the app would run out of descriptors; the log says so once."""
+    gate = Gate()
+    gate.open()
+    adapter = adapt(waiting(gate, started(), body_of(b"x" * 300_000)), detach="always")
+    adapter._detaching.get()._descriptors = 3  # type: ignore[union-attr]
+    for _ in range(2):
+        with connected(adapter) as server:
+            in_thread(server.run)
+            assert server.status == "200 OK"
+    assert caplog.text.count("descriptors are open") == 1
+
+
+def test_middleware_keeps_responses_in_their_threads(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
+    """ "auto" leaves only if start_response is the server's own, as middleware's headers would be lost."""
+    caplog.set_level(logging.DEBUG, "bridge")
+    gate = Gate()
+    gate.open()
+    adapter = adapt(waiting(gate, started(), body_of(b"x" * 300_000)), detach="auto")
+    with connected(adapter) as server:
+        in_thread(server.run)
+        assert server.status == "200 OK"
+    assert "start_response of its own" in caplog.text
+
+
+def test_a_body_that_is_not_read_keeps_the_response_in_its_thread(adapt: Adapt) -> None:
+    """Only the WSGI thread reads wsgi.input, so it stays while there is something to read."""
+    gate = Gate()
+    gate.open()
+    adapter = adapt(waiting(gate, started(), body_of(b"x" * 300_000)), detach="always", detach_after=0)
+    with connected(adapter, "POST", b"y" * 100_000) as server:
+        in_thread(server.run)
+        assert server.status == "200 OK"
+
+
+def test_a_connection_that_cannot_be_taken_keeps_the_thread(adapt: Adapt) -> None:
+    """An unknown server is served as without the option."""
+    gate = Gate()
+    gate.open()
+    server = WSGIServer(adapt(waiting(gate, started(), body_of(b"x" * 300_000)), detach="always", detach_after=0))
+    in_thread(server.run)
+    assert server.status == "200 OK"
+
+
+def test_a_busy_server_detaches_sooner(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If no other thread is free, a response leaves long before `detach_after`."""
+    monkeypatch.setattr(patience, "_LATE", math.inf)  # or a busy machine would be told to take its time
+    gate = Gate()
+    adapter = adapt(waiting(gate, started(), body_of(b"late")), detach="always", detach_after=3600)
+    with connected(adapter, **{"wsgi.multithread": False}) as server:
+        in_thread(server.run)
+        assert server.has_left
+        gate.open()
+        assert server.read() == (200, b"late")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"detach": "on"}, ValueError, "detach must be 'off' or 'auto' or 'always'"),
+        ({"detach": True}, TypeError, "detach must be"),
+        ({"detach_after": -1}, ValueError, "detach_after must be at least 0"),
+        ({"detach_after": "soon"}, TypeError, "detach_after must be a number of seconds"),
+        ({"max_detached": -1}, ValueError, "max_detached must be at least 0"),
+    ],
+)
+def test_options_of_detaching_are_checked(options: dict[str, Any], error: type[Exception], words: str) -> None:
+    """A value that makes no sense is refused at once, with the option's name."""
+    with pytest.raises(error, match=words):
+        ASGIToWSGI(waiting(Gate()), **options)
