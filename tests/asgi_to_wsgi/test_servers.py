@@ -1,4 +1,5 @@
 import importlib.util
+import io
 import os
 import socket
 import subprocess
@@ -9,7 +10,13 @@ from typing import Any
 import pytest
 
 from bridge.asgi_to_wsgi import servers
-from bridge.asgi_to_wsgi.servers import decode_path, discard_output, maybe_client_check, maybe_green_loop_factory
+from bridge.asgi_to_wsgi.servers import (
+    decode_path,
+    end_connection,
+    has_next_request,
+    maybe_client_check,
+    maybe_green_loop_factory,
+)
 from tests.fakes import http_environ
 from tests.processes import ROOT
 
@@ -142,24 +149,76 @@ def test_a_path_that_passenger_left_encoded_is_decoded(keys: dict[str, Any], pat
     assert environ["PATH_INFO"] == path_info
 
 
-def test_cheroot_writes_nothing_more_to_a_connection_that_was_taken() -> None:
+class Owner:
+    """What a server's start_response is a method of."""
+
+    def __init__(self, **attributes: Any) -> None:
+        vars(self).update(attributes)
+
+    def start_response(self, status: str, headers: Any) -> None: ...
+
+
+def test_cheroot_writes_nothing_more_to_a_connection_that_was_taken_and_closes_it() -> None:
     """What it says is dropped; another server's start_response has no such file, and is left alone."""
     written: list[bytes] = []
-
-    class Gateway:
-        def __init__(self, connection: Any) -> None:
-            self.req = types.SimpleNamespace(conn=connection)
-
-        def start_response(self, status: str, headers: Any) -> None: ...
-
     connection = types.SimpleNamespace(wfile=types.SimpleNamespace(write=written.append))
-    discard_output(Gateway(connection).start_response)
+    request = types.SimpleNamespace(conn=connection, close_connection=False)
+    end_connection(Owner(req=request).start_response)
     connection.wfile.write(b"HTTP/1.1 202 Accepted")
     assert written == []
-    other = types.SimpleNamespace(socket=None)
-    discard_output(Gateway(other).start_response)
-    discard_output(lambda status, headers: None)
-    assert vars(other) == {"socket": None}
+    assert request.close_connection
+    other = types.SimpleNamespace(conn=types.SimpleNamespace(socket=None))
+    end_connection(Owner(req=other).start_response)
+    end_connection(lambda status, headers: None)
+    assert vars(other).keys() == {"conn"}
+    assert vars(other.conn) == {"socket": None}
+
+
+@pytest.mark.parametrize(
+    ("buffered", "must_close", "expected"), [(b"", False, False), (b"GET", False, True), (b"GET", True, False)]
+)
+def test_gunicorn_is_asked_for_the_next_request(buffered: bytes, must_close: bool, expected: bool) -> None:
+    """What gunicorn has read behind a request counts unless gunicorn will close the connection, as `sync` does."""
+    request = types.SimpleNamespace(unreader=types.SimpleNamespace(buf=io.BytesIO(buffered)))
+    owner = Owner(req=request, must_close=must_close)
+    assert has_next_request({}, owner.start_response) is expected
+
+
+@pytest.mark.parametrize("expected", [False, True])
+def test_cheroot_is_asked_for_the_next_request(expected: bool) -> None:
+    """cheroot's stream tells whether there is anything in its buffer."""
+    connection = types.SimpleNamespace(rfile=types.SimpleNamespace(has_data=lambda: expected))
+    assert has_next_request({}, Owner(req=types.SimpleNamespace(conn=connection)).start_response) is expected
+
+
+@pytest.mark.parametrize(
+    ("requests", "partial", "expected"), [([1], None, False), ([1, 2], None, True), ([1], "half", True)]
+)
+def test_waitress_is_asked_for_the_next_request_once_it_has_added_all(
+    requests: list[int], partial: Any, expected: bool
+) -> None:
+    """A request that has arrived in part counts, too. waitress's main thread adds them under a lock."""
+
+    class Channel:
+        def __init__(self) -> None:
+            self.requests, self.request, self.requests_lock = [1], None, self
+
+        def __enter__(self) -> None:
+            self.requests, self.request = requests, partial
+
+        def __exit__(self, *exc_info: object) -> None: ...
+
+        def client_disconnected(self) -> bool:
+            return False
+
+    environ = {"waitress.client_disconnected": Channel().client_disconnected}
+    assert has_next_request(environ, lambda status, headers: None) is expected
+
+
+def test_other_servers_drop_the_next_request() -> None:
+    """They need not be asked."""
+    assert not has_next_request({}, lambda status, headers: None)
+    assert not has_next_request({"waitress.client_disconnected": lambda: False}, Owner().start_response)
 
 
 class Bare:
@@ -179,4 +238,5 @@ def test_a_start_response_of_another_class_is_only_called() -> None:
     assert servers.maybe_number_of_threads(environ, start_response) is None
     assert servers.may_answer_by_itself(environ, start_response)
     assert servers.may_send_chunks(environ, start_response)
-    servers.discard_output(start_response)
+    assert not has_next_request(environ, start_response)
+    end_connection(start_response)

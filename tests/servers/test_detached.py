@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import re
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -133,3 +134,16 @@ def test_each_request_has_one_call_and_one_answer(server: Server) -> None:
     assert [answer.partition(b"\r\n\r\n")[2].decode() for answer in answers] == paths
     assert [answer.count(b"HTTP/1.1 ") for answer in answers] == [1] * 200
     assert server.client.get("/calls").text == "200 paths, 200 calls"
+
+
+def test_a_pipelined_request_is_answered_or_not_run(server: Server, request: pytest.FixtureRequest) -> None:
+    """A server that has read it, and keeps connections alive, answers it; else the app never sees it (RFC 9112 9.6)."""
+    lasts = ("", "", "Connection: close\r\n")
+    requests = [f"GET /sleep/{number} HTTP/1.1\r\nHost: a\r\n{last}\r\n" for number, last in enumerate(lasts)]
+    with server.connect() as connection:
+        connection.sendall("".join(requests).encode())
+        answers = read_all(connection)
+    bodies = re.findall(rb"/sleep/(\d)", answers)
+    answers_all = request.node.callspec.params["server"] in ("gunicorn-gthread", "waitress", "cheroot")
+    assert bodies == ([b"0", b"1", b"2"] if answers_all else [b"0"])
+    assert server.client.get("/calls").text == f"{len(bodies)} paths, {len(bodies)} calls"

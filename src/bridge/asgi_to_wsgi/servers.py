@@ -69,14 +69,33 @@ def is_start_response_of_server(start_response: Any) -> bool:
     return module in _START_RESPONSE_MODULES or getattr(start_response, "__name__", None) == "uwsgi_spit"
 
 
-def discard_output(start_response: Any) -> None:
-    """Have cheroot write what it still has to say about a request to nowhere, since its connection was taken.
+def has_next_request(environ: Environ, start_response: Any) -> bool:
+    """Return whether the server has read a request that its client pipelined behind this one, and is to answer it.
+
+    Other servers close the connection when a response cannot be sent, and drop such a request.
+    """
+    owner = _maybe_owner(start_response)
+    if (buffered := follow(owner, ("req", "unreader", "buf", "getvalue"))) is not None:  # gunicorn
+        return bool(buffered()) and not getattr(owner, "must_close", True)
+    if (has_data := follow(owner, ("req", "conn", "rfile", "has_data"))) is not None:  # cheroot
+        return bool(has_data())
+    channel: Any = getattr(environ.get("waitress.client_disconnected"), "__self__", None)
+    if (lock := getattr(channel, "requests_lock", None)) is None:
+        return False
+    with lock:  # waitress's main thread adds all the requests that it has read at once, this one first
+        return len(channel.requests) > 1 or channel.request is not None
+
+
+def end_connection(start_response: Any) -> None:
+    """Have cheroot close its end of a connection that was taken, and write what it still has to say to nowhere.
 
     It would keep what it cannot send, and Python 3.13 logs an error when it frees such a file.
     """
-    connection: Any = getattr(getattr(_maybe_owner(start_response), "req", None), "conn", None)
+    request: Any = getattr(_maybe_owner(start_response), "req", None)
+    connection: Any = getattr(request, "conn", None)
     if connection is not None and hasattr(connection, "wfile"):
         connection.wfile = io.BytesIO()
+        request.close_connection = True
 
 
 def maybe_number_of_threads(environ: Environ, start_response: Any) -> int | None:
@@ -90,10 +109,9 @@ def maybe_number_of_threads(environ: Environ, start_response: Any) -> int | None
         (getattr(environ.get("waitress.client_disconnected"), "__self__", None), ("adj", "threads")),
     )
     for start, path in candidates:
-        for name in path:
-            start = getattr(start, name, None)
-        if isinstance(start, int) and start > 0:
-            return start
+        number = follow(start, path)
+        if isinstance(number, int) and number > 0:
+            return number
     options = uwsgi_options(environ)
     return int(options["threads"]) if options.get("threads", "").isdigit() else None
 
@@ -119,6 +137,13 @@ def may_send_chunks(environ: Environ, start_response: Any) -> bool:
 def _maybe_owner(start_response: Any) -> Any:
     """Return the object of the server that `start_response` is a method of; None if it is another kind of callable."""
     return start_response.__self__ if type(start_response) is types.MethodType else None
+
+
+def follow(start: Any, path: tuple[str, ...]) -> Any:
+    """Return what a path of attributes leads to; None if one of them is missing."""
+    for name in path:
+        start = getattr(start, name, None)
+    return start
 
 
 def _gunicorns_protocol(start_response: Any) -> str:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from bridge.asgi_to_wsgi.servers import maybe_patched_by, uwsgi_options
+from bridge.asgi_to_wsgi.servers import follow, maybe_patched_by, uwsgi_options
 from bridge.runtime import PerProcess
 from bridge.types import Environ
 
@@ -93,14 +93,14 @@ def _maybe_socket(environ: Environ) -> Any:
         channel = getattr(environ["waitress.client_disconnected"], "__self__", None)
         # With channel_request_lookahead, waitress's main thread reads from the socket while the app runs.
         known = all(hasattr(channel, name) for name in ("total_outbufs_len", "connected", "outbuf_lock"))
-        if known and _follow(channel, ("adj", "channel_request_lookahead")) == 0:
-            return _follow(channel, ("socket",))
+        if known and follow(channel, ("adj", "channel_request_lookahead")) == 0:
+            return follow(channel, ("socket",))
         return None
     if environ.get("SERVER_SOFTWARE", "").startswith(_BENEATH_INPUT):
         stream = environ.get("wsgi.input")
         while (inner := getattr(stream, "rfile", None)) is not None:  # cheroot's wrappers, which count bytes
             stream = inner
-        return _follow(stream, ("raw", "_sock"))
+        return follow(stream, ("raw", "_sock"))
     return None
 
 
@@ -126,12 +126,6 @@ class Descriptor(NamedTuple):
 
     def fileno(self) -> int:
         return self.number
-
-
-def _follow(start: Any, path: tuple[str, ...]) -> Any:
-    for name in path:
-        start = getattr(start, name, None)
-    return start
 
 
 def _maybe_green(sock: object) -> str | None:

@@ -12,7 +12,8 @@ from bridge.asgi_to_wsgi.http.detached import DetachedResponse
 from bridge.asgi_to_wsgi.http.exchange import HTTPExchange
 from bridge.asgi_to_wsgi.http.patience import Patience
 from bridge.asgi_to_wsgi.servers import (
-    discard_output,
+    end_connection,
+    has_next_request,
     is_start_response_of_server,
     may_answer_by_itself,
     may_send_chunks,
@@ -108,6 +109,9 @@ class Detaching:
             return "the server's connection cannot be taken"
         if connection.unsent():
             return "an earlier response is still being sent on its connection"
+        is_last = environ.get("HTTP_CONNECTION", "").lower() == "close"
+        if not is_last and has_next_request(environ, start_response):
+            return "the server has read the next request on its connection, and only the server can answer that"
         if len(self._taken) > self.limit:
             return f"{self.limit} responses have left theirs (max_detached)"
         chunks = may_send_chunks(environ, start_response)
@@ -118,7 +122,7 @@ class Detaching:
             if error.errno == errno.EMFILE:
                 self._tell_limit()
             return f"its connection could not be taken: {error}"
-        discard_output(start_response)
+        end_connection(start_response)
         request = exchange.scope.get("wsgi_environ") or environ.copy()  # the server may clear its own
 
         def note(status: str, size: int, whole: bool) -> None:
@@ -133,7 +137,7 @@ class Detaching:
             answered=self.patience.answered,
             note=note,
             release=place.free,
-            is_last=environ.get("HTTP_CONNECTION", "").lower() == "close",
+            is_last=is_last,
         )
 
     def _tell_limit(self) -> None:
