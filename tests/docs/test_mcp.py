@@ -63,10 +63,10 @@ async def meet(url: str, mode: str) -> list[tuple[int, list[float]]]:
 
     async def visit() -> None:
         nonlocal connected
-        progress: list[float] = []
+        steps: list[float] = []
 
-        async def note(done: float, total: float | None, message: str | None) -> None:
-            progress.append(done)
+        async def note(progress: float, total: float | None, message: str | None) -> None:
+            steps.append(progress)
 
         async with Client(url, mode=mode) as client:
             connected += 1
@@ -74,7 +74,7 @@ async def meet(url: str, mode: str) -> list[tuple[int, list[float]]]:
                 all_connected.set()
             await all_connected.wait()
             result = await client.call_tool("meet", {}, progress_callback=note)
-            met.append((result.structured_content["result"], progress))
+            met.append((result.structured_content["result"], steps))
 
     with anyio.fail_after(45):
         async with anyio.create_task_group() as clients:
