@@ -14,7 +14,7 @@ DIRECTION = "wsgi_to_asgi"
 
 @pytest.fixture
 def adapt(pytestconfig: pytest.Config) -> ToASGI:
-    """The adapter's class, called with a WSGI app, and with options where the test is about one."""
+    """A function that makes the adapter for a WSGI app, with options if the test is about one."""
     adapter = load_adapter(pytestconfig, DIRECTION)
 
     def make(app: WSGIApp, **options: object) -> ASGIApp:
@@ -37,7 +37,7 @@ def serve(adapt: ToASGI, loops: Loops, backend: str, pytestconfig: pytest.Config
 
 @pytest.fixture
 def environ_for(adapt: ToASGI, serve: ASGIServer) -> Callable[..., Environ]:
-    """Called with keys of a scope, and names of keys to leave out, returns the environ that the app gets for that."""
+    """A function that takes keys of a scope, and names of keys to leave out, and returns the app's environ."""
 
     def environ_for(*missing: str, **keys: Any) -> Environ:
         environs: list[Environ] = []

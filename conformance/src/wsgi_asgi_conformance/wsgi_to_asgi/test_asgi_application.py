@@ -16,7 +16,7 @@ from wsgi_asgi_conformance.types import ASGIApp, Environ, Receive, Scope, Send, 
 
 
 def tick(connection: ASGIConnection) -> None:
-    """Wait until the loop has done what it had to do by now."""
+    """Wait until the loop has run everything that was already scheduled."""
     ticked = threading.Event()
     connection.loop.call_soon(ticked.set)
     connection.until(ticked.is_set, "the loop")
@@ -69,7 +69,7 @@ def test_the_loop_goes_on_while_the_app_works(adapt: ToASGI, serve: ASGIServer) 
 
 @clause("ASGI-CORE-004")
 def test_send_and_receive_are_called_on_the_loop(adapt: ToASGI, serve: ASGIServer) -> None:
-    """The app's thread never calls them."""
+    """The adapter calls `send` and `receive` on the loop, never in the app's thread."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
         start_response("200 OK", [])
@@ -82,7 +82,7 @@ def test_send_and_receive_are_called_on_the_loop(adapt: ToASGI, serve: ASGIServe
 
 
 def raises(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Fail."""
+    """Raise an error instead of answering."""
     raise ValueError("one")
 
 
@@ -90,7 +90,7 @@ def raises(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
 @pytest.mark.parametrize("app", [wsgi_response([b"one", b"two"]), raises], ids=["answers", "raises"])
 @pytest.mark.parametrize("leaves", [False, True], ids=["stays", "leaves"])
 def test_nothing_comes_after_the_call(adapt: ToASGI, serve: ASGIServer, app: WSGIApp, leaves: bool) -> None:
-    """The call returns None, and afterwards neither sends nor receives."""
+    """The call returns None, and the adapter neither sends nor receives after that."""
     adapter = adapt(app)
     returned: list[object] = []
 
@@ -189,7 +189,7 @@ def test_an_unknown_scope_is_refused(adapt: ToASGI, serve: ASGIServer, scope: di
 
 @clause("ASGI-CORE-023")
 def test_a_websocket_is_answered_or_refused(adapt: ToASGI, serve: ASGIServer) -> None:
-    """If the adapter does not serve a connection, it raises instead of returning silently."""
+    """The adapter answers a WebSocket, or raises instead of returning silently."""
     scope = {**http_scope(), "type": "websocket", "scheme": "ws", "subprotocols": []}
     del scope["method"]
     connection = serve(adapt(wsgi_response([b"one"])), scope)

@@ -13,7 +13,7 @@ from wsgi_asgi_conformance.types import Environ, Message, Receive, Scope, Send, 
 
 
 class EndlessBlocks(Blocks):
-    """Endless blocks, with a limit for an adapter that does not stop when it should."""
+    """10,000 blocks: a limit, so that the test ends even if the adapter does not stop when it should."""
 
     def __init__(self, deadline: float) -> None:
         self.left = threading.Event()
@@ -29,7 +29,7 @@ class EndlessBlocks(Blocks):
 def test_an_older_server_says_so_by_receive_alone(
     adapt: ToASGI, serve: ASGIServer, asgi: dict[str, str] | None
 ) -> None:
-    """If `send` does nothing once the client has left, http.disconnect stops the app, and its iterable is closed."""
+    """If `send` does nothing after the client has left, http.disconnect stops the app and closes its iterable."""
     blocks = EndlessBlocks(serve.deadline)
     scope = {key: value for key, value in http_scope(asgi=asgi).items() if key != "asgi" or value is not None}
     connection = serve(adapt(wsgi_response(blocks)), scope).until_logged("send", 2)
@@ -45,7 +45,7 @@ def test_an_older_server_says_so_by_receive_alone(
 def test_a_newer_server_says_so_by_an_error_of_send(
     adapt: ToASGI, serve: ASGIServer, error_class: type[OSError]
 ) -> None:
-    """An OSError from `send` stops the app, its iterable is closed, and the call raises nothing else."""
+    """An OSError from `send` stops the app and closes its iterable, and the call raises no other error."""
     blocks = EndlessBlocks(serve.deadline)
     adapter = adapt(wsgi_response(blocks))
     error = error_class("the client left")
@@ -72,7 +72,7 @@ def test_a_newer_server_says_so_by_an_error_of_send(
 @clause("ASGI-HTTP-075")
 @pytest.mark.parametrize("spec_version", ["2.3", "2.4"])
 def test_send_may_fail_at_once(adapt: ToASGI, serve: ASGIServer, spec_version: str) -> None:
-    """A client that leaves while the app prepares its answer does no harm."""
+    """If the client leaves before the response starts, the iterable is closed; only `send`'s error may be raised."""
     working, left = threading.Event(), threading.Event()
     error = OSError("the client left")
 

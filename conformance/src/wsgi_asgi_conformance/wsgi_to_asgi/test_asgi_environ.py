@@ -34,7 +34,7 @@ def test_the_method_is_request_method(environ_for: Callable[..., Environ], metho
 def test_a_path_is_split_behind_root_path(
     environ_for: Callable[..., Environ], root_path: str, path: str, script_name: str, path_info: str
 ) -> None:
-    """SCRIPT_NAME is root_path and PATH_INFO the rest of the path; the prefix is cut off once, at a segment's end."""
+    """SCRIPT_NAME is root_path; PATH_INFO is the path without that prefix, removed once, at a segment boundary."""
     environ = environ_for(root_path=root_path, path=path)
     assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == (script_name, path_info)
 
@@ -53,7 +53,7 @@ def test_a_path_is_utf8_in_latin1(environ_for: Callable[..., Environ], text: str
 @pytest.mark.parametrize("path", [b"/\xff".decode("utf-8", "surrogateescape"), "/\ud800"], ids=["escaped", "lone"])
 @pytest.mark.parametrize("key", ["path", "root_path"])
 def test_a_path_that_is_no_text_does_not_fail(adapt: ToASGI, serve: ASGIServer, key: str, path: str) -> None:
-    """A surrogate in the path becomes a byte, a replacement or a bad request, but never raises UnicodeEncodeError."""
+    """A surrogate in the path becomes a byte, a replacement character or a 400 response, not a UnicodeEncodeError."""
     environs: list[Environ] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -85,7 +85,7 @@ def test_a_path_that_is_no_text_does_not_fail(adapt: ToASGI, serve: ASGIServer, 
 def test_the_bytes_of_a_path_may_come_from_raw_path(
     environ_for: Callable[..., Environ], path: str, raw_path: bytes, native: list[str]
 ) -> None:
-    """A path that is not UTF-8 may come from raw_path, but not if middleware has changed the path since."""
+    """The bytes of a path that is not UTF-8 may come from raw_path, unless middleware has changed the path since."""
     assert environ_for(path=path, raw_path=raw_path)["PATH_INFO"] in native
 
 
@@ -95,7 +95,7 @@ def test_the_bytes_of_a_path_may_come_from_raw_path(
     [b"a=1&b=2", b"q=%E2%82%AC+x&raw=\xe9", b"a=%2F%25&a=", b"?a#", b"+"],
 )
 def test_a_query_is_carried_as_it_is(environ_for: Callable[..., Environ], query: bytes) -> None:
-    """QUERY_STRING is query_string byte by byte; nothing is unquoted."""
+    """QUERY_STRING is query_string byte for byte; nothing is unquoted."""
     assert environ_for(query_string=query)["QUERY_STRING"].encode("latin-1") == query
 
 
@@ -104,7 +104,7 @@ def test_a_query_is_carried_as_it_is(environ_for: Callable[..., Environ], query:
 def test_content_type_and_length_come_from_the_headers(
     adapt: ToASGI, serve: ASGIServer, change: Callable[[bytes], bytes]
 ) -> None:
-    """The case of a header's name does not matter, and these two get no HTTP_ prefix."""
+    """Content-Type and Content-Length get no HTTP_ prefix, and the case of a header's name does not matter."""
     environs: list[Environ] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -137,7 +137,7 @@ def test_content_type_and_length_come_from_the_headers(
 def test_headers_may_be_any_iterable(
     environ_for: Callable[..., Environ], make: Callable[[list[tuple[bytes, bytes]]], Any]
 ) -> None:
-    """Headers are any iterable of pairs; environ is complete even if it can be read only once."""
+    """The headers may be any iterable of pairs, even one that can be read only once."""
     headers = [(b"host", b"example.org"), (b"content-type", b"text/x-a"), (b"x-a", b"1"), (b"x-b", b"2")]
     environ = environ_for(headers=make(headers))
     keys = ("HTTP_HOST", "CONTENT_TYPE", "HTTP_X_A", "HTTP_X_B")
@@ -151,7 +151,7 @@ def test_headers_may_be_any_iterable(
 def test_the_server_is_server_name_and_port(
     environ_for: Callable[..., Environ], server: tuple[str, int], expected: tuple[str, str]
 ) -> None:
-    """SERVER_NAME and SERVER_PORT are the scope's server; the port is text, even where it is the scheme's own."""
+    """SERVER_NAME and SERVER_PORT are the scope's server; the port is a str, even if it is the scheme's default."""
     environ = environ_for(server=server)
     assert (environ["SERVER_NAME"], environ["SERVER_PORT"]) == expected
 
@@ -162,7 +162,7 @@ def test_the_server_is_server_name_and_port(
 def test_a_server_without_a_port_has_a_name_and_a_port(
     environ_for: Callable[..., Environ], server: Any, headers: list[tuple[bytes, bytes]]
 ) -> None:
-    """With a Unix socket or no server at all, SERVER_NAME is not empty and SERVER_PORT is a number."""
+    """For a Unix socket, or if the scope names no server, SERVER_NAME is not empty and SERVER_PORT is a number."""
     environ = environ_for(server=server, headers=headers)
     assert type(environ["SERVER_NAME"]) is str
     assert environ["SERVER_NAME"] != ""
@@ -183,7 +183,7 @@ def test_a_server_without_a_port_has_a_name_and_a_port(
 def test_the_client_is_remote_addr_and_port(
     environ_for: Callable[..., Environ], client: Any, expected: tuple[str, str] | None
 ) -> None:
-    """REMOTE_ADDR is the client's address, and REMOTE_PORT its port; they are missing if the client is not known."""
+    """REMOTE_ADDR is the client's address, and REMOTE_PORT its port; they are missing if the client is unknown."""
     environ = environ_for(client=client)
     if expected is None:
         assert not environ.get("REMOTE_ADDR")
@@ -213,7 +213,7 @@ def test_the_scheme_is_url_scheme(environ_for: Callable[..., Environ], scheme: s
 def test_the_version_is_server_protocol(
     environ_for: Callable[..., Environ], version: str, protocols: list[str]
 ) -> None:
-    """SERVER_PROTOCOL is HTTP/ and the version; CGI would add a minor version to a bare major one."""
+    """SERVER_PROTOCOL is HTTP/ and the version; a version without a minor number may get the .0 that CGI requires."""
     assert environ_for(http_version=version)["SERVER_PROTOCOL"] in protocols
 
 
@@ -244,7 +244,7 @@ def test_what_is_optional_may_be_missing(environ_for: Callable[..., Environ], mi
 
 @clause("ASGI-HTTP-016")
 def test_raw_path_may_be_none(environ_for: Callable[..., Environ]) -> None:
-    """The path suffices if raw_path is None."""
+    """If raw_path is None, PATH_INFO comes from path."""
     assert environ_for(path="/a b\xe9", raw_path=None)["PATH_INFO"] == "/a b\xc3\xa9"
 
 
@@ -253,14 +253,14 @@ def test_raw_path_may_be_none(environ_for: Callable[..., Environ]) -> None:
     "asgi", [{}, {"version": "2.0"}, {"version": "3.0"}, {"version": "3.0", "spec_version": "2.9"}], ids=repr
 )
 def test_any_version_of_asgi_will_do(environ_for: Callable[..., Environ], asgi: dict[str, str]) -> None:
-    """Missing versions mean 2.0 and are not an error."""
+    """The adapter serves a scope of any ASGI version; a missing version means 2.0 and is not an error."""
     assert environ_for(asgi=asgi)["REQUEST_METHOD"] == "GET"
 
 
 @clause("ASGI-CORE-033", "ASGI-HTTP-032")
 @pytest.mark.parametrize("keys", [{"foo": object()}, {"state": {"a": 1}}, {"state": {}}], ids=["foo", "state", "empty"])
 def test_a_scope_may_hold_more(environ_for: Callable[..., Environ], keys: dict[str, Any]) -> None:
-    """Keys that no spec knows, and the lifespan's state, do no harm; a state that the app sees is the server's own."""
+    """A scope may hold unknown keys and the lifespan's state; a state that the app sees is the server's own object."""
     environ = environ_for(**keys)
     assert environ["PATH_INFO"] == "/"
     if "state" in environ.get("asgi.scope", {}):
@@ -269,6 +269,6 @@ def test_a_scope_may_hold_more(environ_for: Callable[..., Environ], keys: dict[s
 
 @clause("ASGI-HTTP-007", "RFC3875-022", "RFC6265-001")
 def test_cookies_are_joined_by_semicolons(environ_for: Callable[..., Environ]) -> None:
-    """HTTP/2 may split a cookie into several headers; WSGI has one."""
+    """HTTP/2 may split a cookie into several headers; HTTP_COOKIE joins them with semicolons."""
     headers = [(b"cookie", b"a=1"), (b"host", b"example.org"), (b"Cookie", b"b=2; c=3"), (b"cookie", b"d=4")]
     assert environ_for(http_version="2", headers=headers)["HTTP_COOKIE"] == "a=1; b=2; c=3; d=4"

@@ -10,7 +10,7 @@ from wsgi_asgi_conformance.asgi_server import ASGIConnection, ASGIServer, ToASGI
 from wsgi_asgi_conformance.samples import http_scope
 from wsgi_asgi_conformance.types import Environ, StartResponse
 
-# All that a server may offer for a response.
+# Every extension that a server may offer for a response.
 ALL: dict[str, dict[str, Any]] = {
     f"http.response.{name}": {} for name in ("push", "zerocopysend", "pathsend", "early_hint", "trailers", "debug")
 }
@@ -19,7 +19,7 @@ CONTENT = b"0123456789" * 10
 
 
 def uses_all(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Give the adapter a reason for each extension."""
+    """Answer so that the adapter could use any of the extensions."""
     links = [("Link", "</a.css>; rel=preload; as=style")]
     environ.get("wsgi.early_hints", lambda headers: None)(links)
     start_response("200 OK", links)
@@ -30,7 +30,7 @@ def uses_all(environ: Environ, start_response: StartResponse) -> Iterable[bytes]
 @clause("ASGI-CORE-039", "ASGI-EXT-029")
 @pytest.mark.parametrize("extensions", [{}, None, {"tls": {}}, {"other": {}}, "missing"], ids=repr)
 def test_what_the_server_does_not_offer_is_not_sent(adapt: ToASGI, serve: ASGIServer, extensions: Any) -> None:
-    """Without an extension in the scope, a response is made of its start and its body."""
+    """If the scope offers no extension, a response consists of http.response.start and http.response.body only."""
     scope = http_scope(extensions=extensions)
     if extensions == "missing":
         del scope["extensions"]
@@ -41,7 +41,7 @@ def test_what_the_server_does_not_offer_is_not_sent(adapt: ToASGI, serve: ASGISe
 
 @clause("ASGI-EXT-002", "ASGI-EXT-008", "ASGI-EXT-029")
 def test_what_the_server_offers_is_used_in_its_place(adapt: ToASGI, serve: ASGIServer) -> None:
-    """Pushes come within the response, hints and debug ahead of it, and a file that is not on disk is sent as body."""
+    """Pushes are sent within the response, early hints and debug before it, and a file that has no path as body."""
     connection = serve(adapt(uses_all), http_scope(extensions=ALL)).finish()
     kinds = [message["type"].removeprefix("http.response.") for message in connection.sent]
     start, end = kinds.index("start"), len(kinds) - 1
@@ -61,7 +61,7 @@ def test_what_the_server_offers_is_used_in_its_place(adapt: ToASGI, serve: ASGIS
 def serve_file(
     adapt: ToASGI, serve: ASGIServer, path: Path, offset: int = 0, headers: Iterable[tuple[str, str]] = (), **keys: Any
 ) -> tuple[ASGIConnection, list[Any]]:
-    """Serve a file by wsgi.file_wrapper to a server that has pathsend; return the connection, and the file."""
+    """Serve a file with wsgi.file_wrapper to a server that offers pathsend; return the connection and the file."""
     files: list[Any] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -94,7 +94,7 @@ def path(tmp_path: Path) -> Path:
 def test_a_whole_file_may_be_sent_by_its_path(
     adapt: ToASGI, serve: ASGIServer, path: Path, headers: list[tuple[str, str]]
 ) -> None:
-    """http.response.pathsend has the absolute path, follows the start, and is all there is; the file is closed."""
+    """http.response.pathsend has the absolute path and is the only message after the start; the file is closed."""
     connection, files = serve_file(adapt, serve, path, headers=headers)
     if connection.sent[1]["type"] == "http.response.body":
         pytest.skip("the adapter does not use http.response.pathsend")
@@ -124,7 +124,7 @@ def test_a_file_is_sent_as_body_where_its_path_would_not_do(
     keys: dict[str, Any],
     body: bytes,
 ) -> None:
-    """A part of a file is not its whole, and a server that cannot send files is not asked to."""
+    """A file is sent as body if only part of it is wanted, or if the server does not offer pathsend."""
     connection, files = serve_file(adapt, serve, path, offset, headers, **keys)
     if any(message["type"] == "http.response.zerocopysend" for message in connection.sent):
         pytest.skip("the adapter uses http.response.zerocopysend")
@@ -136,7 +136,7 @@ def test_a_file_is_sent_as_body_where_its_path_would_not_do(
 @clause("ASGI-EXT-022")
 @pytest.mark.parametrize("offered", [True, False])
 def test_early_hints_are_there_where_the_server_has_them(adapt: ToASGI, serve: ASGIServer, offered: bool) -> None:
-    """wsgi.early_hints sends the links as bytes, ahead of the response, and is not there without the extension."""
+    """wsgi.early_hints sends the links as bytes before the response; without the extension, it is missing."""
     found: list[bool] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

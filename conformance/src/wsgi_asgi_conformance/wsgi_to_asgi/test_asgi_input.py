@@ -34,15 +34,15 @@ def echo_blocks(environ: Environ, start_response: StartResponse) -> Iterable[byt
 
 @pytest.fixture(params=[echo, echo_lines, echo_blocks], ids=["read", "readline", "read-a-few"])
 def reader(request: pytest.FixtureRequest) -> WSGIApp:
-    """An app that answers with its request's body, read in one way or another."""
+    """An app that answers with its request's body; each reads it in another way."""
     app: WSGIApp = request.param
     return app
 
 
 def with_messages(adapter: ASGIApp, *messages: Any, given: threading.Event | None = None) -> ASGIApp:
-    """Have `receive` give these messages, and then nothing any more, not even that the client has left.
+    """Return an app whose `receive` returns these messages and then waits for ever: it reports no disconnect.
 
-    `given` is set with the last one.
+    `given` is set when the last one is returned.
     """
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,7 +78,7 @@ def test_the_body_of_a_chunked_request_is_plain(adapt: ToASGI, serve: ASGIServer
 
 @clause("CONV-001")
 def test_input_ends_without_a_content_length(adapt: ToASGI, serve: ASGIServer) -> None:
-    """wsgi.input_terminated says that the body may be read to its end, whatever its length."""
+    """wsgi.input_terminated is true, so that the app may read a body without Content-Length to its end."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         assert environ.get("wsgi.input_terminated") is True
@@ -90,7 +90,7 @@ def test_input_ends_without_a_content_length(adapt: ToASGI, serve: ASGIServer) -
 
 @clause("CONV-001")
 def test_werkzeug_reads_a_body_without_a_content_length(adapt: ToASGI, serve: ASGIServer) -> None:
-    """Werkzeug, and with it Flask, gets the whole of a chunked body."""
+    """Werkzeug, and therefore Flask, gets the whole body of a chunked request."""
     wsgi = pytest.importorskip("werkzeug.wsgi")
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -103,7 +103,7 @@ def test_werkzeug_reads_a_body_without_a_content_length(adapt: ToASGI, serve: AS
 
 @clause("ASGI-HTTP-038")
 def test_the_app_is_called_when_the_request_comes(adapt: ToASGI, serve: ASGIServer) -> None:
-    """If a body is announced, the adapter calls the app at the first http.request, not when the connection opens."""
+    """If a body is announced, the adapter calls the app only after the first http.request."""
     called = threading.Event()
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -112,7 +112,7 @@ def test_the_app_is_called_when_the_request_comes(adapt: ToASGI, serve: ASGIServ
 
     scope = http_scope("POST", headers=[(b"transfer-encoding", b"chunked")])
     connection = serve(adapt(app), scope, more_body=True)
-    assert not called.wait(0.05)  # the time there is to do it wrong
+    assert not called.wait(0.05)  # long enough for an adapter that calls the app too early
     connection.feed(b"one")
     assert connection.finish().body == b"one"
 
@@ -134,7 +134,7 @@ def test_the_app_is_called_when_the_request_comes(adapt: ToASGI, serve: ASGIServ
 def test_keys_of_a_request_may_be_missing_or_unknown(
     adapt: ToASGI, serve: ASGIServer, reader: WSGIApp, events: list[dict[str, Any]], body: bytes
 ) -> None:
-    """A missing body is empty, a missing more_body False, an empty block no end, and what no spec knows is ignored."""
+    """A missing body is empty, a missing more_body is False, an empty block is no end, and unknown keys are ignored."""
     messages = [{"type": "http.request", **event} for event in events]
     connection = serve(with_messages(adapt(reader), *messages), http_scope("POST")).finish()
     assert connection.body == body
@@ -156,7 +156,7 @@ def test_keys_of_a_request_may_be_missing_or_unknown(
 def test_a_body_that_breaks_off_is_an_error(
     adapt: ToASGI, serve: ASGIServer, read: Callable[[Any], Any], headers: list[tuple[bytes, bytes]]
 ) -> None:
-    """If the client leaves within its body, the app's read raises OSError, or the app is not called."""
+    """If the client leaves before its body ends, the app's read raises OSError, or the app is not called."""
     outcome: list[Any] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -214,14 +214,14 @@ def test_messages_have_one_receiver(adapt: ToASGI, serve: ASGIServer) -> None:
 
 @clause("ASGI-HTTP-046")
 def test_a_block_of_the_body_is_not_lost_to_a_disconnect(adapt: ToASGI, serve: ASGIServer) -> None:
-    """The app can read what arrived before the client left, even if another call waits for the disconnect."""
+    """The app can read what arrived before the client left, even if the adapter already waits for the disconnect."""
     blocks: list[bytes] = []
     given = threading.Event()
 
     def app(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
         start_response("200 OK", [])
         yield b"start"
-        given.wait(0.1)  # the time there is to look out for it
+        given.wait(0.1)  # long enough for an adapter that receives ahead to see the disconnect
         blocks.extend(iter(lambda: environ["wsgi.input"].read(3), b""))
 
     messages = [{"type": "http.request", "body": block, "more_body": block != b"two"} for block in (b"one", b"two")]
@@ -232,7 +232,7 @@ def test_a_block_of_the_body_is_not_lost_to_a_disconnect(adapt: ToASGI, serve: A
 
 @clause("ASGI-HTTP-086")
 def test_a_client_may_leave_before_its_request(adapt: ToASGI, serve: ASGIServer) -> None:
-    """If http.disconnect is the only message, the call ends, and sends a response or nothing."""
+    """If http.disconnect is the only message, the call ends; it may send a response or nothing."""
     connection = serve(with_messages(adapt(echo), {"type": "http.disconnect"})).until_ended()
     assert isinstance(connection.error, Exception | None)
     assert {message["type"] for message in connection.sent} <= {"http.response.start", "http.response.body"}
@@ -246,7 +246,7 @@ def test_a_client_may_leave_before_its_request(adapt: ToASGI, serve: ASGIServer)
 )
 @pytest.mark.parametrize("first", [True, False], ids=["first", "second"])
 def test_an_invalid_event_is_an_error(adapt: ToASGI, serve: ASGIServer, message: Any, first: bool) -> None:
-    """The server gets an exception for an invalid message, which never becomes part of a body."""
+    """For an invalid message, the call raises an exception, and the message does not become part of a body."""
     messages = [message] if first else [{"type": "http.request", "body": b"one", "more_body": True}, message]
     connection = serve(with_messages(adapt(echo), *messages), http_scope("POST")).until_ended()
     assert isinstance(connection.error, Exception)
@@ -255,7 +255,7 @@ def test_an_invalid_event_is_an_error(adapt: ToASGI, serve: ASGIServer, message:
 
 @clause("RFC9110-010")
 def test_a_response_does_not_wait_for_a_body_that_waits_for_100_continue(adapt: ToASGI, serve: ASGIServer) -> None:
-    """A client that expects 100 Continue gets its answer without it if the app does not read."""
+    """If the app does not read the body, a client that waits for 100 Continue gets the response without it."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         start_response("417 Expectation Failed", [])

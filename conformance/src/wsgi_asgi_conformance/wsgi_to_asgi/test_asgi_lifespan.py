@@ -18,7 +18,7 @@ def lifespan_scope(**keys: Any) -> Scope:
 
 
 def start(serve: ASGIServer, adapter: ASGIApp, scope: Scope) -> ASGIConnection:
-    """Return a lifespan whose startup was answered, or that the adapter has refused."""
+    """Start a lifespan, and return it when the adapter has answered the startup or refused the lifespan."""
     connection = serve(adapter, scope)
     connection.feed_message({"type": "lifespan.startup"})
     connection.until(lambda: connection.sent or connection.ended, "an answer to lifespan.startup")
@@ -27,7 +27,7 @@ def start(serve: ASGIServer, adapter: ASGIApp, scope: Scope) -> ASGIConnection:
 
 
 def start_or_skip(serve: ASGIServer, adapter: ASGIApp) -> ASGIConnection:
-    """Return a lifespan that has begun; skip the test where the adapter has none."""
+    """Return a lifespan that has started; skip the test if the adapter has none."""
     connection = start(serve, adapter, lifespan_scope())
     if not connection.sent:
         pytest.skip("the adapter has no lifespan")
@@ -41,7 +41,7 @@ def start_or_skip(serve: ASGIServer, adapter: ASGIApp) -> ASGIConnection:
     ids=["whole", "bare", "without-spec-version"],
 )
 def test_a_lifespan_is_answered_or_refused(adapt: ToASGI, serve: ASGIServer, scope: dict[str, Any]) -> None:
-    """The adapter completes the startup, or raises before it sends anything, so that the server knows."""
+    """The adapter completes the startup, or raises before it sends anything."""
     connection = start(serve, adapt(wsgi_response([b"one"])), scope)
     assert connection.sent in ([{"type": "lifespan.startup.complete"}], [])
 
@@ -57,7 +57,7 @@ def test_startup_is_complete_when_it_was_asked_for(adapt: ToASGI, serve: ASGISer
 
 @clause("ASGI-LS-019", "ASGI-LS-026")
 def test_a_lifespan_lasts_until_shutdown(adapt: ToASGI, serve: ASGIServer) -> None:
-    """The call waits for lifespan.shutdown, answers that, and returns."""
+    """The call waits for lifespan.shutdown, answers it, and returns."""
     connection = start_or_skip(serve, adapt(wsgi_response([b"one"]))).until_logged("receive", 2)
     assert not connection.ended
     connection.feed_message({"type": "lifespan.shutdown"})

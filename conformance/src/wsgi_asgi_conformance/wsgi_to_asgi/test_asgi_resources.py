@@ -21,7 +21,7 @@ FD_FOLDER = "/proc/self/fd"
 
 @clause("CONV-015")
 def test_a_request_has_one_thread_and_one_context(adapt: ToASGI, serve: ASGIServer) -> None:
-    """The call, the iteration and close() share a thread and a context, which sees what the caller's context has."""
+    """The call, the iteration and close() share one thread and one context, which has the caller's variables."""
     local = threading.local()
     seen: list[tuple[int, str, object]] = []
 

@@ -15,21 +15,21 @@ from wsgi_asgi_conformance.types import Environ, Message, Receive, Scope, Send, 
 
 
 def writes(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Answer with `write()`, and then an iterable."""
+    """Answer with `write()`, and then with an iterable."""
     write = start_response("200 OK", [])
     write(b"one")
     return [b"two"]
 
 
 def starts_late(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
-    """Answer as a generator, which has not run yet when it is returned."""
+    """Call start_response during the iteration, because the app is a generator."""
     yield b""
     start_response("200 OK", [])
     yield b"onetwo"
 
 
 def starts_again(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Replace the status before anything was sent."""
+    """Replace the status before anything has been sent."""
     start_response("404 Not Found", [])
     try:
         raise ValueError("one")
@@ -39,14 +39,14 @@ def starts_again(environ: Environ, start_response: StartResponse) -> Iterable[by
 
 
 def wraps_a_file(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Answer with a file, by wsgi.file_wrapper where there is one."""
+    """Answer with a file, through wsgi.file_wrapper if there is one."""
     start_response("200 OK", [])
     wrapper: Callable[[Any], Iterable[bytes]] = environ.get("wsgi.file_wrapper", lambda file: [file.read()])
     return wrapper(io.BytesIO(b"onetwo"))
 
 
 class Text(str):
-    """What frameworks have in the place of a str."""
+    """A subclass of str, as frameworks use."""
 
 
 HEADERS = [("Content-Type", "text/plain"), (Text("X-A"), Text("a")), ("X-A", "b")]
@@ -136,7 +136,7 @@ def test_send_and_receive_are_called_as_they_are_defined(adapt: ToASGI, serve: A
 
 @clause("ASGI-HTTP-004", "ASGI-HTTP-052", "ASGI-HTTP-103")
 def test_headers_keep_their_order(adapt: ToASGI, serve: ASGIServer) -> None:
-    """Headers are pairs, and repeated ones are not joined."""
+    """Headers are pairs in the app's order, and repeated ones are not joined."""
     headers = [(f"x-{name}", str(number)) for number, name in enumerate("zabacczxby")]
     connection = serve(adapt(wsgi_response([b"one"], headers=headers))).finish()
     ours = [header for header in connection.headers if header[0].startswith(b"x-")]
@@ -154,7 +154,7 @@ def test_set_cookie_is_never_joined(adapt: ToASGI, serve: ASGIServer) -> None:
 
 @clause("ASGI-HTTP-051", "ASGI-HTTP-103")
 def test_names_of_headers_are_in_lower_case(adapt: ToASGI, serve: ASGIServer) -> None:
-    """The adapter lowers the case of a header's name, but not of its value."""
+    """The adapter changes the names of headers to lower case, but not their values."""
     connection = serve(adapt(wsgi_response([b"one"], headers=[("X-Camel", "Camel"), ("ETAG", '"A"')]))).finish()
     assert {(b"x-camel", b"Camel"), (b"etag", b'"A"')} <= set(connection.headers)
     assert all(name == name.lower() for name, _ in connection.headers)
@@ -175,13 +175,13 @@ def test_pseudo_headers_are_not_sent(adapt: ToASGI, serve: ASGIServer, name: str
     [("200 OK", 200), ("404 Nope", 404), ("299 Whatever", 299), ("599 \xe9", 599), ("418 I'm a", 418)],
 )
 def test_a_status_is_its_code(adapt: ToASGI, serve: ASGIServer, status: str, code: int) -> None:
-    """The reason phrase is ignored, and unregistered codes are sent."""
+    """The adapter sends the status code as an int, even an unregistered one, and ignores the reason phrase."""
     assert serve(adapt(wsgi_response([b"one"], status))).finish().status == code
 
 
 @clause("ASGI-HTTP-109")
 def test_bytes_of_headers_are_carried_as_they_are(adapt: ToASGI, serve: ASGIServer) -> None:
-    """All that a header may hold comes through, in both directions."""
+    """Every byte that a header may hold arrives unchanged, in both directions."""
     value = bytes(number for number in range(0x20, 0x100) if number != 0x7F).strip()
     seen: list[str] = []
 
@@ -217,12 +217,12 @@ def test_a_block_does_not_wait_for_the_next(adapt: ToASGI, serve: ASGIServer) ->
 
 @clause("ASGI-HTTP-070")
 def test_blocks_wait_for_a_client_that_does_not_read(adapt: ToASGI, serve: ASGIServer) -> None:
-    """The app runs only a few blocks ahead of the client, so that any body needs little memory."""
+    """The app runs only a few blocks ahead of the client, so that even a huge body needs little memory."""
     blocks = Blocks(b"x" * 65_536 for _ in range(100))
     connection = serve(adapt(wsgi_response(blocks)), hold_after=2)
     connection.until_logged("send", 2)
     made = -1
-    while made < blocks.started:  # until it stands still
+    while made < blocks.started:  # until the app has stopped
         made = blocks.started
         threading.Event().wait(0.02)
     assert made < 50
@@ -232,7 +232,7 @@ def test_blocks_wait_for_a_client_that_does_not_read(adapt: ToASGI, serve: ASGIS
 
 @clause("ASGI-HTTP-037")
 def test_an_app_may_take_its_time(adapt: ToASGI, serve: ASGIServer) -> None:
-    """A response arrives, and so does each block of it, however long the app takes."""
+    """The response and each of its blocks arrive, however long the app takes."""
     silence = threading.Event()
 
     def app(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
@@ -248,7 +248,7 @@ def test_an_app_may_take_its_time(adapt: ToASGI, serve: ASGIServer) -> None:
 
 @clause("ASGI-EXT-027", "ASGI-HTTP-061")
 def test_trailer_is_not_passed_on(adapt: ToASGI, serve: ASGIServer) -> None:
-    """An app's Trailer header is the server's business, and no trailers are promised to a client without TE."""
+    """The adapter does not pass on the app's Trailer header, and promises no trailers to a client without TE."""
     scope = http_scope(extensions={"http.response.trailers": {}})
     connection = serve(adapt(wsgi_response([b"one"], headers=[("Trailer", "X-A")])), scope).until_ended()
     for message in connection.sent:
@@ -263,7 +263,7 @@ def test_trailer_is_not_passed_on(adapt: ToASGI, serve: ASGIServer) -> None:
 def test_trailers_that_were_promised_follow_the_body(
     adapt: ToASGI, serve: ASGIServer, headers: list[tuple[str, str]], trailers: list[tuple[str, str]]
 ) -> None:
-    """An app finds wsgi.ext.http.send_trailers where server and client take trailers; its trailers end the response."""
+    """The response ends with the trailers that the app passes to wsgi.ext.http.send_trailers, or with empty ones."""
     offered: list[bool] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:

@@ -23,7 +23,7 @@ BODY = b"0123456789" * 10_000
 
 @pytest.fixture
 def deadline(pytestconfig: pytest.Config) -> float:
-    """How long a server, or a process, may take, which has to start first."""
+    """How long a server or a process may take, including its start."""
     return 4 * deadline_for(pytestconfig)
 
 
@@ -33,7 +33,7 @@ def check(response: Any) -> None:
 
 
 def by_httpx(adapter: ASGIApp) -> None:
-    """Ask by httpx's transport, without a server."""
+    """Send the request through httpx's transport, without a server."""
     httpx = pytest.importorskip("httpx")
 
     async def post() -> None:
@@ -45,13 +45,13 @@ def by_httpx(adapter: ASGIApp) -> None:
 
 
 def by_starlette(adapter: ASGIApp, backend: str) -> None:
-    """Ask by Starlette's test client, without a server."""
+    """Send the request through Starlette's test client, without a server."""
     testclient = pytest.importorskip("starlette.testclient")
     check(testclient.TestClient(adapter, backend=backend).post("/a?b=1", content=BODY))
 
 
 def over_loopback(listener: socket.socket, run: Callable[[], object], stop: Callable[[], object]) -> None:
-    """Ask over HTTP, of the server that `run` runs until `stop` is called."""
+    """Send the request over HTTP to the server that `run` runs until `stop` is called."""
     httpx = pytest.importorskip("httpx")
     server = threading.Thread(target=run, daemon=True)
     server.start()
@@ -65,7 +65,7 @@ def over_loopback(listener: socket.socket, run: Callable[[], object], stop: Call
 
 
 def by_uvicorn(adapter: ASGIApp, http: str) -> None:
-    """Ask of uvicorn."""
+    """Send the request to uvicorn."""
     uvicorn = pytest.importorskip("uvicorn")
     pytest.importorskip(http)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -75,7 +75,7 @@ def by_uvicorn(adapter: ASGIApp, http: str) -> None:
 
 
 def by_hypercorn(adapter: ASGIApp, backend: str) -> None:
-    """Ask of Hypercorn."""
+    """Send the request to Hypercorn."""
     config = pytest.importorskip("hypercorn.config").Config()
     serve = pytest.importorskip(f"hypercorn.{backend}").serve
     stopping = threading.Event()
@@ -91,7 +91,7 @@ def by_hypercorn(adapter: ASGIApp, backend: str) -> None:
 
 
 def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Answer with what was asked."""
+    """Answer with the path, query and body of the request."""
     body = environ["wsgi.input"].read()
     start_response("201 Created", [("Content-Type", "text/plain")])
     yield f"{environ['PATH_INFO']}?{environ['QUERY_STRING']} ".encode()
@@ -105,7 +105,7 @@ def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     ids=["httpx", "uvicorn-h11", "uvicorn-httptools"],
 )
 def test_servers_take_the_adapter_as_it_is(adapt: ToASGI, ask: Callable[[ASGIApp], None], deadline: float) -> None:
-    """Stock servers and test clients serve an adapter like any ASGI app; `tests/servers` has more of them."""
+    """Stock servers and test clients serve the adapter like any ASGI app."""
     in_thread(lambda: ask(adapt(app)), deadline)
 
 
@@ -114,12 +114,12 @@ def test_servers_take_the_adapter_as_it_is(adapt: ToASGI, ask: Callable[[ASGIApp
 def test_servers_on_either_library_take_the_adapter_as_it_is(
     adapt: ToASGI, ask: Callable[[ASGIApp, str], None], backend: str, deadline: float
 ) -> None:
-    """Those that run on asyncio and trio find the adapter does so too."""
+    """Servers and test clients that run on asyncio or trio can serve the adapter on either."""
     in_thread(lambda: ask(adapt(app), backend), deadline)
 
 
-# One process: a request that is served, and one that is on the way when the loop is gone. Arguments: the adapter, the
-# backend, what the second request is at ("reads" or "writes"), and how it ends ("cancelled", or "dropped" by the loop).
+# A process that serves one request, and has a second one running when the loop ends. Arguments: the adapter, the
+# backend, what the second request does ("reads" or "writes"), and how it ends ("cancelled", or "dropped" by the loop).
 PROCESS = """
 import asyncio, importlib, sys, threading, anyio
 from wsgi_asgi_conformance.samples import http_scope
@@ -145,7 +145,7 @@ async def call(path):
     async def receive():
         if not messages:
             if path == "/long" and work == "reads":
-                at_work.set()  # where the adapter reads the body before it calls the app
+                at_work.set()  # for an adapter that reads the body before it calls the app
             await anyio.sleep_forever()
         return messages.pop()
 
@@ -194,7 +194,7 @@ def test_a_process_ends_with_a_request_that_was_cancelled(
 def test_a_process_ends_with_a_request_on_a_closed_loop(
     pytestconfig: pytest.Config, work: str, deadline: float
 ) -> None:
-    """No thread waits for a request whose loop was closed."""
+    """The interpreter does not wait at exit for a request whose loop was closed."""
     run_process(adapter_name(pytestconfig, "wsgi_to_asgi"), "asyncio", work, "dropped", deadline=deadline)
 
 

@@ -21,10 +21,10 @@ NOTHING = {"server_cert": None, "tls_version": None, "cipher_suite": None}
 
 
 def ssl_variables(environ: Environ) -> dict[str, Any]:
-    """Return what an environ says of TLS; skip the test where the adapter says nothing."""
+    """Return an environ's variables about TLS; skip the test if there are none."""
     variables = {key: value for key, value in environ.items() if key.startswith("SSL_")}
     if not variables:
-        pytest.skip("the adapter passes nothing on of the tls extension")
+        pytest.skip("the adapter passes on nothing from the tls extension")
     return variables
 
 
@@ -36,7 +36,7 @@ def ssl_variables(environ: Environ) -> dict[str, Any]:
 def test_the_scheme_says_whether_it_is_https(
     environ_for: Callable[..., Environ], scheme: str, extensions: dict[str, Any] | None
 ) -> None:
-    """wsgi.url_scheme is the scope's scheme, with or without the extension, because a proxy may end TLS."""
+    """wsgi.url_scheme is the scope's scheme, with or without the extension, because a proxy may terminate TLS."""
     environ = environ_for(scheme=scheme, extensions=extensions)
     assert environ["wsgi.url_scheme"] == scheme
     assert environ.get("HTTPS", "on" if scheme == "https" else "off") in (["on", "1"] if scheme == "https" else ["off"])
@@ -44,7 +44,7 @@ def test_the_scheme_says_whether_it_is_https(
 
 @clause("ASGI-TLS-003")
 def test_https_is_on_without_the_extension(environ_for: Callable[..., Environ]) -> None:
-    """If the adapter sets HTTPS, the scheme alone decides."""
+    """If the adapter sets HTTPS, its value depends on the scheme alone."""
     environ = environ_for(scheme="https", extensions={"tls": WHOLE})
     if "HTTPS" not in environ:
         pytest.skip("the adapter does not set HTTPS")
@@ -70,7 +70,7 @@ def test_https_is_on_without_the_extension(environ_for: Callable[..., Environ]) 
     ids=["nothing", "all-none", "no-chain", "unknown", "no-client"],
 )
 def test_what_is_not_known_of_tls_may_be_missing(environ_for: Callable[..., Environ], tls: dict[str, Any]) -> None:
-    """Missing values, None and unknown numbers raise nothing, and set no variables."""
+    """Missing values, None and unknown numbers cause no error and set no variables."""
     environ = environ_for(scheme="https", extensions={"tls": tls})
     assert environ["wsgi.url_scheme"] == "https"
     variables = [value for key, value in environ.items() if key.startswith("SSL_")]
@@ -79,7 +79,7 @@ def test_what_is_not_known_of_tls_may_be_missing(environ_for: Callable[..., Envi
 
 @clause("ASGI-TLS-012", "ASGI-EXT-017")
 def test_tls_is_in_apaches_variables(environ_for: Callable[..., Environ]) -> None:
-    """Each value of the extension is text under Apache's name for it."""
+    """Each value of the extension is a str in the variable that Apache has for it."""
     environ = environ_for(scheme="https", extensions={"tls": WHOLE})
     variables = ssl_variables(environ)
     assert all(type(value) is str for value in variables.values())
@@ -96,7 +96,7 @@ def test_tls_is_in_apaches_variables(environ_for: Callable[..., Environ]) -> Non
     ("version", "name"), [(0x0300, "SSLv3"), (0x0301, "TLSv1"), (0x0302, "TLSv1.1"), (0x0303, "TLSv1.2")]
 )
 def test_versions_of_tls_have_apaches_names(environ_for: Callable[..., Environ], version: int, name: str) -> None:
-    """SSL_PROTOCOL is the version's name."""
+    """SSL_PROTOCOL is Apache's name for the version of TLS."""
     environ = environ_for(scheme="https", extensions={"tls": {**WHOLE, "tls_version": version}})
     assert ssl_variables(environ)["SSL_PROTOCOL"] == name
 
@@ -113,7 +113,10 @@ def test_versions_of_tls_have_apaches_names(environ_for: Callable[..., Environ],
 def test_ssl_client_verify_says_how_it_went(
     environ_for: Callable[..., Environ], tls: dict[str, Any], verify: str
 ) -> None:
-    """Without a certificate it is NONE and no other variable is set; a rejected one is FAILED with the reason."""
+    """SSL_CLIENT_VERIFY is NONE without a client certificate, and FAILED with the reason if that was rejected.
+
+    Without a certificate, the variables for its contents are missing.
+    """
     environ = environ_for(scheme="https", extensions={"tls": {**WHOLE, **tls}})
     assert ssl_variables(environ)["SSL_CLIENT_VERIFY"] == verify
     if verify == "NONE":

@@ -35,7 +35,7 @@ def test_the_iterable_is_closed_when_the_client_leaves(
 ) -> None:
     """If the client leaves an endless response, the iterable is closed and the call ends."""
     left = threading.Event()
-    # An adapter that goes on is stopped, after more than can be on the way.
+    # The limit ends the test if the adapter does not stop; it is more than any adapter buffers.
     blocks = Blocks(b"x" * 1024 for number in range(10_000) if number == 0 or left.wait(serve.deadline))
     connection = serve(adapt(wsgi_response(blocks)), hold_after=2)
     connection.until_logged("send", 2)
@@ -55,7 +55,7 @@ def test_the_iterable_is_closed_when_the_client_leaves(
 def test_the_iterable_is_closed_when_the_adapter_stops_early(
     adapt: ToASGI, serve: ASGIServer, content: list[bytes], headers: list[tuple[str, str]]
 ) -> None:
-    """The adapter closes an iterable even if it stops before its end."""
+    """The adapter closes the iterable even if it stops before the iterable's end."""
     blocks = Blocks(content)
     serve(adapt(wsgi_response(blocks, headers=headers))).until_ended()
     assert blocks.closed == 1
@@ -71,7 +71,7 @@ def test_what_is_closed_is_what_the_app_returned(adapt: ToASGI, serve: ASGIServe
 
 @clause("P3333-033")
 def test_an_error_in_close_is_told(adapt: ToASGI, serve: ASGIServer, caplog: pytest.LogCaptureFixture) -> None:
-    """The call ends, and the error is raised or logged."""
+    """If close() raises, the call ends, and the error is raised or logged."""
     blocks = Blocks([b"one"], close_error=ValueError("close failed"))
     with caplog.at_level(logging.DEBUG):
         connection = serve(adapt(wsgi_response(blocks))).until_ended()
@@ -82,7 +82,7 @@ def test_an_error_in_close_is_told(adapt: ToASGI, serve: ASGIServer, caplog: pyt
 
 @clause("P3333-034")
 def test_the_iterable_is_closed_when_the_task_is_cancelled(adapt: ToASGI, serve: ASGIServer) -> None:
-    """A server that cancels the task stops the app, which is then closed."""
+    """If the server cancels the task, the app stops and its iterable is closed."""
     blocks = Blocks(b"x" * 1024 for _ in range(10_000))
     connection = serve(adapt(wsgi_response(blocks)), hold_after=2)
     connection.until_logged("send", 2)
@@ -97,7 +97,7 @@ def test_the_iterable_is_closed_when_the_task_is_cancelled(adapt: ToASGI, serve:
 def test_an_iterable_need_not_have_close(
     adapt: ToASGI, serve: ASGIServer, make: Callable[[list[bytes]], Iterable[bytes]]
 ) -> None:
-    """A list or an iterator without close() is enough."""
+    """An iterable without close(), such as a list or an iterator, is accepted."""
     assert serve(adapt(wsgi_response(make([b"one"])))).finish().body == b"one"
 
 
@@ -106,13 +106,13 @@ def test_an_iterable_need_not_have_close(
 def test_close_comes_after_the_last_use_of_the_iterable(
     adapt: ToASGI, serve: ASGIServer, leave: Callable[[ASGIConnection], None]
 ) -> None:
-    """If an exchange ends while the app makes a block, the iterable is closed once the block is made."""
+    """If the exchange ends while the app makes a block, close() is called only after the block is made."""
     making, made = threading.Event(), threading.Event()
 
     def content() -> Iterator[bytes]:
         yield b"one"
         making.set()
-        blocks.close_called.wait(0.1)  # the time there is to do it wrong
+        blocks.close_called.wait(0.1)  # long enough for an adapter that closes too early
         made.set()
         yield b"two"
 

@@ -1,4 +1,4 @@
-"""Requests by httpx, whose ASGITransport is a server of its own making: it knows nothing of the fakes."""
+"""Requests through httpx's ASGITransport, an ASGI server that shares no code with the fakes."""
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -19,7 +19,7 @@ Fetch: TypeAlias = Callable[..., httpx.Response]
 
 
 class Stream(httpx.AsyncByteStream):
-    """A request's body, block by block; httpx's own are generators, which its transport leaves unfinished."""
+    """A request's body, block by block; httpx's own streams are generators, which its transport leaves unfinished."""
 
     def __init__(self, blocks: Iterable[bytes]) -> None:
         self._blocks = iter(blocks)
@@ -35,10 +35,10 @@ class Stream(httpx.AsyncByteStream):
 
 @pytest.fixture
 def fetch(serve: ASGIServer) -> Fetch:
-    """Called with an adapter and what makes a request of `httpx.AsyncClient`, returns the response.
+    """A function that sends a request to an adapter, and returns the response.
 
-    A `Stream` as `content` has no length. `transport` holds the options of the transport. The client runs on the
-    loop of a server that has nothing else to do, within the deadline.
+    Its options are those of `httpx.AsyncClient.build_request`; a `Stream` as `content` has no length. `transport`
+    holds the options of the transport. The client runs as an app of the fake server, within the deadline.
     """
 
     def fetch(
@@ -74,7 +74,7 @@ def describe(environ: Environ, start_response: StartResponse) -> Iterable[bytes]
 
 @clause("ASGI-HTTP-049", "ASGI-HTTP-102", "ASGI-HTTP-103", "ASGI-HTTP-005", "ASGI-HTTP-052")
 def test_status_and_headers_arrive(adapt: ToASGI, fetch: Fetch) -> None:
-    """In their order, repeats and all, whatever the reason phrase says."""
+    """The status code and all headers arrive, in order and with repeats, whatever the reason phrase is."""
     headers = [("Set-Cookie", "a=1; Path=/"), ("X-One", "caf\xe9"), ("Set-Cookie", "b=2"), ("X-Empty", "")]
     response = fetch(adapt(wsgi_response([b"one"], "418 Whatever", headers)))
     assert response.status_code == 418
@@ -85,13 +85,13 @@ def test_status_and_headers_arrive(adapt: ToASGI, fetch: Fetch) -> None:
 @clause("ASGI-HTTP-100", "ASGI-HTTP-104", "P3333-048")
 @pytest.mark.parametrize("body", [b"", b"one\r\n\0", LONG], ids=["empty", "short", "long"])
 def test_a_body_goes_up_and_down(adapt: ToASGI, fetch: Fetch, body: bytes) -> None:
-    """What the app reads is what was sent, and what the app yields is what arrives."""
+    """The app reads the body that the client sent, and the client gets the body that the app yields."""
     assert fetch(adapt(echo), "POST", content=body).content == body
 
 
 @clause("ASGI-HTTP-043", "ASGI-HTTP-100", "CONV-001")
 def test_a_body_may_be_streamed_up(adapt: ToASGI, fetch: Fetch) -> None:
-    """A body of unknown length comes in messages, each when the app is ready for it, and ends by an empty one."""
+    """A body of unknown length arrives in many messages, and an empty one ends it."""
     blocks = [b"%d\n" % number for number in range(20)] + [LONG]
     assert fetch(adapt(echo), "POST", content=Stream(blocks)).content == b"".join(blocks)
 
@@ -101,7 +101,7 @@ def test_a_body_may_be_streamed_up(adapt: ToASGI, fetch: Fetch) -> None:
     ("method", "status", "body"), [("HEAD", "200 OK", b"one"), ("GET", "204 No Content", b""), ("GET", "304 -", b"")]
 )
 def test_a_response_may_have_no_body(adapt: ToASGI, fetch: Fetch, method: str, status: str, body: bytes) -> None:
-    """It ends as any other does, and its headers are the app's."""
+    """A response without a body is complete, and has the app's headers."""
     response = fetch(adapt(wsgi_response([body], status, [("ETag", '"a"')])), method)
     assert (response.status_code, response.content) == (int(status[:3]), b"")
     assert response.headers["etag"] == '"a"'
@@ -109,7 +109,7 @@ def test_a_response_may_have_no_body(adapt: ToASGI, fetch: Fetch, method: str, s
 
 @clause("ASGI-CORE-035", "P3333-150")
 def test_an_error_reaches_the_client_or_the_server(adapt: ToASGI, fetch: Fetch) -> None:
-    """A server that catches what its app raises answers 500; one that does not gets to see it."""
+    """If the server catches exceptions, the client gets a 500; otherwise, the app's exception propagates."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         raise ValueError("this app fails")
@@ -121,7 +121,7 @@ def test_an_error_reaches_the_client_or_the_server(adapt: ToASGI, fetch: Fetch) 
 
 @clause("ASGI-HTTP-091", "ASGI-HTTP-092", "ASGI-HTTP-093", "ASGI-HTTP-106", "P3333-169")
 def test_the_url_is_split_as_cgi_has_it(adapt: ToASGI, fetch: Fetch) -> None:
-    """Mount prefix, path, query, host and port each have their variables, and the path its bytes."""
+    """The mount prefix, path, query, host and port are in CGI's variables, and the path is unquoted."""
     path = "/base/a%20b/caf%C3%A9/%2525?q=%20+%C3%A9&q=&=x"
     environ = fetch(adapt(describe), path=path, transport={"root_path": "/base"}).json()
     expected = {
@@ -138,7 +138,7 @@ def test_the_url_is_split_as_cgi_has_it(adapt: ToASGI, fetch: Fetch) -> None:
 
 @clause("ASGI-HTTP-109", "P3333-051", "RFC3875-020", "RFC3875-021")
 def test_request_headers_are_variables(adapt: ToASGI, fetch: Fetch) -> None:
-    """Their bytes are kept as latin-1, and repeats are joined."""
+    """Headers are HTTP_ variables: their bytes are read as Latin-1, and repeated headers are joined."""
     headers = [(b"X-One", b"caf\xe9"), (b"x-two", b"1"), (b"X-Two", b"2"), (b"Cookie", b"a=1"), (b"Cookie", b"b=2")]
     environ = fetch(adapt(describe), headers=headers).json()
     assert (environ["HTTP_X_ONE"], environ["HTTP_COOKIE"]) == ("caf\xe9", "a=1; b=2")
@@ -150,7 +150,7 @@ site = flask.Flask(__name__)
 
 @site.post("/<name>")
 def upload(name: str) -> Any:
-    """Answer with all that Flask makes of an upload."""
+    """Answer with everything that Flask parses from the request."""
     files = {key: [file.filename, file.read().hex()] for key, file in flask.request.files.items()}
     posted = flask.request.get_json() if flask.request.is_json else flask.request.form
     return flask.jsonify(name=name, query=flask.request.args, posted=posted, files=files)
@@ -158,7 +158,7 @@ def upload(name: str) -> Any:
 
 @clause("P3333-047", "P3333-048", "ASGI-HTTP-094")
 def test_flask_takes_json(adapt: ToASGI, fetch: Fetch) -> None:
-    """Content-Type and Content-Length say what the body is."""
+    """Flask parses a JSON body by the request's Content-Type and Content-Length."""
     response = fetch(adapt(site), "POST", "/caf\xe9?a=b", json={"one": ["caf\xe9", 1]})
     assert response.json() == {"name": "caf\xe9", "query": {"a": "b"}, "posted": {"one": ["caf\xe9", 1]}, "files": {}}
     assert fetch(adapt(site), "POST", "/a/b").status_code == 404
@@ -167,7 +167,7 @@ def test_flask_takes_json(adapt: ToASGI, fetch: Fetch) -> None:
 @clause("P3333-047", "P3333-073", "P3333-079")
 @pytest.mark.parametrize("streamed", [False, True])
 def test_flask_takes_an_upload(adapt: ToASGI, fetch: Fetch, streamed: bool) -> None:
-    """A form with a file, in one body with its length or in many blocks without."""
+    """Flask parses a form with a file, sent in one body with its length or in many blocks without."""
     request = httpx.Request("POST", "http://example.org", data={"one": "caf\xe9"}, files={"file": ("a.bin", LONG)})
     body = request.read()
     blocks = [body[start : start + 10_007] for start in range(0, len(body), 10_007)]

@@ -47,7 +47,7 @@ class Construction:
 
 
 class Closed(Instance):
-    """An app that has nothing to look at, and tells nothing of itself."""
+    """An app whose attributes cannot be read."""
 
     def __getattribute__(self, name: str) -> NoReturn:
         raise RuntimeError(f"{name} is not for servers")
@@ -69,7 +69,7 @@ class Closed(Instance):
     ids=["function", "lambda", "odd-names", "partial", "method", "instance", "class", "closed"],
 )
 def test_an_app_is_any_callable(adapt: ToASGI, serve: ASGIServer, make: Callable[[], WSGIApp]) -> None:
-    """The kind of callable makes no difference."""
+    """An app may be any kind of callable."""
     connection = serve(adapt(make())).finish()
     assert (connection.status, connection.body) == (200, b"one")
 
@@ -89,7 +89,7 @@ def test_an_app_gets_two_positional_arguments(adapt: ToASGI, serve: ASGIServer) 
 
 @clause("P3333-007")
 def test_an_app_may_be_called_any_number_of_times(adapt: ToASGI, serve: ASGIServer) -> None:
-    """One adapter serves requests one after another and at once, each with its own answer."""
+    """One adapter serves requests one after another and at the same time, each with its own response."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         start_response("200 OK", [("X-Path", environ["PATH_INFO"])])
@@ -157,9 +157,9 @@ def test_an_adapter_is_a_server_that_wsgiref_accepts(adapt: ToASGI, serve: ASGIS
 
 @clause("P3333-010")
 def test_adapters_may_be_chained(adapt: ToASGI, serve: ASGIServer, pytestconfig: pytest.Config) -> None:
-    """An ASGI app in an adapter of the other direction answers as it would without the two."""
+    """An ASGI app inside an adapter of each direction answers as it does on its own."""
     if adapter_name(pytestconfig, "asgi_to_wsgi") == "none":
-        pytest.skip("there is no adapter of the other direction")
+        pytest.skip("no adapter of the other direction was given")
     headers = [(b"content-type", b"text/plain"), (b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")]
     app = asgi_response(b"one", b"", b"two", status=404, headers=headers)
     alone = serve(app).finish()
@@ -174,7 +174,7 @@ def test_adapters_may_be_chained(adapt: ToASGI, serve: ASGIServer, pytestconfig:
 
 @clause("P3333-012")
 def test_environ_is_a_dict(adapt: ToASGI, serve: ASGIServer) -> None:
-    """It is exactly a dict, not a subclass or a look-alike."""
+    """environ is exactly a dict, not a subclass or a look-alike."""
     types: list[type] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -187,7 +187,7 @@ def test_environ_is_a_dict(adapt: ToASGI, serve: ASGIServer) -> None:
 
 @clause("P3333-013")
 def test_environ_is_the_apps_to_change(adapt: ToASGI, serve: ASGIServer) -> None:
-    """An app may empty environ and add other keys without harm to its request or its server."""
+    """An app may change and empty environ without harm to its request or to the server's scope."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         environ["wsgi.input"] = environ["REQUEST_METHOD"] = None
@@ -204,7 +204,7 @@ def test_environ_is_the_apps_to_change(adapt: ToASGI, serve: ASGIServer) -> None
 
 @clause("P3333-014")
 def test_environ_is_new_for_each_request(adapt: ToASGI, serve: ASGIServer) -> None:
-    """A request does not see what another one put into its environ."""
+    """Each request gets a new environ, without what the app put into an earlier one."""
     environs: list[Environ] = []
     found: list[bool] = []
 
@@ -231,7 +231,7 @@ def test_multithread_is_true_where_requests_run_at_once(adapt: ToASGI, serve: AS
         told.append(bool(environ["wsgi.multithread"]))
         with_other = True
         try:
-            both.wait(serve.deadline / 2 if told[-1] else 0.1)  # the time there is to do it wrong
+            both.wait(serve.deadline / 2 if told[-1] else 0.1)  # long enough for two requests to overlap
         except threading.BrokenBarrierError:
             with_other = False
         start_response("200 OK", [])
@@ -245,7 +245,7 @@ def test_multithread_is_true_where_requests_run_at_once(adapt: ToASGI, serve: AS
 
 @clause("P3333-165")
 def test_an_app_may_run_single_threaded(adapt: ToASGI, serve: ASGIServer) -> None:
-    """With one worker, the app runs one request at a time, and environ says so."""
+    """With one worker, the app runs one request at a time, and wsgi.multithread is false."""
     inside = threading.Semaphore()
     overlaps: list[bool] = []
     multithread: list[bool] = []
@@ -255,7 +255,7 @@ def test_an_app_may_run_single_threaded(adapt: ToASGI, serve: ASGIServer) -> Non
         overlaps.append(not inside.acquire(blocking=False))
         multithread.append(bool(environ["wsgi.multithread"]))
         (second_came if first.is_set() else first).set()
-        second_came.wait(0.1)  # the time there is to do it wrong
+        second_came.wait(0.1)  # long enough for two requests to overlap
         start_response("200 OK", [])
         inside.release()
         return []
@@ -263,7 +263,7 @@ def test_an_app_may_run_single_threaded(adapt: ToASGI, serve: ASGIServer) -> Non
     try:
         adapter = adapt(app, workers=1)
     except TypeError:
-        pytest.skip("the adapter has no such option, or not by this name")
+        pytest.skip("the adapter has no option named workers")
     connections = [serve(adapter), serve(adapter)]
     for connection in connections:
         connection.finish()
@@ -288,7 +288,7 @@ def test_an_error_of_the_apps_is_told(
     caplog: pytest.LogCaptureFixture,
     make: Callable[[BaseException], WSGIApp],
 ) -> None:
-    """An exception reaches the server, or is answered with a 500 and logged."""
+    """The app's exception reaches the server, or the adapter answers with a 500 and logs it."""
     error = ValueError("this app fails")
     connection = serve(adapt(make(error))).until_ended()
     assert connection.failed
@@ -309,7 +309,7 @@ def test_a_response_must_be_started(adapt: ToASGI, serve: ASGIServer, content: l
 def test_an_app_that_would_end_the_process_ends_its_request(
     adapt: ToASGI, serve: ASGIServer, error: BaseException
 ) -> None:
-    """SystemExit and its like are errors of one request, and others go on."""
+    """SystemExit, KeyboardInterrupt and GeneratorExit fail only the request whose app raises them."""
     errors = [error]
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

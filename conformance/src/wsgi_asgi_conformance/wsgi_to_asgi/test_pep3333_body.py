@@ -28,7 +28,7 @@ class Stepwise:
 
 
 class Indexed:
-    """An iterable with `__getitem__` in place of `__iter__`."""
+    """An iterable with `__getitem__` instead of `__iter__`."""
 
     def __getitem__(self, index: int) -> bytes:
         return [b"one", b"two"][index]
@@ -48,7 +48,7 @@ class Sized:
 
 
 class Watched:
-    """An iterable that notes each look at an attribute that it does not have."""
+    """An iterable that records each access to an attribute that it lacks."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -78,13 +78,13 @@ class Watched:
     ids=["list", "tuple", "dict", "generator", "iterator", "other-iterator", "getitem", "len-1", "len-2"],
 )
 def test_a_body_is_any_iterable(adapt: ToASGI, serve: ASGIServer, make: Callable[[], Iterable[bytes]]) -> None:
-    """The kind of the iterable makes no difference, and neither does its len()."""
+    """A body may be any kind of iterable, even if its len() fails."""
     assert serve(adapt(wsgi_response(make()))).finish().body == b"onetwo"
 
 
 @clause("P3333-023")
 def test_a_body_may_be_an_open_file(adapt: ToASGI, serve: ASGIServer, tmp_path: Path) -> None:
-    """A file is an iterable of lines."""
+    """A body may be an open file, which iterates over its lines."""
     path = tmp_path / "body"
     path.write_bytes(b"one\ntwo")
     with path.open("rb") as file:
@@ -93,7 +93,7 @@ def test_a_body_may_be_an_open_file(adapt: ToASGI, serve: ASGIServer, tmp_path: 
 
 @clause("P3333-042")
 def test_a_body_is_iterated_and_closed_alone(adapt: ToASGI, serve: ASGIServer) -> None:
-    """The adapter looks at no other attribute of the iterable than close()."""
+    """The adapter iterates over the body and closes it, and looks for no other attribute of it."""
     body = Watched()
     serve(adapt(wsgi_response(body))).finish()
     assert set(body.asked) <= {"close"}
@@ -116,7 +116,7 @@ def test_headers_are_sent_without_a_body(
 
 @clause("P3333-021")
 def test_blocks_are_not_gathered(adapt: ToASGI, serve: ASGIServer) -> None:
-    """While the server takes no blocks, the adapter asks the app for only a few more."""
+    """While the server accepts no blocks, the adapter asks the app for only a few more."""
     too_many = threading.Event()
 
     def content() -> Iterator[bytes]:
@@ -126,7 +126,7 @@ def test_blocks_are_not_gathered(adapt: ToASGI, serve: ASGIServer) -> None:
             yield b"%04d" % number * 512
 
     connection = serve(adapt(wsgi_response(content())), hold_after=1).until_logged("send", 2)
-    assert not too_many.wait(0.1)  # the time there is to do it wrong
+    assert not too_many.wait(0.1)  # long enough for an adapter that gathers blocks
     connection.release()
     assert connection.finish().body == b"".join(b"%04d" % number * 512 for number in range(1024))
 
@@ -149,7 +149,7 @@ def test_a_block_is_not_delayed(adapt: ToASGI, serve: ASGIServer) -> None:
 @clause("P3333-022")
 @pytest.mark.parametrize("body", [None, "text", b"text", 42], ids=repr)
 def test_what_is_no_iterable_of_bytes_is_an_error(adapt: ToASGI, serve: ASGIServer, body: Any) -> None:
-    """None, a number, text, and bytes (which iterate as numbers) are errors, and none of them is sent."""
+    """It is an error if the app returns None, a number, a str or bytes (which iterate as numbers)."""
     connection = serve(adapt(wsgi_response(body))).until_ended()
     assert connection.failed
     assert connection.error is None or connection.body == b""
@@ -159,7 +159,7 @@ def test_what_is_no_iterable_of_bytes_is_an_error(adapt: ToASGI, serve: ASGIServ
 @pytest.mark.parametrize("block", ["text", None, 65, ["one"]], ids=repr)
 @pytest.mark.parametrize("before", [[], [b"one"]], ids=["first", "second"])
 def test_a_block_that_is_no_bytes_is_an_error(adapt: ToASGI, serve: ASGIServer, before: list[Any], block: Any) -> None:
-    """Text, None and numbers are errors, do not reach the server, and the iterable is closed."""
+    """A block that is not bytes is an error and does not reach the server, and the iterable is closed."""
     blocks = Blocks([*before, block])
     connection = serve(adapt(wsgi_response(blocks))).until_ended()
     assert connection.failed
@@ -177,7 +177,7 @@ def test_a_body_is_octets(adapt: ToASGI, serve: ASGIServer) -> None:
 
 @clause("P3333-039")
 def test_a_response_may_start_with_the_first_block(adapt: ToASGI, serve: ASGIServer) -> None:
-    """A generator calls start_response only when its first block is asked for."""
+    """An app that is a generator calls start_response only when the adapter asks for the first block."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
         start_response("201 Created", [])
@@ -205,7 +205,7 @@ def test_a_response_may_start_with_the_iteration(adapt: ToASGI, serve: ASGIServe
 
 @clause("P3333-040")
 def test_an_empty_block_may_come_before_the_start(adapt: ToASGI, serve: ASGIServer) -> None:
-    """Nothing is sent for it, so it needs no headers; an adapter may also refuse it."""
+    """An empty block before start_response sends nothing and needs no headers; an adapter may also refuse it."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
         yield b""
@@ -221,7 +221,7 @@ def test_an_empty_block_may_come_before_the_start(adapt: ToASGI, serve: ASGIServ
 @clause("P3333-151", "P3333-152")
 @pytest.mark.parametrize("headers", [[], [("Content-Type", "image/png")], [("Content-Length", "6")]], ids=range(3))
 def test_an_error_after_a_block_is_no_end(adapt: ToASGI, serve: ASGIServer, headers: list[tuple[str, str]]) -> None:
-    """A response that breaks off is reported and not completed, and the adapter adds nothing to it."""
+    """If the app raises after a block, the server gets the error, and the adapter sends nothing more."""
     blocks = Blocks([b"one", ValueError("two")])
     connection = serve(adapt(wsgi_response(blocks, headers=headers)))
     with pytest.raises(ValueError, match="two"):
@@ -247,7 +247,7 @@ def test_an_error_after_a_block_is_no_end(adapt: ToASGI, serve: ASGIServer, head
 def test_a_response_gets_through_as_it_is(
     adapt: ToASGI, serve: ASGIServer, status: str, headers: list[tuple[str, str]], blocks: list[bytes]
 ) -> None:
-    """Nothing is added, encoded, cut to a range or compared with what the client has: that is not for an adapter."""
+    """The adapter adds no headers, encodes nothing, and leaves ranges and conditional requests to the app."""
     asked = [(b"if-none-match", b'"a"'), (b"range", b"bytes=0-1"), (b"accept-encoding", b"gzip"), (b"te", b"gzip")]
     scope = http_scope(headers=[(b"host", b"example.org"), *asked])
     connection = serve(adapt(wsgi_response(iter(blocks), status, headers)), scope).finish()

@@ -11,12 +11,12 @@ from wsgi_asgi_conformance.asgi_server import ASGIConnection, ASGIServer, ToASGI
 from wsgi_asgi_conformance.types import Environ, StartResponse
 
 TEXT = b"0123456789" * 10_000
-# Called with what an app makes of its wsgi.file_wrapper; returns the connection.
+# Takes a function that makes the app's iterable with wsgi.file_wrapper; returns the connection.
 Wrap = Callable[..., ASGIConnection]
 
 
 class ReadOnly:
-    """A file-like object with the one method that there must be; it may fail after some calls."""
+    """A file-like object with read() only, all that is required; it may fail after some calls."""
 
     def __init__(self, text: bytes = TEXT, fail_after: int = 1000) -> None:
         self.file = io.BytesIO(text)
@@ -30,7 +30,7 @@ class ReadOnly:
 
 
 class Closable(ReadOnly):
-    """One with close() too."""
+    """A file-like object with close(), too."""
 
     closed = 0
 
@@ -40,7 +40,7 @@ class Closable(ReadOnly):
 
 @pytest.fixture
 def wrap(adapt: ToASGI, serve: ASGIServer) -> Wrap:
-    """Skips where the adapter offers no wsgi.file_wrapper, which the clauses are about."""
+    """A function that serves an app with wsgi.file_wrapper; skips the test if the adapter offers none."""
 
     def wrap(make: Callable[[Any], Iterable[bytes]], *headers: tuple[str, str], **options: Any) -> ASGIConnection:
         def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -65,19 +65,19 @@ def wrap(adapt: ToASGI, serve: ASGIServer) -> Wrap:
 @clause("P3333-170", "P3333-171")
 @pytest.mark.parametrize("arguments", [(), (4096,), (1,)], ids=["default", "4096", "1"])
 def test_a_file_is_wrapped_with_or_without_a_block_size(wrap: Wrap, arguments: tuple[int, ...]) -> None:
-    """wsgi.file_wrapper takes a file-like object, and a block size, which is a suggestion, by position."""
+    """wsgi.file_wrapper takes a file-like object and an optional block size, a mere suggestion, by position."""
     assert wrap(lambda wrapper: wrapper(io.BytesIO(TEXT[:1000]), *arguments)).finish().body == TEXT[:1000]
 
 
 @clause("P3333-172")
 def test_a_wrapper_that_is_not_returned_sends_nothing(wrap: Wrap) -> None:
-    """To make one is not to send it."""
+    """A wrapper that the app creates but does not return sends nothing."""
     assert wrap(lambda wrapper: [wrapper(io.BytesIO(TEXT)), [b"one"]][1]).finish().body == b"one"
 
 
 @clause("P3333-172", "P3333-175")
 def test_a_wrapper_may_be_iterated_by_others(wrap: Wrap) -> None:
-    """A middleware that iterates it gets the file's blocks, and what it makes of them is what is sent."""
+    """Middleware that iterates over the wrapper gets the file's blocks, and the adapter sends what it yields."""
 
     def middleware(blocks: Iterable[bytes]) -> Iterator[bytes]:
         yield b"<"
@@ -93,13 +93,13 @@ def test_a_wrapper_may_be_iterated_by_others(wrap: Wrap) -> None:
 
 @clause("P3333-173")
 def test_a_file_needs_only_read(wrap: Wrap) -> None:
-    """An object without close() or fileno() will do."""
+    """The wrapper accepts a file without close() or fileno()."""
     assert wrap(lambda wrapper: wrapper(ReadOnly())).finish().body == TEXT
 
 
 @clause("P3333-174")
 def test_a_file_is_closed(wrap: Wrap) -> None:
-    """The file's close() is the wrapper's, and is called once."""
+    """The adapter closes the file, through the wrapper's close(), once."""
     file = Closable()
     assert wrap(lambda wrapper: wrapper(file)).finish().body == TEXT
     assert file.closed == 1
@@ -107,7 +107,7 @@ def test_a_file_is_closed(wrap: Wrap) -> None:
 
 @clause("P3333-174")
 def test_a_file_that_fails_is_closed(wrap: Wrap) -> None:
-    """A read() that raises ends the response, and the file is closed."""
+    """If read() raises, the response ends and the file is closed."""
     file = Closable(fail_after=1)
     with pytest.raises(OSError, match="the disk fails"):
         wrap(lambda wrapper: wrapper(file)).finish()
@@ -117,7 +117,7 @@ def test_a_file_that_fails_is_closed(wrap: Wrap) -> None:
 @clause("P3333-174")
 @pytest.mark.parametrize("leave", [ASGIConnection.disconnect, ASGIConnection.cancel], ids=["disconnect", "cancel"])
 def test_a_file_is_closed_when_the_client_leaves(wrap: Wrap, leave: Callable[[ASGIConnection], None]) -> None:
-    """A response that is not sent to its end closes the file."""
+    """If the response is not sent to its end, the file is closed, too."""
     file = Closable(TEXT * 10)
     connection = wrap(lambda wrapper: wrapper(file), hold_after=1).until_logged("send", 2)
     leave(connection)
@@ -126,14 +126,14 @@ def test_a_file_is_closed_when_the_client_leaves(wrap: Wrap, leave: Callable[[AS
 
 
 def on_disk(text: bytes) -> Any:
-    file = tempfile.TemporaryFile()  # noqa: SIM115  # the test is its context
+    file = tempfile.TemporaryFile()  # noqa: SIM115  # the test closes it
     file.write(text)
     file.seek(0)
     return file
 
 
 def spooled(text: bytes) -> Any:
-    file = tempfile.SpooledTemporaryFile()  # noqa: SIM115  # the test is its context
+    file = tempfile.SpooledTemporaryFile()  # noqa: SIM115  # the test closes it
     file.write(text)
     file.seek(0)
     return file
@@ -146,7 +146,7 @@ def unzipped(text: bytes) -> Any:
 @clause("P3333-177")
 @pytest.mark.parametrize("make", [on_disk, spooled, io.BytesIO, unzipped])
 def test_any_kind_of_file_is_sent(wrap: Wrap, make: Callable[[bytes], Any]) -> None:
-    """A file that is none to the operating system, or is another one there, is read."""
+    """The adapter sends what read() returns, even if the file has no descriptor or other bytes behind it."""
     with make(TEXT) as file:
         assert wrap(lambda wrapper: wrapper(file)).finish().body == TEXT
 
@@ -155,7 +155,7 @@ def test_any_kind_of_file_is_sent(wrap: Wrap, make: Callable[[bytes], Any]) -> N
 @pytest.mark.parametrize("make", [on_disk, io.BytesIO])
 @pytest.mark.parametrize("length", [None, 10])
 def test_a_file_is_sent_from_its_position(wrap: Wrap, make: Callable[[bytes], Any], length: int | None) -> None:
-    """What was read already is not sent, and no more than Content-Length is."""
+    """The file is sent from its current position, up to Content-Length."""
     headers = [] if length is None else [("Content-Length", str(length))]
     with make(TEXT) as file:
         file.seek(5)
@@ -167,7 +167,7 @@ def test_a_file_is_sent_from_its_position(wrap: Wrap, make: Callable[[bytes], An
 @clause("P3333-178")
 @pytest.mark.parametrize("make", [on_disk, io.BytesIO])
 def test_a_length_that_is_added_is_what_is_sent(wrap: Wrap, make: Callable[[bytes], Any]) -> None:
-    """An adapter may say how long the file is, from its position on."""
+    """If the adapter adds Content-Length, it counts from the file's current position."""
     with make(TEXT) as file:
         file.seek(5)
         connection = wrap(lambda wrapper: wrapper(file)).finish()

@@ -9,13 +9,13 @@ from wsgi_asgi_conformance.asgi_server import ASGIServer, ToASGI
 from wsgi_asgi_conformance.samples import http_scope
 from wsgi_asgi_conformance.types import Environ, StartResponse
 
-# Called with what an app does with wsgi.input, and the request's body; returns what came of it.
+# Takes a function that uses wsgi.input, and the request's body; returns that function's result.
 Ask = Callable[[Callable[[Any], Any], bytes], Any]
 
 
 @pytest.fixture(params=[None, 1], ids=["whole", "by-byte"])
 def ask(adapt: ToASGI, serve: ASGIServer, request: pytest.FixtureRequest) -> Ask:
-    """A body comes in one message, or in one for each byte."""
+    """A function that lets an app read a body, which arrives in one message or byte by byte."""
 
     def ask(use: Callable[[Any], Any], body: bytes) -> Any:
         answers: list[Any] = []
@@ -46,7 +46,7 @@ def ask(adapt: ToASGI, serve: ASGIServer, request: pytest.FixtureRequest) -> Ask
     ids=["read", "read-size", "readline", "readlines", "iteration"],
 )
 def test_what_is_read_is_bytes(ask: Ask, read: Callable[[Any], Any]) -> None:
-    """The body is exactly bytes, at its end too."""
+    """Every read returns exactly bytes, even at the end of the body."""
     assert ask(lambda stream: [type(read(stream)), type(stream.read())], b"abc\n") == [bytes, bytes]
 
 
@@ -67,7 +67,7 @@ def test_input_is_there_without_a_body(adapt: ToASGI, serve: ASGIServer) -> None
 
 @clause("P3333-063")
 def test_a_long_body_comes_through(adapt: ToASGI, serve: ASGIServer) -> None:
-    """Kept in memory, on disk, or fetched when asked for: the body is the client's."""
+    """A long body arrives unchanged, wherever the adapter buffers it."""
     blocks = [bytes([number]) * 64 * 1024 for number in range(24)]
     read: list[bytes] = []
 
@@ -82,13 +82,13 @@ def test_a_long_body_comes_through(adapt: ToASGI, serve: ASGIServer) -> None:
 
 @clause("P3333-071")
 def test_read_gives_at_most_its_size(ask: Ask) -> None:
-    """read(size) continues where the last read ended."""
+    """read(size) returns at most that many bytes, from where the last read ended."""
     assert ask(lambda stream: [stream.read(2), stream.read(3), stream.read(10)], b"abcdef") == [b"ab", b"cde", b"f"]
 
 
 @clause("P3333-072")
 def test_read_gives_what_remains(ask: Ask) -> None:
-    """read() waits for the whole rest."""
+    """read() waits for the whole rest of the body."""
     assert ask(lambda stream: [stream.read(2), stream.read()], b"abcdef") == [b"ab", b"cdef"]
 
 
@@ -108,7 +108,7 @@ def test_readline_gives_a_line_with_its_end(ask: Ask, body: bytes, lines: list[b
 
 @clause("P3333-074")
 def test_readline_with_a_size_gives_no_more_than_that(ask: Ask) -> None:
-    """readline(size) waits for the rest of a line, and the next call returns what it cut off."""
+    """readline(size) returns at most that much of a line, and the next call continues after it."""
     answers = ask(lambda stream: [stream.readline(size) for size in (3, 100, 6, 100, 100)], b"hello\nworld\n!")
     assert answers == [b"hel", b"lo\n", b"world\n", b"!", b""]
 
@@ -116,14 +116,14 @@ def test_readline_with_a_size_gives_no_more_than_that(ask: Ask) -> None:
 @clause("P3333-075")
 @pytest.mark.parametrize(("body", "lines"), [(b"a\nb", [b"a\n", b"b"]), (b"a\n\n", [b"a\n", b"\n"]), (b"", [])])
 def test_readlines_gives_a_list_of_lines(ask: Ask, body: bytes, lines: list[bytes]) -> None:
-    """readlines() adds nothing, and gives no item for nothing."""
+    """readlines() returns the lines with their ends, and no empty item."""
     assert ask(lambda stream: stream.readlines(), body) == lines
 
 
 @clause("P3333-076")
 @pytest.mark.parametrize("hint", [1, 3, 7, 100])
 def test_a_hint_is_no_number_of_lines(ask: Ask, hint: int) -> None:
-    """readlines(hint) returns whole lines, as many as it likes, and leaves the rest."""
+    """readlines(hint) returns one or more whole lines, and leaves the rest unread."""
     body = b"one\ntwo\nsix\n"
     lines, rest = ask(lambda stream: [stream.readlines(hint), stream.read()], body)
     assert lines == body.splitlines(keepends=True)[: len(lines)]
@@ -134,13 +134,13 @@ def test_a_hint_is_no_number_of_lines(ask: Ask, hint: int) -> None:
 @clause("P3333-077")
 @pytest.mark.parametrize("body", [b"a\nb\n", b"a\n\nb", b"\n", b""])
 def test_input_is_iterable_by_line(ask: Ask, body: bytes) -> None:
-    """Iteration ends with the body, without an empty item."""
+    """Iteration yields the lines of the body, and no empty item at the end."""
     assert ask(list, body) == body.splitlines(keepends=True)
 
 
 @clause("P3333-078")
 def test_sizes_are_those_of_files(ask: Ask) -> None:
-    """0 gives nothing; -1 and None set no limit."""
+    """A size of 0 returns nothing; -1 and None set no limit."""
     assert ask(lambda stream: [stream.read(0), stream.readline(0), stream.read(-1)], b"a\nb\n") == [b"", b"", b"a\nb\n"]
     assert ask(lambda stream: [stream.readline(-1), stream.readline(None)], b"a\nb\n") == [b"a\n", b"b\n"]
     assert ask(lambda stream: stream.read(None), b"a\nb\n") == b"a\nb\n"
@@ -162,7 +162,7 @@ def test_a_size_of_0_does_not_wait(adapt: ToASGI, serve: ASGIServer) -> None:
 
     connection = serve(adapt(app), http_scope("POST"), b"", more_body=True)
 
-    def reads_ahead() -> bool:  # an adapter that calls the app when it has all of the body
+    def reads_ahead() -> bool:  # an adapter that receives the whole body before it calls the app
         return len(connection.entries("receive")) > 1 and not called.is_set()
 
     connection.until(lambda: len(answers) == 2 or reads_ahead(), "the end of reads that ask for nothing")
@@ -228,7 +228,7 @@ def test_a_body_need_not_be_read(adapt: ToASGI, serve: ASGIServer, size: int) ->
 
 @clause("P3333-157")
 def test_reading_has_the_client_continue(adapt: ToASGI, serve: ASGIServer) -> None:
-    """A client that expects 100 Continue sends its body when the adapter receives, which it does as the app reads."""
+    """If the client expects 100 Continue, the adapter calls `receive`, which asks for the body, when the app reads."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         start_response("200 OK", [])
@@ -243,7 +243,7 @@ def test_reading_has_the_client_continue(adapt: ToASGI, serve: ASGIServer) -> No
 
 @clause("P3333-158")
 def test_an_answer_does_not_wait_for_a_client_that_waits(adapt: ToASGI, serve: ASGIServer) -> None:
-    """If a client expects 100 Continue and the app does not read, the app's answer is sent at once."""
+    """If the client expects 100 Continue and the app does not read, the adapter sends the response at once."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         start_response("417 Expectation Failed", [])
@@ -256,7 +256,7 @@ def test_an_answer_does_not_wait_for_a_client_that_waits(adapt: ToASGI, serve: A
 
 @clause("P3333-162")
 def test_a_chunked_body_is_decoded_already(adapt: ToASGI, serve: ASGIServer) -> None:
-    """What came with a transfer coding is read as the server decoded it, up to its end."""
+    """A body with a transfer coding is read as the server decoded it, to its end."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         start_response("200 OK", [])
