@@ -13,7 +13,7 @@ from wsgi_asgi_conformance.types import Environ, StartResponse, WSGIApp
 @pytest.mark.parametrize("name", ["Content-Length", "content-length", "CONTENT-LENGTH"])
 @pytest.mark.parametrize("content", [[b"abcdef"], [b"ab", b"cd", b"ef"], [b"abc", b"d"]], ids=range(3))
 def test_a_body_is_no_longer_than_its_length(adapt: ToASGI, serve: ASGIServer, name: str, content: list[bytes]) -> None:
-    """Bytes beyond Content-Length are not sent, whatever the case of its name."""
+    """Bytes beyond Content-Length are not sent, whatever the case of the header's name."""
     connection = serve(adapt(wsgi_response(content, headers=[(name, "3")]))).until_ended()
     assert connection.headers == [(b"content-length", b"3")]
     assert connection.body == b"abc"
@@ -21,9 +21,9 @@ def test_a_body_is_no_longer_than_its_length(adapt: ToASGI, serve: ASGIServer, n
 
 @clause("P3333-122")
 def test_iteration_ends_with_the_length(adapt: ToASGI, serve: ASGIServer) -> None:
-    """When all that Content-Length promises is there, the response is whole, and no more than one other block is made.
+    """When the body has reached Content-Length, the response is complete, and the app makes at most one more block.
 
-    A generator may have something to do behind its last block, so an adapter may ask once more.
+    The adapter may ask for that block because a generator may have work to do after its last one.
     """
     blocks = Blocks([b"01", b"23", b"45", ValueError("a block too many")])
     connection = serve(adapt(wsgi_response(blocks, headers=[("Content-Length", "4")]))).finish()
@@ -57,7 +57,7 @@ def test_write_beyond_the_length_raises(adapt: ToASGI, serve: ASGIServer, conten
 def test_a_body_short_of_its_length_is_an_error(
     adapt: ToASGI, serve: ASGIServer, caplog: pytest.LogCaptureFixture, content: list[bytes]
 ) -> None:
-    """A body that ends before its Content-Length is an error, and the response is not completed."""
+    """A body shorter than its Content-Length is an error, and the response is not completed."""
     connection = serve(adapt(wsgi_response(content, headers=[("Content-Length", "30")]))).until_ended()
     assert connection.failed or caplog.records
     assert not connection.complete or connection.status == 500
@@ -89,7 +89,7 @@ def with_length(environ: Environ, start_response: StartResponse) -> Iterable[byt
 def test_a_length_that_is_added_is_true(
     adapt: ToASGI, serve: ASGIServer, app: WSGIApp, counts: tuple[int, ...]
 ) -> None:
-    """If the app sets no Content-Length, the adapter may add that of a single block, once."""
+    """If the app sets no Content-Length, the adapter may add one for a body of a single block."""
     connection = serve(adapt(app)).finish()
     assert connection.headers in [[(b"content-length", b"3")] * count for count in counts]
     assert connection.body == b"abc"
@@ -112,7 +112,7 @@ def test_no_length_is_added_where_there_is_no_body(
     ids=lambda lengths: ascii(",".join(lengths)),
 )
 def test_a_length_that_is_no_number_is_refused(adapt: ToASGI, serve: ASGIServer, lengths: list[str]) -> None:
-    """Content-Length is one number, or start_response raises."""
+    """start_response raises unless Content-Length is one number."""
     errors: list[Exception] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -130,7 +130,7 @@ def test_a_length_that_is_no_number_is_refused(adapt: ToASGI, serve: ASGIServer,
 @clause("P3333-127")
 @pytest.mark.parametrize("length", [None, 5], ids=["without", "longer"])
 def test_an_error_page_has_its_own_length(adapt: ToASGI, serve: ASGIServer, length: int | None) -> None:
-    """Headers that replace others with exc_info replace their Content-Length, for the count as well."""
+    """If start_response with exc_info replaces the headers, only the new Content-Length counts."""
     headers = [] if length is None else [("Content-Length", str(length))]
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

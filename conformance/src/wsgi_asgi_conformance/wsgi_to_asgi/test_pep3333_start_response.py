@@ -13,13 +13,13 @@ from wsgi_asgi_conformance.asgi_server import ASGIConnection, ASGIServer, ToASGI
 from wsgi_asgi_conformance.samples import http_scope
 from wsgi_asgi_conformance.types import Environ, Headers, StartResponse
 
-# Called with what an app calls start_response with, returns the connection and what that raised.
+# Takes the app's arguments for start_response; returns the connection and the exception that start_response raised.
 Start = Callable[..., tuple[ASGIConnection, Exception | None]]
 
 
 @pytest.fixture
 def start(adapt: ToASGI, serve: ASGIServer) -> Start:
-    """An app that calls start_response as it is told to, and ends with what that raises."""
+    """A function that serves an app which calls start_response with given arguments."""
 
     def start(*arguments: Any) -> tuple[ASGIConnection, Exception | None]:
         errors: list[Exception] = []
@@ -38,7 +38,7 @@ def start(adapt: ToASGI, serve: ASGIServer) -> Start:
 
 
 def error_info() -> Any:
-    """Return what sys.exc_info() gives where an error is dealt with."""
+    """Return sys.exc_info() of an error that is being handled."""
     try:
         raise ValueError("an error")
     except ValueError:
@@ -48,7 +48,7 @@ def error_info() -> Any:
 @clause("P3333-016", "P3333-119")
 @pytest.mark.parametrize("rest", [(), (None,), (error_info(),)], ids=["without", "none", "exc-info"])
 def test_exc_info_is_optional(start: Start, rest: tuple[Any, ...]) -> None:
-    """start_response takes two positional arguments or three; on the first call the third changes nothing."""
+    """start_response takes two or three positional arguments; on the first call, the third changes nothing."""
     connection, error = start("201 Created", [("X-A", "1")], *rest)
     assert error is None
     assert connection.finish().status == 201
@@ -58,7 +58,7 @@ def test_exc_info_is_optional(start: Start, rest: tuple[Any, ...]) -> None:
 @clause("P3333-018", "P3333-109", "P3333-113", "P3333-119")
 @pytest.mark.parametrize("replaced", [False, True], ids=["first", "exc-info"])
 def test_start_response_returns_write(adapt: ToASGI, serve: ASGIServer, replaced: bool) -> None:
-    """start_response returns a callable that takes bytes, and the form with exc_info does so too."""
+    """start_response returns a callable that takes bytes, even if it was called with exc_info."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         write = start_response("200 OK", [])
@@ -74,7 +74,7 @@ def test_start_response_returns_write(adapt: ToASGI, serve: ASGIServer, replaced
 @pytest.mark.parametrize("code", [200, 204, 299, 404, 451, 500, 599])
 @pytest.mark.parametrize("reason", ["OK", "Some Reason, of the app's", "caf\xe9"], ids=ascii)
 def test_a_status_is_its_code(adapt: ToASGI, serve: ASGIServer, code: int, reason: str) -> None:
-    """The code becomes a number; the reason is free, and may be Latin-1."""
+    """The adapter sends the status code as a number; the reason phrase may be any Latin-1 text."""
     assert serve(adapt(wsgi_response([], f"{code} {reason}"))).finish().status == code
 
 
@@ -86,7 +86,7 @@ def test_a_status_is_its_code(adapt: ToASGI, serve: ASGIServer, code: int, reaso
     ids=ascii,
 )
 def test_a_status_that_is_none_is_refused(start: Start, status: Any) -> None:
-    """What is no str of three digits and a reason without control characters is an error while the app runs."""
+    """start_response raises unless the status is a str of three digits and a reason without control characters."""
     connection, error = start(status, [])
     assert error is not None
     assert connection.failed
@@ -101,7 +101,7 @@ def test_a_status_that_is_none_is_refused(start: Start, status: Any) -> None:
     ids=ascii,
 )
 def test_a_header_that_is_none_is_refused(start: Start, header: Any) -> None:
-    """A bad name or value is an error while the app runs, and nothing of the response is sent."""
+    """start_response raises for a header with an invalid name or value, and nothing of the response is sent."""
     connection, error = start("200 OK", [("X-B", "b"), header])
     assert error is not None
     assert connection.failed
@@ -111,7 +111,7 @@ def test_a_header_that_is_none_is_refused(start: Start, header: Any) -> None:
 @clause("P3333-145")
 @pytest.mark.parametrize("arguments", [("200 \u20ac", []), ("200 OK", [("X-A", "\u20ac")])], ids=["status", "header"])
 def test_text_beyond_latin1_is_an_error(start: Start, arguments: tuple[Any, ...]) -> None:
-    """A character above 0xFF in status or headers is fatal, and nothing of the response is sent."""
+    """A character above 0xFF in the status or a header is an error, and nothing of the response is sent."""
     connection, _ = start(*arguments)
     assert connection.failed
     assert connection.error is None or connection.sent == []
@@ -120,7 +120,7 @@ def test_text_beyond_latin1_is_an_error(start: Start, arguments: tuple[Any, ...]
 @clause("P3333-143", "P3333-144")
 @pytest.mark.parametrize("value", ["caf\xe9", "\x80\xff", "=?utf-8?q?caf=C3=A9?=", "a\tb"], ids=ascii)
 def test_a_header_may_be_latin1(adapt: ToASGI, serve: ASGIServer, value: str) -> None:
-    """Characters up to 0xFF are sent as those octets, and MIME's encoded words are left alone, both ways."""
+    """In both directions, characters up to 0xFF are single bytes, and MIME encoded words are left alone."""
     values: list[str] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -141,7 +141,7 @@ def test_a_header_may_be_latin1(adapt: ToASGI, serve: ASGIServer, value: str) ->
 def test_headers_may_change_after_the_call(
     adapt: ToASGI, serve: ASGIServer, change: Callable[[Headers], object]
 ) -> None:
-    """What is sent are the headers as they were, or as they are, once."""
+    """If the app changes its list of headers after start_response, either the old or the new headers are sent, once."""
     before, after = [("X-A", "a"), ("X-B", "b")], [("X-A", "a"), ("X-B", "b")]
     change(after)
 
@@ -162,7 +162,7 @@ def test_headers_may_change_after_the_call(
     "make", [list, tuple, iter, dict, lambda headers: map(list, headers)], ids=["list", "tuple", "iter", "dict", "map"]
 )
 def test_headers_other_than_a_list_are_refused_or_as_good(start: Start, make: Callable[[Headers], Any]) -> None:
-    """A list will do; any other kind is an error, or is sent as a list would be."""
+    """A list of headers is accepted; any other iterable is an error, or is sent like a list."""
     connection, error = start("200 OK", make([("XA", "1"), ("Content-Length", "3")]))
     assert error is None or make is not list
     if error is None:
@@ -176,7 +176,7 @@ def test_headers_other_than_a_list_are_refused_or_as_good(start: Start, make: Ca
     + ["Upgrade", "connection", "tRaNsFeR-eNcOdInG"],
 )
 def test_a_hop_by_hop_header_is_not_the_apps(start: Start, name: str) -> None:
-    """What belongs to the server's connection is refused, or is dropped; either way it is not sent."""
+    """Hop-by-hop headers are refused or dropped, because they belong to the server's connection."""
     connection, error = start("200 OK", [(name, "close")])
     if error is None:
         assert connection.finish().headers == []
@@ -185,7 +185,7 @@ def test_a_hop_by_hop_header_is_not_the_apps(start: Start, name: str) -> None:
 
 @clause("P3333-106")
 def test_start_response_sends_nothing(adapt: ToASGI, serve: ASGIServer) -> None:
-    """Headers wait for the first block, as long as that takes."""
+    """start_response sends nothing: the headers wait for the first block, however long that takes."""
     called, looked = threading.Event(), threading.Event()
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -203,7 +203,7 @@ def test_start_response_sends_nothing(adapt: ToASGI, serve: ASGIServer) -> None:
 
 @clause("P3333-107")
 def test_headers_leave_with_the_first_block(adapt: ToASGI, serve: ASGIServer) -> None:
-    """Empty blocks send nothing; the first one with a byte sends the headers, and does not wait for more."""
+    """Empty blocks send nothing; the first non-empty one is sent at once, after the headers."""
     passed, looked, seen = threading.Event(), threading.Event(), threading.Event()
 
     def content() -> Iterator[bytes]:
@@ -226,7 +226,7 @@ def test_headers_leave_with_the_first_block(adapt: ToASGI, serve: ASGIServer) ->
 
 @clause("P3333-108")
 def test_an_empty_response_may_say_so(adapt: ToASGI, serve: ASGIServer) -> None:
-    """With a Content-Length of 0 the headers may leave at any time; in the end the response is whole."""
+    """A response with a Content-Length of 0 is sent whole; its headers may be sent before the iteration ends."""
     connection = serve(adapt(wsgi_response([b""], headers=[("Content-Length", "0")]))).finish()
     assert (connection.headers, connection.body, connection.complete) == ([(b"content-length", b"0")], b"", True)
 
@@ -234,7 +234,7 @@ def test_an_empty_response_may_say_so(adapt: ToASGI, serve: ASGIServer) -> None:
 @clause("P3333-109", "P3333-113")
 @pytest.mark.parametrize("lazily", [False, True], ids=["in-the-call", "in-the-iteration"])
 def test_an_error_page_replaces_the_response(adapt: ToASGI, serve: ASGIServer, lazily: bool) -> None:
-    """With exc_info, status and headers that were not sent yet are the new ones alone, and there is no error."""
+    """start_response with exc_info replaces a status and headers that were not sent yet, and raises nothing."""
 
     def content(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
         start_response("200 OK", [("X-A", "1"), ("Content-Length", "3")])
@@ -254,7 +254,7 @@ def test_an_error_page_replaces_the_response(adapt: ToASGI, serve: ASGIServer, l
 
 @clause("P3333-110", "P3333-111", "P3333-112")
 def test_an_error_page_comes_too_late(adapt: ToASGI, serve: ASGIServer) -> None:
-    """With exc_info after the headers were sent, start_response raises that error, and the response is cut."""
+    """If the headers were sent, start_response with exc_info raises that exception, and the response breaks off."""
     seen = threading.Event()
     caught: list[BaseException] = []
     info: list[Any] = []
@@ -303,7 +303,7 @@ def test_start_response_may_not_be_called_again(adapt: ToASGI, serve: ASGIServer
 
 @clause("P3333-117")
 def test_after_a_call_that_failed_exc_info_is_wanted(adapt: ToASGI, serve: ASGIServer) -> None:
-    """A first call that raised counts; the form with exc_info then works."""
+    """A first call of start_response that raised counts as the first; then exc_info is required, and works."""
     errors: list[Exception] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -321,13 +321,13 @@ def test_after_a_call_that_failed_exc_info_is_wanted(adapt: ToASGI, serve: ASGIS
 
 
 class Failure(Exception):
-    """An error that weak references may lead to."""
+    """An exception that can have weak references."""
 
 
 @clause("P3333-120")
 @pytest.mark.parametrize("begun", [False, True], ids=["replaced", "raised"])
 def test_exc_info_is_let_go(adapt: ToASGI, serve: ASGIServer, begun: bool) -> None:
-    """When start_response has returned, or raised what it was given, the adapter has no reference to that."""
+    """After start_response has returned or raised, the adapter holds no reference to exc_info."""
     alive: list[bool] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:

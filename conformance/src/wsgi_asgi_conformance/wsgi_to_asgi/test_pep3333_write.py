@@ -13,7 +13,7 @@ from wsgi_asgi_conformance.types import Environ, StartResponse
 
 @clause("P3333-135", "P3333-137")
 def test_what_is_written_is_not_delayed(adapt: ToASGI, serve: ASGIServer) -> None:
-    """The headers and each block are sent while the app is still preparing the next write."""
+    """write() sends the headers and each block while the app still prepares the next one."""
     seen = threading.Semaphore(0)
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -33,7 +33,7 @@ def test_what_is_written_is_not_delayed(adapt: ToASGI, serve: ASGIServer) -> Non
 
 @clause("P3333-137")
 def test_headers_are_not_replaced_after_a_write(adapt: ToASGI, serve: ASGIServer) -> None:
-    """The first write() sends the headers, so later calls of start_response with exc_info raise."""
+    """The first write() sends the headers, so that start_response with exc_info raises after it."""
     errors: list[Exception] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -54,7 +54,7 @@ def test_headers_are_not_replaced_after_a_write(adapt: ToASGI, serve: ASGIServer
 
 @clause("P3333-136")
 def test_what_is_written_comes_before_what_is_returned(adapt: ToASGI, serve: ASGIServer) -> None:
-    """The body begins with the written blocks, in their order."""
+    """The body begins with the written blocks, in order."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         write = start_response("200 OK", [])
@@ -68,7 +68,7 @@ def test_what_is_written_comes_before_what_is_returned(adapt: ToASGI, serve: ASG
 
 @clause("P3333-138")
 def test_an_app_that_writes_may_return_nothing_else(adapt: ToASGI, serve: ASGIServer) -> None:
-    """An iterable without blocks ends the written body once, and is closed."""
+    """After write(), an iterable without blocks ends the body once, and is closed."""
     blocks = Blocks([])
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -85,7 +85,7 @@ def test_an_app_that_writes_may_return_nothing_else(adapt: ToASGI, serve: ASGISe
 
 @clause("P3333-138")
 def test_an_app_that_writes_must_return_an_iterable(adapt: ToASGI, serve: ASGIServer) -> None:
-    """None is an error after a write() as well."""
+    """It is an error if the app returns None, even after write()."""
 
     def app(environ: Environ, start_response: StartResponse) -> Any:
         start_response("200 OK", [])(b"one")
@@ -98,7 +98,7 @@ def test_an_app_that_writes_must_return_an_iterable(adapt: ToASGI, serve: ASGISe
 @clause("P3333-139", "P3333-147")
 @pytest.mark.parametrize("block", ["text", None, 65, [b"one"]], ids=repr)
 def test_write_takes_bytes_alone(adapt: ToASGI, serve: ASGIServer, block: Any) -> None:
-    """write() raises for anything but bytes, and nothing of it reaches the server."""
+    """write() raises for anything but bytes, and sends nothing of it."""
     errors: list[Exception] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -117,7 +117,7 @@ def test_write_takes_bytes_alone(adapt: ToASGI, serve: ASGIServer, block: Any) -
 
 @clause("P3333-139")
 def test_write_ends_with_the_request(adapt: ToASGI, serve: ASGIServer) -> None:
-    """A write() after the end raises, and sends nothing."""
+    """write() raises after the end of the request, and sends nothing."""
     writes: list[Callable[[bytes], object]] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -126,7 +126,7 @@ def test_write_ends_with_the_request(adapt: ToASGI, serve: ASGIServer) -> None:
 
     connection = serve(adapt(app)).finish()
     assert callable(writes[0])
-    with pytest.raises(Exception):  # noqa: B017, PT011  # whatever the adapter has for that
+    with pytest.raises(Exception):  # noqa: B017, PT011  # the adapter chooses which
         writes[0](b"two")
     assert connection.settle().body == b"one"
 

@@ -9,7 +9,7 @@ from wsgi_asgi_conformance import clause
 from wsgi_asgi_conformance.asgi_server import ASGIServer, ToASGI
 from wsgi_asgi_conformance.types import Environ, StartResponse
 
-# Called with what an app does with wsgi.errors; returns what came of it, wherever that went.
+# Takes a function that uses wsgi.errors; returns the text that was written, wherever the adapter sent it.
 Report = Callable[[Callable[[Any], object]], str]
 
 
@@ -17,7 +17,7 @@ Report = Callable[[Callable[[Any], object]], str]
 def report(
     adapt: ToASGI, serve: ASGIServer, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> Report:
-    """An adapter may have its errors in stderr, stdout or the log."""
+    """A function that lets an app use wsgi.errors, which the adapter may send to stderr, stdout or the log."""
 
     def report(tell: Callable[[Any], object]) -> str:
         def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -40,13 +40,13 @@ def write_and_flush(stream: Any) -> None:
 
 @clause("P3333-089", "P3333-091")
 def test_what_is_written_is_there_after_flush(report: Report) -> None:
-    """wsgi.errors.write(text) has the text told by the next flush()."""
+    """Text that was passed to wsgi.errors.write() is reported by the next flush() at the latest."""
     assert report(write_and_flush) == "a\n"
 
 
 @clause("P3333-064")
 def test_errors_go_where_errors_go(adapt: ToASGI, serve: ASGIServer, capsys: pytest.CaptureFixture[str]) -> None:
-    """wsgi.errors is always there, and is not stdout."""
+    """wsgi.errors always exists, and is not stdout."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         write_and_flush(environ["wsgi.errors"])
@@ -59,7 +59,7 @@ def test_errors_go_where_errors_go(adapt: ToASGI, serve: ASGIServer, capsys: pyt
 
 @clause("P3333-088")
 def test_flush_may_come_at_any_time(report: Report) -> None:
-    """wsgi.errors.flush() works with nothing to flush, and again."""
+    """wsgi.errors.flush() works even if there is nothing to flush, and may be called again."""
     assert report(lambda stream: [stream.flush(), stream.write("a\n"), stream.flush(), stream.flush()]) == "a\n"
 
 
@@ -75,7 +75,7 @@ def test_lines_may_come_together(report: Report, make: Callable[[list[str]], Ite
 def test_any_text_may_be_written(
     adapt: ToASGI, serve: ASGIServer, monkeypatch: pytest.MonkeyPatch, errors: str | None
 ) -> None:
-    """wsgi.errors is there, and raises for no text, whatever stderr is; the interpreter's own has backslashes."""
+    """wsgi.errors accepts any text, whatever stderr is, even if there is none."""
     raised: list[Exception] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

@@ -1,4 +1,4 @@
-"""Tests of behaviour that no other test checked, as a planted fault showed."""
+"""Tests of behaviour that planted faults showed no other test to check."""
 
 import asyncio
 import gzip
@@ -41,7 +41,7 @@ def test_an_app_that_writes_without_end_is_stopped(adapt: ToASGI, serve: ASGISer
 @clause("P3333-156")
 @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), asyncio.CancelledError()], ids=repr)
 def test_an_app_does_not_end_the_loop(adapt: ToASGI, serve: ASGIServer, error: BaseException) -> None:
-    """An exception that ends the app is not raised in the server's task, where it would stop the loop."""
+    """SystemExit and the like in the app are not raised in the server's task, where they would stop the loop."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         raise error

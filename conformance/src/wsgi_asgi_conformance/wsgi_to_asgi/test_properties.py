@@ -1,4 +1,4 @@
-"""What holds for any request and any response, however they are split."""
+"""Properties of every request and response, however they are split."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
@@ -30,7 +30,7 @@ from wsgi_asgi_conformance.strategies import (
 )
 from wsgi_asgi_conformance.types import ASGIApp, Environ, Receive, Scope, Send, StartResponse
 
-# A call of one of wsgi.input's methods, with what it is called with.
+# A method of wsgi.input, and its arguments.
 Call: TypeAlias = tuple[str, *tuple[int, ...]]
 
 SIZES = st.integers(0, 12) | st.sampled_from([-1, 65_536, 80_000])
@@ -42,7 +42,7 @@ CALLS: st.SearchStrategy[list[Call]] = st.lists(
 
 
 def check_reads(stream: Any, body: bytes, calls: list[Call]) -> None:
-    """Read all of `body` from `stream`, by some calls first; what each returns is what PEP 3333 has it return."""
+    """Read `body` from `stream` with `calls` and then read(), and check each result against PEP 3333."""
     lines: Iterator[bytes] = iter(stream)
     for name, *sizes in calls:
         size = sizes[0] if sizes and sizes[0] >= 0 else len(body)
@@ -53,9 +53,9 @@ def check_reads(stream: Any, body: bytes, calls: list[Call]) -> None:
         elif name == "readlines":
             block = stream.readlines(*sizes)
             got = b"".join(block)
-            assert block == got.splitlines(keepends=True) or b"\r" in got  # which ends a line here, and not there
+            assert block == got.splitlines(keepends=True) or b"\r" in got  # only splitlines() ends a line at a CR
             assert all(each.find(b"\n") in (-1, len(each) - 1) for each in block)
-            # A hint of 0 or less is none, and a hint may be ignored.
+            # A hint of 0 or less sets no limit, and any hint may be ignored.
             assert len(got) >= min(size or len(body), len(body))
             assert got == body[: len(got)]
         else:
@@ -68,7 +68,7 @@ def check_reads(stream: Any, body: bytes, calls: list[Call]) -> None:
 
 @clause("ASGI-HTTP-100", "ASGI-HTTP-043", "P3333-071", "P3333-073", "P3333-074", "P3333-077", "P3333-079", "P3333-080")
 def test_any_reads_of_any_split_give_the_body(adapt: ToASGI, serve: ASGIServer) -> None:
-    """The bytes do not depend on the messages that they come in, nor on the calls that they are read by."""
+    """The app reads the same body, however it is split into messages and whatever calls read it."""
     case: dict[str, Any] = {}
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -90,7 +90,7 @@ def test_any_reads_of_any_split_give_the_body(adapt: ToASGI, serve: ASGIServer) 
 
 @clause("ASGI-HTTP-104", "ASGI-HTTP-069", "P3333-020", "P3333-135", "P3333-136")
 def test_any_split_of_a_response_is_the_body(adapt: ToASGI, serve: ASGIServer) -> None:
-    """The bytes do not depend on how the app gives them: written, in a list or tuple, or one by one."""
+    """The client gets the same body, whether the app writes it or returns it in a list, a tuple or an iterator."""
     case: dict[str, Any] = {}
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -134,9 +134,9 @@ def answer_of(connection: ASGIConnection) -> tuple[int, list[tuple[bytes, bytes]
 
 @clause("P3333-010", "ASGI-HTTP-004", "ASGI-HTTP-109", "ASGI-HTTP-110", "ASGI-HTTP-111")
 def test_a_way_there_and_back_changes_nothing(adapt: ToASGI, serve: ASGIServer, pytestconfig: pytest.Config) -> None:
-    """An ASGI app behind both adapters has the scope and the body that it has without, and answers as it does."""
+    """Behind both adapters, an ASGI app gets the same scope and body as without them, and answers the same."""
     if adapter_name(pytestconfig, "asgi_to_wsgi") == "none":
-        pytest.skip("there is no adapter of the other direction")
+        pytest.skip("no adapter of the other direction was given")
     case: dict[str, Response] = {}
     seen: list[Any] = []
 
@@ -176,15 +176,16 @@ def test_a_way_there_and_back_changes_nothing(adapt: ToASGI, serve: ASGIServer, 
             in_thread(inner.close, serve.deadline)
 
 
-# Of the connection, which Werkzeug has none of; and the request target, which it makes up from the path.
+# Werkzeug's client has no connection, and derives the request target from the path.
 NOT_COMPARED = {"REMOTE_ADDR", "REMOTE_PORT", "HTTPS", "RAW_URI", "REQUEST_URI"}
 
 
 def variables_of(environ: Environ) -> dict[str, Any]:
-    """Return what a request says, out of an environ."""
+    """Return the variables of an environ that describe the request, normalised for comparison."""
     variables = {key: value for key, value in environ.items() if key.isupper() and key not in NOT_COMPARED}
-    variables = {key: value.replace(", ", ",") for key, value in variables.items()}  # both join, one with a space
-    if variables.get("CONTENT_LENGTH") == "0":  # a matter of taste
+    # A space after the comma and a CONTENT_LENGTH of 0 are optional.
+    variables = {key: value.replace(", ", ",") for key, value in variables.items()}
+    if variables.get("CONTENT_LENGTH") == "0":
         del variables["CONTENT_LENGTH"]
     return variables | {"wsgi.version": environ["wsgi.version"], "wsgi.url_scheme": environ["wsgi.url_scheme"]}
 
@@ -193,11 +194,11 @@ def variables_of(environ: Environ) -> dict[str, Any]:
 def test_environ_is_what_werkzeug_makes_of_the_request(
     environ_for: Callable[..., Environ],
 ) -> None:
-    """Werkzeug's own client builds the same environ for any request."""
+    """For any request, the adapter builds the environ that Werkzeug's test client builds."""
     EnvironBuilder = pytest.importorskip("werkzeug.test").EnvironBuilder  # noqa: N806  # a class
     texts = st.text("ab/ %+;=&\xe9\u20ac\U0001f600\x00~", max_size=8).map(
         lambda text: f"/a{text}"
-    )  # behind two slashes it sees a host
+    )  # after two slashes, Werkzeug expects a host
 
     @PROPERTY
     @given(REQUESTS, texts, st.booleans(), st.sampled_from([None, "text/plain", "a/b; c=d"]))
@@ -239,7 +240,7 @@ def test_environ_is_what_werkzeug_makes_of_the_request(
 
 @clause("RFC3875-024", "RFC9112-001", "RFC9112-003", "P3333-150")
 def test_whatever_h11_takes_for_a_request_is_answered(adapt: ToASGI, serve: ASGIServer) -> None:
-    """By the app, which gets the path's bytes, or with 400 for a wrong length; no request ends in an exception."""
+    """Every request that h11 accepts is answered by the app, or with 400 for a bad length, and never raises."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         environ["wsgi.input"].read(min(int(environ.get("CONTENT_LENGTH") or 0), 100))

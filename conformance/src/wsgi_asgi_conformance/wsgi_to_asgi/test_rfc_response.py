@@ -20,7 +20,7 @@ def lengths(connection: ASGIConnection) -> list[bytes]:
 def test_head_has_the_headers_of_get(
     adapt: ToASGI, serve: ASGIServer, content: list[bytes], headers: list[tuple[str, str]]
 ) -> None:
-    """A response to HEAD keeps its Content-Length and gets none; its body is the server's to drop, or not there."""
+    """For HEAD, the adapter keeps the app's Content-Length and adds none; it may drop the body or pass it on."""
     connection = serve(adapt(wsgi_response(content, headers=headers)), http_scope("HEAD")).finish()
     assert lengths(connection) == [value.encode() for _, value in headers]
     assert connection.body in (b"", b"".join(content))
@@ -33,7 +33,7 @@ def test_head_has_the_headers_of_get(
 def test_a_status_without_a_body_gets_no_length(
     adapt: ToASGI, serve: ASGIServer, status: str, content: list[bytes]
 ) -> None:
-    """204, 205 and 304 have no body, and the adapter adds no length."""
+    """204, 205 and 304 have no body, and the adapter adds no Content-Length."""
     connection = serve(adapt(wsgi_response(content, status))).finish()
     assert lengths(connection) == []
     assert (connection.body, connection.complete) == (b"", True)
@@ -41,7 +41,7 @@ def test_a_status_without_a_body_gets_no_length(
 
 @clause("RFC9110-004")
 def test_304_may_say_how_long_the_body_would_be(adapt: ToASGI, serve: ASGIServer) -> None:
-    """The adapter keeps the app's Content-Length, and does not call the body too short."""
+    """The adapter keeps the Content-Length of a 304, and does not report the body as too short."""
     connection = serve(adapt(wsgi_response([], "304 Not Modified", [("Content-Length", "1234")]))).finish()
     assert lengths(connection) == [b"1234"]
     assert connection.complete
@@ -50,7 +50,7 @@ def test_304_may_say_how_long_the_body_would_be(adapt: ToASGI, serve: ASGIServer
 @clause("RFC9110-008")
 @pytest.mark.parametrize("length", ["0", "5"])
 def test_204_has_no_length(adapt: ToASGI, serve: ASGIServer, length: str) -> None:
-    """A server must not send a Content-Length with a 204, so that of the app is not passed on."""
+    """The adapter drops the Content-Length of a 204, because a server must not send one."""
     connection = serve(adapt(wsgi_response([], "204 No Content", [("Content-Length", length)]))).finish()
     assert lengths(connection) == []
     assert connection.complete
@@ -60,7 +60,7 @@ def test_204_has_no_length(adapt: ToASGI, serve: ASGIServer, length: str) -> Non
 @pytest.mark.parametrize("name", ["X-Sendfile", "X-Accel-Redirect", "X-Lighttpd-Send-File", "X-Reproxy-URL"])
 @pytest.mark.parametrize("content", [[], [b""]], ids=repr)
 def test_a_file_may_be_left_to_the_proxy(adapt: ToASGI, serve: ASGIServer, name: str, content: list[bytes]) -> None:
-    """Flask and Django set the file's length and return an empty body, which is not an error."""
+    """An empty body with a file's length is no error if a proxy sends the file; Flask and Django respond so."""
     headers = [("Content-Length", "1234"), (name, "/files/a")]
     connection = serve(adapt(wsgi_response(content, headers=headers))).finish()
     assert (name.lower().encode(), b"/files/a") in connection.headers
@@ -80,7 +80,7 @@ def test_a_value_with_a_line_break_is_refused(adapt: ToASGI, serve: ASGIServer, 
 
 @clause("RFC9110-003")
 def test_space_around_a_value_is_no_part_of_it(adapt: ToASGI, serve: ASGIServer) -> None:
-    """Space around a value is stripped or left alone, both ways."""
+    """In both directions, space around a header's value is stripped or left alone."""
     seen: list[str] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -96,7 +96,7 @@ def test_space_around_a_value_is_no_part_of_it(adapt: ToASGI, serve: ASGIServer)
 @clause("RFC9110-012")
 @pytest.mark.parametrize("status", ["100 Continue", "101 Switching Protocols", "103 Early Hints"])
 def test_1xx_is_no_answer(adapt: ToASGI, serve: ASGIServer, status: str) -> None:
-    """A 1xx status, which leaves the client waiting, is refused or passed on, and the call ends."""
+    """A 1xx status from the app, which is not a final response, is refused or passed on, and the call ends."""
     connection = serve(adapt(wsgi_response([], status))).until_ended()
     if connection.error is None:
         assert connection.status == int(status[:3])

@@ -31,7 +31,7 @@ def post(length: int | None, **keys: Any) -> dict[str, Any]:
 
 
 def reading(read: Callable[[Any], Iterable[bytes]]) -> WSGIApp:
-    """Return an app that answers with its request's body, as `read` reads it."""
+    """Return an app that answers with its request's body, read by `read`."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         body = b"".join(read(environ["wsgi.input"]))
@@ -97,7 +97,7 @@ def logs(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
 
 
 class Case(NamedTuple):
-    """A request, and what comes back."""
+    """An app, a request to it, and the expected response."""
 
     app: WSGIApp
     scope: dict[str, Any]
@@ -159,14 +159,14 @@ CASES = {
 
 @pytest.fixture
 def sandwich(adapt: ToASGI) -> ToASGI:
-    """The adapter, with a validator on each of its sides."""
+    """The adapter, with a validator on each side."""
     return lambda app: validator(adapt(wsgiref_validate.validator(app)))
 
 
 @clause("P3333-010", "ASGI-CORE-011", "ASGI-CORE-012", "CONV-008")
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_neither_validator_has_anything_to_report(sandwich: ToASGI, serve: ASGIServer, case: Case) -> None:
-    """A well-behaved app is well-behaved on the adapter's other side, and its answer arrives."""
+    """For a well-behaved app, neither validator reports anything, and the response arrives."""
     connection = serve(sandwich(case.app), case.scope, *case.blocks).finish()
     assert (connection.status, connection.body) == (case.status, case.body)
     assert connection.complete
@@ -174,7 +174,10 @@ def test_neither_validator_has_anything_to_report(sandwich: ToASGI, serve: ASGIS
 
 @clause("P3333-010", "ASGI-EXT-016")
 def test_a_file_on_disk_may_be_sent_by_its_path(adapt: ToASGI, serve: ASGIServer, tmp_path: Path) -> None:
-    """Only the outer validator is used, because wsgiref's would hide the file wrapper."""
+    """The file is sent by its path or as body.
+
+    Only the outer validator is used, because wsgiref's would hide the file wrapper.
+    """
     path = tmp_path / "file"
     path.write_bytes(LONG)
 
@@ -190,7 +193,7 @@ def test_a_file_on_disk_may_be_sent_by_its_path(adapt: ToASGI, serve: ASGIServer
 
 @clause("P3333-010", "ASGI-LS-018", "ASGI-LS-026")
 def test_a_lifespan_may_go_around_requests(sandwich: ToASGI, serve: ASGIServer) -> None:
-    """Startup, a request that has the lifespan's state, and shutdown."""
+    """The validators report nothing about a startup, a request with the lifespan's state, and a shutdown."""
     app, state = sandwich(ONE), {"a": 1}
     lifespan = serve(app, {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": {}})
     lifespan.feed_message({"type": "lifespan.startup"})
@@ -206,7 +209,7 @@ def test_a_lifespan_may_go_around_requests(sandwich: ToASGI, serve: ASGIServer) 
 @clause("P3333-010", "ASGI-HTTP-075", "ASGI-HTTP-078", "P3333-030")
 @pytest.mark.parametrize("send_error", [None, OSError("the client left")], ids=["silent", "error"])
 def test_a_client_may_leave_a_response(sandwich: ToASGI, serve: ASGIServer, send_error: OSError | None) -> None:
-    """The iterable is closed, and the validators report nothing about the rest."""
+    """If the client leaves, the iterable is closed, and the validators report nothing."""
     left = threading.Event()
 
     def until_left() -> Iterator[bytes]:
@@ -226,7 +229,7 @@ def test_a_client_may_leave_a_response(sandwich: ToASGI, serve: ASGIServer, send
 
 @clause("P3333-010", "ASGI-HTTP-044", "CONV-014")
 def test_a_client_may_leave_its_request(sandwich: ToASGI, serve: ASGIServer) -> None:
-    """The app that reads the body gets an OSError, and the call ends without a report."""
+    """If the client leaves before its body ends, the app's read raises OSError, and the validators report nothing."""
     errors: list[Exception] = []
     reading_on = threading.Event()
 
@@ -238,7 +241,7 @@ def test_a_client_may_leave_its_request(sandwich: ToASGI, serve: ASGIServer) -> 
         except OSError as error:
             errors.append(error)
             raise
-        raise AssertionError("a short body passed for a whole one")
+        raise AssertionError("the app read a truncated body without an error")
 
     connection = serve(sandwich(app), post(6), b"one", more_body=True).until(reading_on.is_set, "the app")
     connection.disconnect()
@@ -251,9 +254,9 @@ def test_a_client_may_leave_its_request(sandwich: ToASGI, serve: ASGIServer) -> 
 def test_an_adapter_of_the_other_direction_may_be_the_app(
     sandwich: ToASGI, serve: ASGIServer, pytestconfig: pytest.Config
 ) -> None:
-    """A third validator between the two adapters, around an ASGI app and one more, has nothing to report either."""
+    """With an adapter of each direction around an ASGI app, the validators on all sides report nothing."""
     if adapter_name(pytestconfig, "asgi_to_wsgi") == "none":
-        pytest.skip("there is no adapter of the other direction")
+        pytest.skip("no adapter of the other direction was given")
     app: ASGIApp = asgi_response(b"one", b"two", headers=[(b"content-type", b"text/plain")])
     inner = load_adapter(pytestconfig, "asgi_to_wsgi")(validator(app))
     try:

@@ -1,4 +1,4 @@
-"""WebSockets of WSGI apps, by a socket or an object in the environ, and the refusal of other WebSockets."""
+"""WebSockets of WSGI apps, through a socket or an object in environ, and the refusal of other WebSockets."""
 
 import base64
 import contextlib
@@ -21,13 +21,13 @@ from wsgi_asgi_conformance.types import ASGIApp, Environ, StartResponse, WSGIApp
 Talk: TypeAlias = Callable[[Any], object]
 Talking: TypeAlias = Callable[[Talk], ASGIApp]
 
-OFFERED = pytest.StashKey[dict[str, bool]]()  # by way
+OFFERED = pytest.StashKey[dict[str, bool]]()  # by name in WAYS
 GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 DENIAL: dict[str, Any] = {"websocket.http.response": {}}
 
 
 def on_socket(talk: Talk) -> WSGIApp:
-    """Return an app that talks by simple-websocket, as flask-sock has it."""
+    """Return an app that talks through simple-websocket, as flask-sock does."""
     simple_websocket = pytest.importorskip("simple_websocket")
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -44,7 +44,7 @@ def on_socket(talk: Talk) -> WSGIApp:
 
 
 def by_object(talk: Talk) -> WSGIApp:
-    """Return an app that talks by `wsgi.websocket`, as gevent-websocket has it."""
+    """Return an app that talks through `wsgi.websocket`, as apps for gevent-websocket do."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         ws = environ["wsgi.websocket"]
@@ -69,7 +69,7 @@ def echo(ws: Any) -> None:
 
 
 def accept_by_hand(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Be an app that writes its own 101."""
+    """Write the 101 response to the socket, as an app without a WebSocket library."""
     digest = hashlib.sha1(f"{environ['HTTP_SEC_WEBSOCKET_KEY']}{GUID}".encode()).digest()
     head = [
         "HTTP/1.1 101 Switching Protocols",
@@ -82,7 +82,7 @@ def accept_by_hand(environ: Environ, start_response: StartResponse) -> Iterable[
 
 
 def connect(serve: ASGIServer, app: ASGIApp, hold_after: int | None = None, **keys: Any) -> ASGIConnection:
-    """Start a WebSocket, whose scope has `keys`; a key of Ellipsis is left out."""
+    """Start a WebSocket whose scope has `keys`; a key whose value is Ellipsis is left out."""
     scope = {key: value for key, value in websocket_scope(**keys).items() if value is not ...}
     connection = serve(app, scope, hold_after=hold_after)
     connection.feed_message({"type": "websocket.connect"})
@@ -101,7 +101,7 @@ def types(connection: ASGIConnection) -> list[str]:
 
 @pytest.fixture(params=WAYS)
 def talking(request: pytest.FixtureRequest, adapt: ToASGI, serve: ASGIServer) -> Talking:
-    """Called with what an app says, returns the adapter with it; skips where WebSockets are not offered that way."""
+    """A function that makes an adapter around an app that talks; skips the test if that way is not offered."""
     make: Callable[[Talk], WSGIApp] = WAYS[request.param]
     offered = request.config.stash.setdefault(OFFERED, {})
     if request.param not in offered and not is_thorough(request.config):
@@ -123,7 +123,7 @@ def talking(request: pytest.FixtureRequest, adapt: ToASGI, serve: ASGIServer) ->
 def test_a_websocket_that_the_app_does_not_accept_is_refused(
     adapt: ToASGI, serve: ASGIServer, status: str, extensions: dict[str, Any] | None
 ) -> None:
-    """The adapter raises, closes once, or sends a response if the server offers that; it never accepts."""
+    """The adapter refuses a WebSocket by raising, by one close, or by a response if the server offers that."""
     connection = connect(serve, adapt(wsgi_response([b"one"], status)), extensions=extensions).until_ended()
     sent = types(connection)
     denied = sent[:1] == ["websocket.http.response.start"] and set(sent[1:]) == {"websocket.http.response.body"}
@@ -134,7 +134,7 @@ def test_a_websocket_that_the_app_does_not_accept_is_refused(
 @clause("ASGI-WS-008")
 @pytest.mark.parametrize("value", [..., None], ids=["missing", "None"])
 def test_the_least_of_a_scope_is_refused_as_well(adapt: ToASGI, serve: ASGIServer, value: Any) -> None:
-    """Keys that are missing or None make no difference to an adapter that refuses."""
+    """The adapter refuses a WebSocket in the same way if optional keys of the scope are missing or None."""
     adapter = adapt(wsgi_response([b"one"]))
     optional = ("raw_path", "query_string", "client", "server", "extensions")
     keys = {**dict.fromkeys(optional, value), **dict.fromkeys(("http_version", "scheme", "root_path", "state"), ...)}
@@ -146,10 +146,10 @@ def test_the_least_of_a_scope_is_refused_as_well(adapt: ToASGI, serve: ASGIServe
 
 @clause("ASGI-WS-022")
 def test_a_client_may_leave_before_it_is_refused(adapt: ToASGI, serve: ASGIServer) -> None:
-    """If the send() that refuses raises OSError, the call ends, and returns or raises that error."""
+    """If `send` raises OSError for the refusal, the call returns or raises that error."""
     connection = answered(connect(serve, adapt(wsgi_response([b"one"])), hold_after=0))
     if not connection.sent:
-        pytest.skip("the adapter refuses by an exception")
+        pytest.skip("the adapter refuses by raising")
     connection.disconnect(OSError("the client left"))
     connection.until_ended()
     assert connection.error is None or isinstance(connection.error, OSError)
@@ -157,10 +157,10 @@ def test_a_client_may_leave_before_it_is_refused(adapt: ToASGI, serve: ASGIServe
 
 @clause("ASGI-WS-024")
 def test_a_close_that_refuses_is_well_formed(adapt: ToASGI, serve: ASGIServer) -> None:
-    """Its code, if any, is an int, and its reason a str."""
+    """The code of a close that refuses, if any, is an int, and its reason is a str."""
     connection = connect(serve, adapt(wsgi_response([b"one"])), extensions={}).until_ended()
     if not connection.sent:
-        pytest.skip("the adapter refuses by an exception")
+        pytest.skip("the adapter refuses by raising")
     (message,) = connection.sent
     assert type(message.get("code", 1000)) is int
     assert type(message.get("reason") or "") is str
@@ -168,11 +168,11 @@ def test_a_close_that_refuses_is_well_formed(adapt: ToASGI, serve: ASGIServer) -
 
 @clause("ASGI-WS-026")
 def test_a_denial_response_is_made_like_any_other(adapt: ToASGI, serve: ASGIServer) -> None:
-    """The adapter sends the app's status, headers and body, and then nothing more."""
+    """A denial response has the app's status, headers and body, and nothing follows it."""
     app = wsgi_response([b"one ", b"two"], "401 Unauthorized", [("X-A", "1")])
     connection = connect(serve, adapt(app), extensions=DENIAL).until_ended()
     if types(connection)[:1] != ["websocket.http.response.start"]:
-        pytest.skip("the adapter gives no denial response")
+        pytest.skip("the adapter sends no denial response")
     start, *blocks = connection.sent
     assert start["status"] == 401
     assert (b"x-a", b"1") in [(bytes(name), bytes(value)) for name, value in start["headers"]]
@@ -187,7 +187,7 @@ def test_a_denial_response_is_made_like_any_other(adapt: ToASGI, serve: ASGIServ
 @clause("ASGI-WS-008")
 @pytest.mark.parametrize("value", [..., None], ids=["missing", "None"])
 def test_the_least_of_a_scope_will_do(talking: Talking, serve: ASGIServer, value: Any) -> None:
-    """The adapter does not need the optional keys."""
+    """The adapter accepts a WebSocket even if optional keys of the scope are missing or None."""
     optional = ("raw_path", "query_string", "client", "server", "extensions")
     keys = {**dict.fromkeys(optional, value), **dict.fromkeys(("http_version", "scheme", "root_path", "state"), ...)}
     connection = connect(serve, talking(greet), headers=[], subprotocols=..., asgi={"version": "3.0"}, **keys).finish()
@@ -196,7 +196,7 @@ def test_the_least_of_a_scope_will_do(talking: Talking, serve: ASGIServer, value
 
 @clause("ASGI-WS-011", "ASGI-WS-016")
 def test_one_accept_answers_connect(talking: Talking, serve: ASGIServer) -> None:
-    """It is the first message and the only accept; the app's WSGI response is not sent."""
+    """The adapter answers websocket.connect with one websocket.accept, and does not send the app's WSGI response."""
     connection = connect(serve, talking(greet)).finish()
     assert types(connection) == ["websocket.accept", "websocket.send", "websocket.close"]
     kinds = [entry.kind for entry in connection.log]
@@ -209,7 +209,7 @@ def test_one_accept_answers_connect(talking: Talking, serve: ASGIServer) -> None
 def test_accept_names_the_apps_subprotocol(
     talking: Talking, serve: ASGIServer, subprotocols: list[str], chosen: str | None
 ) -> None:
-    """It is the app's choice among those that the client offers, or None."""
+    """websocket.accept names the subprotocol that the app chose from the client's, or None."""
     connection = connect(serve, talking(greet), subprotocols=subprotocols).finish()
     assert connection.sent[0].get("subprotocol") == chosen
 
@@ -218,7 +218,7 @@ def test_accept_names_the_apps_subprotocol(
 @pytest.mark.parametrize("talking", ["socket"], indirect=True)
 @pytest.mark.usefixtures("talking")
 def test_accept_has_the_apps_headers(adapt: ToASGI, serve: ASGIServer) -> None:
-    """They come in order with names in lower case, without the handshake's own."""
+    """websocket.accept has the app's headers in order, with lower-case names and without those of the handshake."""
     connection = connect(serve, adapt(accept_by_hand), subprotocols=["v1", "v2"]).finish()
     accept = connection.sent[0]
     assert (accept["type"], accept["subprotocol"]) == ("websocket.accept", "v2")
@@ -242,7 +242,7 @@ def test_accept_has_the_apps_headers(adapt: ToASGI, serve: ASGIServer) -> None:
 def test_messages_are_what_they_are_both_ways(
     talking: Talking, serve: ASGIServer, keys: dict[str, Any], content: str | bytes
 ) -> None:
-    """`text` is a str to the app, `bytes` are bytes; and what it sends is exactly one of the two."""
+    """The app receives text as str and bytes as bytes, and each message that it sends has exactly one of the two."""
     received: list[Any] = []
 
     def talk(ws: Any) -> None:
@@ -283,7 +283,7 @@ def test_a_websocket_ends_with_its_app(talking: Talking, serve: ASGIServer) -> N
     ids=lambda keys: str(keys["code"]),
 )
 def test_an_apps_input_ends_with_the_websocket(talking: Talking, serve: ASGIServer, keys: dict[str, Any]) -> None:
-    """A receive that is waiting returns when the client leaves, whatever the code, and so does the call."""
+    """When the client leaves, the app's waiting receive ends, whatever the code is, and so does the call."""
     ended = threading.Event()
 
     def talk(ws: Any) -> None:
@@ -303,7 +303,7 @@ def test_an_apps_input_ends_with_the_websocket(talking: Talking, serve: ASGIServ
 @clause("ASGI-WS-022")
 @pytest.mark.parametrize("hold_after", [0, 1], ids=["accept", "send"])
 def test_a_client_may_leave_unheard(talking: Talking, serve: ASGIServer, hold_after: int) -> None:
-    """An OSError from send() ends the app; the call returns or raises that error."""
+    """An OSError from `send` ends the app, and the call returns or raises that error."""
     ended = threading.Event()
 
     def talk(ws: Any) -> None:
@@ -333,7 +333,7 @@ def test_a_client_may_leave_unheard(talking: Talking, serve: ASGIServer, hold_af
 def test_a_close_has_the_apps_code_and_reason(
     talking: Talking, serve: ASGIServer, asgi: dict[str, str], knows_reason: bool
 ) -> None:
-    """The code is an int, and there is a reason where the server's version of the spec has one."""
+    """A close has the app's code as an int, and its reason if the server's version of the spec has reasons."""
     connection = connect(serve, talking(lambda ws: ws.close(4000, "bye")), asgi=asgi).finish()
     close = connection.sent[-1]
     assert close == {"type": "websocket.close", "code": 4000, **({"reason": "bye"} if knows_reason else {})}
@@ -342,6 +342,6 @@ def test_a_close_has_the_apps_code_and_reason(
 
 @clause("ASGI-WS-024")
 def test_a_close_without_a_code_is_an_ordinary_one(talking: Talking, serve: ASGIServer) -> None:
-    """The code is 1000, with an empty reason or none."""
+    """If the app closes without a code, the code is 1000 and the reason is empty or missing."""
     close = connect(serve, talking(lambda ws: ws.close())).finish().sent[-1]
     assert (close["type"], close.get("code", 1000), close.get("reason") or "") == ("websocket.close", 1000, "")
