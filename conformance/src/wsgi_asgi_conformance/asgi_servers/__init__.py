@@ -1,1 +1,1 @@
-"""Tests of ASGI servers: each has its apps beside it, which run inside the server."""
+"""Tests of ASGI servers; the apps of each test stand next to it, and run inside the server."""

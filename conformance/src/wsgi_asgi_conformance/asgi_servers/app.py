@@ -1,4 +1,4 @@
-"""The app that an ASGI server serves: it finds the app of the test that a request is for."""
+"""The app that an ASGI server serves: it passes each request on to the app of its test."""
 
 import importlib
 import os
@@ -11,7 +11,7 @@ from wsgi_asgi_conformance.types import Message, Receive, Scope, Send
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve a connection by the function that its headers name."""
+    """Serve a connection with the function that its headers name."""
     if scope["type"] == "lifespan":
         await _named(os.environ.get(LIFESPAN, f"{__name__}:lifespan"))(scope, receive, send, Notes("lifespan"))
         return
@@ -32,7 +32,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def positional(first: Scope, second: Receive, third: Send) -> None:
-    """Be the same app, with arguments that have other names than those of the spec."""
+    """Serve as `app` does, but name the parameters differently from the spec."""
     await app(first, second, third)
 
 
@@ -44,7 +44,7 @@ def _named(name: str) -> Any:
 
 
 async def plain(scope: Scope, receive: Receive, send: Send, notes: Notes | None) -> None:
-    """Answer what no test is about, such as a look whether the server is up."""
+    """Answer a request that belongs to no test, such as a check whether the server is up."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.close"})
         return
@@ -53,7 +53,7 @@ async def plain(scope: Scope, receive: Receive, send: Send, notes: Notes | None)
 
 
 async def lifespan(scope: Scope, receive: Receive, send: Send, notes: Notes) -> None:
-    """Start and stop without ado, and note what came."""
+    """Complete the startup and the shutdown, and note the scope and the messages."""
     notes("scope", dict(scope))
     notes("thread", sys.modules["threading"].get_ident())
     if "state" in scope:

@@ -1,4 +1,4 @@
-"""Extensions: those that an ASGI server offers, and those that it does not."""
+"""The extensions that an ASGI server offers, and those that it does not."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ MESSAGES: dict[str, Message] = {
 
 
 def offers(server: RunningServer, name: str) -> bool:
-    """Return whether the server has an extension in its scopes."""
+    """Return whether the server's scopes offer an extension."""
     return name in (scope_of(server).get("extensions") or {})
 
 
@@ -57,7 +57,7 @@ async def uses(scope: Scope, receive: Receive, send: Send, notes: Notes) -> None
     ],
 )
 def test_an_extension_that_is_not_offered_is_refused(server: RunningServer, name: str) -> None:
-    """Its message raises in the app, and never becomes a part of the response."""
+    """send() raises for the message of an extension that is not offered, and nothing of it reaches the client."""
     if offers(server, name):
         pytest.skip(f"{name} is offered")
     exchange = server.exchange(uses).request(target=f"/?{name}")
@@ -73,7 +73,7 @@ async def sends_path(scope: Scope, receive: Receive, send: Send, notes: Notes) -
 
 @clause("ASGI-EXT-011", "ASGI-EXT-012", "ASGI-EXT-014")
 def test_a_path_is_sent(server: RunningServer) -> None:
-    """The file is the whole body, and the server does not add a content type."""
+    """A file that is sent by its path is the whole body, and the server adds no Content-Type."""
     skip_without(server, "http.response.pathsend")
     response, _ = server.get(sends_path)
     assert (response.body, response.complete) == (FILE.read_bytes(), True)
@@ -87,7 +87,7 @@ async def sends_no_path(scope: Scope, receive: Receive, send: Send, notes: Notes
 
 @clause("ASGI-EXT-013")
 def test_a_path_that_does_not_exist_is_no_whole_response(server: RunningServer) -> None:
-    """The app is told, or the client gets an error."""
+    """If the path does not exist, send() raises, or the client gets an error or an incomplete response."""
     skip_without(server, "http.response.pathsend")
     exchange = server.exchange(sends_no_path).request()
     try:
@@ -106,7 +106,7 @@ async def hints(scope: Scope, receive: Receive, send: Send, notes: Notes) -> Non
 
 @clause("ASGI-EXT-018", "ASGI-EXT-019", "ASGI-EXT-020")
 def test_hints_come_before_the_response(server: RunningServer) -> None:
-    """Those that the server sends are 103 responses with the links, and the response follows."""
+    """Early hints are sent as 103 responses with their links, before the response."""
     skip_without(server, "http.response.early_hint")
     exchange = server.exchange(hints).request()
     raw = exchange.client.rest()
@@ -139,7 +139,7 @@ def test_trailers_end_the_response(server: RunningServer) -> None:
 
 @clause("ASGI-EXT-026")
 def test_trailers_go_to_those_who_asked_for_them(server: RunningServer) -> None:
-    """A client that did not send TE: trailers gets none."""
+    """A client that did not send "TE: trailers" gets no trailers."""
     skip_without(server, "http.response.trailers")
     exchange = server.exchange(trailers)
     exchange.notes.open("go on")
@@ -149,7 +149,7 @@ def test_trailers_go_to_those_who_asked_for_them(server: RunningServer) -> None:
 
 @clause("ASGI-EXT-023")
 def test_trailers_are_offered_or_refused(server: RunningServer) -> None:
-    """A server that has no trailers does not say that it has."""
+    """A server that offers trailers sends them."""
     if offers(server, "http.response.trailers"):
         exchange = server.exchange(trailers)
         exchange.notes.open("go on")

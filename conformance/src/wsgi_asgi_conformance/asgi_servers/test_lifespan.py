@@ -1,4 +1,4 @@
-"""The lifespan of an ASGI server's app, and the server's end."""
+"""The lifespan that an ASGI server runs, and how the server ends."""
 
 import sys
 import time
@@ -37,7 +37,7 @@ def until_noted(server: RunningServer, key: str) -> Any:
 
 @pytest.fixture(autouse=True)
 def offered(server: RunningServer) -> None:
-    """Skip where the server runs no lifespan."""
+    """Skip the test if the server runs no lifespan."""
     if not server.lifespan():
         pytest.skip("the lifespan is not offered")
 
@@ -54,7 +54,7 @@ async def seen(scope: Scope, receive: Receive, send: Send, notes: Notes) -> None
 
 @clause("ASGI-LS-004", "ASGI-LS-010")
 def test_the_scope_of_a_lifespan_has_its_type(server: RunningServer) -> None:
-    """It has a type, a version, and perhaps an empty state."""
+    """The scope of a lifespan has its type, a version, and optionally an empty state."""
     scope = noted(server, "scope")[0]
     assert scope["type"] == "lifespan"
     assert isinstance(scope["asgi"]["version"], str)
@@ -73,7 +73,7 @@ def test_a_lifespan_runs_once_for_each_loop(server: RunningServer) -> None:
 
 @clause("ASGI-LS-013", "ASGI-LS-014", "ASGI-HTTP-033")
 def test_requests_have_the_state_of_the_startup(server: RunningServer) -> None:
-    """Either the lifespan and all requests have a state, or none of them has."""
+    """Requests have the state that the app filled at startup, or neither they nor the lifespan have a state."""
     _, exchange = server.get(seen)
     state = exchange.value("state")
     if "state" not in noted(server, "scope")[0]:
@@ -84,7 +84,7 @@ def test_requests_have_the_state_of_the_startup(server: RunningServer) -> None:
 
 @clause("ASGI-LS-011", "ASGI-LS-012", "ASGI-HTTP-033")
 def test_each_request_has_a_shallow_copy_of_the_state(server: RunningServer) -> None:
-    """Keys that a request sets are its own; the objects in the state are shared."""
+    """Each request gets a shallow copy of the state: its keys are its own, and the objects are shared."""
     if "state" not in noted(server, "scope")[0]:
         pytest.skip("the state is not offered")
     states = [server.get(seen)[1] for _ in range(6)]
@@ -164,7 +164,7 @@ async def fails_without_a_word(scope: Scope, receive: Receive, send: Send, notes
 
 
 def until_ended(server: RunningServer) -> None:
-    """Wait for a process that may end by itself."""
+    """Wait until the process has ended by itself, or until the deadline."""
     end = time.monotonic() + server.deadline
     while server.process.poll() is None and time.monotonic() < end:
         time.sleep(0.02)
@@ -172,7 +172,7 @@ def until_ended(server: RunningServer) -> None:
 
 @clause("ASGI-LS-020")
 def test_a_startup_that_fails_is_logged_and_nothing_is_served(start: Start) -> None:
-    """The app's message is in the log, and no request reaches the app."""
+    """If the startup fails, the app's message is logged, and no request reaches the app."""
     with start(lifespan=name_of(fails), wait=False) as server:
         until_noted(server, "called")
         until_ended(server)
@@ -182,7 +182,7 @@ def test_a_startup_that_fails_is_logged_and_nothing_is_served(start: Start) -> N
 
 @clause("ASGI-LS-021")
 def test_a_startup_may_fail_without_a_message(start: Start) -> None:
-    """The message is optional."""
+    """If the startup fails without a message, no request reaches the app, either."""
     with start(lifespan=name_of(fails_without_a_word), wait=False) as server:
         until_ended(server)
         assert not is_serving(server)
@@ -209,7 +209,7 @@ async def sends_wrongly(scope: Scope, receive: Receive, send: Send, notes: Notes
 
 @clause("ASGI-LS-027")
 def test_a_message_that_is_no_answer_raises(start: Start) -> None:
-    """An unknown message, and a second startup.complete, raise in the app."""
+    """send() raises for an unknown message, and for a second lifespan.startup.complete."""
     with start(lifespan=name_of(sends_wrongly)) as server:
         end = time.monotonic() + server.deadline
         while len(noted(server, "tried")) < 2 and time.monotonic() < end:
@@ -232,7 +232,7 @@ async def slow_to_stop(scope: Scope, receive: Receive, send: Send, notes: Notes)
 
 @clause("ASGI-LS-023", "ASGI-LS-024", "ASGI-LS-029")
 def test_sigterm_shuts_the_app_down(start: Start) -> None:
-    """The app gets lifespan.shutdown once, and the process waits for its answer."""
+    """On SIGTERM, the app gets lifespan.shutdown once, and the process waits for its answer."""
     with start(lifespan=name_of(slow_to_stop)) as server:
         server.get(path, "/one")
         server.terminate()
@@ -256,7 +256,7 @@ async def long(scope: Scope, receive: Receive, send: Send, notes: Notes) -> None
 
 @clause("ASGI-LS-023")
 def test_a_request_in_flight_ends_before_the_shutdown(start: Start) -> None:
-    """The server finishes the requests that it has begun, and only then shuts the app down."""
+    """On SIGTERM, the server finishes running requests before it shuts the app down."""
     with start(lifespan=name_of(slow_to_stop)) as server:
         exchange = server.exchange(long).request()
         exchange.value("serving")
@@ -275,7 +275,7 @@ async def fails_to_stop(scope: Scope, receive: Receive, send: Send, notes: Notes
 
 @clause("ASGI-LS-025")
 def test_a_shutdown_that_fails_is_logged(start: Start) -> None:
-    """The app's message is in the log, and the process ends."""
+    """If the shutdown fails, the app's message is logged, and the process ends."""
     with start(lifespan=name_of(fails_to_stop)) as server:
         server.get(path, "/one")
         server.terminate()
@@ -299,7 +299,7 @@ async def ends_early(scope: Scope, receive: Receive, send: Send, notes: Notes) -
 @clause("ASGI-LS-028")
 @pytest.mark.parametrize("lifespan", [raises_later, ends_early])
 def test_a_lifespan_that_raises_does_not_hang_the_end(start: Start, lifespan: Any) -> None:
-    """Requests are served, and SIGTERM ends the process."""
+    """If the lifespan raises after its startup, requests are served, and SIGTERM ends the process."""
     with start(lifespan=name_of(lifespan)) as server:
         assert server.get(path, "/one")[0].body == b"/one"
         server.terminate()

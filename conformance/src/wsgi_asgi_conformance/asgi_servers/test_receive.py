@@ -1,4 +1,4 @@
-"""What an ASGI server's `receive` gives an app: the request's body, and the end."""
+"""What an ASGI server's receive() returns: the request's body, and the disconnect."""
 
 import time
 from typing import Any
@@ -17,7 +17,7 @@ BODY = bytes(range(256)) * 400
 
 
 async def reads(scope: Scope, receive: Receive, send: Send, notes: Notes) -> None:
-    """Note all messages of the request, without the bodies; answer with these."""
+    """Note all messages of the request, with the sizes of their bodies, and answer with the whole body."""
     bodies, more_body = [], True
     while more_body:
         message = await receive()
@@ -31,7 +31,7 @@ async def reads(scope: Scope, receive: Receive, send: Send, notes: Notes) -> Non
 
 @clause("ASGI-HTTP-041")
 def test_a_request_without_a_body_is_one_message(server: RunningServer) -> None:
-    """The message is an empty http.request with more_body false."""
+    """A request without a body is one http.request with an empty body and more_body false."""
     _, exchange = server.get(reads)
     (message,) = exchange.values("message")
     assert (message["type"], message["body"], message.get("more_body", False)) == ("http.request", 0, False)
@@ -39,7 +39,7 @@ def test_a_request_without_a_body_is_one_message(server: RunningServer) -> None:
 
 @clause("ASGI-HTTP-039", "ASGI-HTTP-040", "ASGI-CORE-011")
 def test_a_body_comes_in_messages(server: RunningServer) -> None:
-    """The bodies add up to the request's body, and more_body is true in all but the last."""
+    """The messages add up to the request's body, and more_body is true in all but the last."""
     response, exchange = server.get(reads, method="POST", body=BODY)
     assert response.body == BODY
     messages = exchange.values("message")
@@ -59,14 +59,14 @@ def test_a_chunked_body_is_decoded(server: RunningServer) -> None:
 
 @clause("ASGI-HTTP-047")
 def test_an_app_is_called_before_its_body_has_come(server: RunningServer) -> None:
-    """A large upload takes a while, and the app may want to refuse it early."""
+    """The server calls the app before the body has arrived, so that the app can refuse a large upload."""
     exchange = server.exchange(reads).request("POST", headers=[("Content-Length", "1000000")])
     exchange.value("called")
 
 
 @clause("ASGI-HTTP-047")
 def test_a_client_that_waits_for_100_gets_that(server: RunningServer) -> None:
-    """The client sends its body once the app receives, or the app answers at once."""
+    """When the app receives, the server sends 100 (Continue) to a client that expects it."""
     exchange = server.exchange(reads).request("POST", headers=[("Expect", "100-continue"), ("Content-Length", "3")])
     assert exchange.client.head()[1] == 100
     exchange.client.send(b"one")
@@ -74,14 +74,14 @@ def test_a_client_that_waits_for_100_gets_that(server: RunningServer) -> None:
 
 
 async def refuses(scope: Scope, receive: Receive, send: Send, notes: Notes) -> None:
-    """Answer without a look at the body."""
+    """Answer without reading the body."""
     await send({**OK, "status": 413})
     await send(END)
 
 
 @clause("ASGI-HTTP-047")
 def test_an_app_need_not_read_the_body(server: RunningServer) -> None:
-    """The client gets the app's answer at once, or gets 100 (Continue) first and then sends its body."""
+    """If the app does not read the body, the client gets the response at once, or after 100 (Continue) and its body."""
     exchange = server.exchange(refuses).request("POST", headers=[("Expect", "100-continue"), ("Content-Length", "3")])
     status = exchange.client.head()[1]
     if status == 100:
@@ -92,7 +92,7 @@ def test_an_app_need_not_read_the_body(server: RunningServer) -> None:
 
 @clause("ASGI-HTTP-048")
 def test_a_slow_client_holds_up_nobody(server: RunningServer) -> None:
-    """Other clients are answered while the app waits for the body of one."""
+    """While the app waits for one client's body, the server answers other clients."""
     slow = server.exchange(reads).request("POST", headers=[("Content-Length", "3")])
     slow.value("called")
     response, _ = server.get(path, "/other")
@@ -102,7 +102,7 @@ def test_a_slow_client_holds_up_nobody(server: RunningServer) -> None:
 
 
 async def receives_on(scope: Scope, receive: Receive, send: Send, notes: Notes) -> None:
-    """Receive once more than there is, beside the response."""
+    """Receive beyond the end of the request, in a task beside the response."""
     while (await receive()).get("more_body"):
         pass
 
@@ -134,7 +134,7 @@ def test_receive_waits_for_the_end_of_the_response(server: RunningServer) -> Non
 @clause("ASGI-HTTP-082")
 @pytest.mark.parametrize("leave", ["close", "reset"])
 def test_receive_tells_of_a_client_that_leaves(server: RunningServer, leave: str) -> None:
-    """A receive() that is waiting returns http.disconnect."""
+    """If the client leaves, a receive() that is waiting returns http.disconnect."""
     exchange = server.exchange(receives_on).request("POST", body=b"one")
     exchange.value("listening")
     getattr(exchange.client, leave)()
@@ -142,7 +142,7 @@ def test_receive_tells_of_a_client_that_leaves(server: RunningServer, leave: str
 
 
 async def answers_then_receives(scope: Scope, receive: Receive, send: Send, notes: Notes) -> None:
-    """Answer, and receive behind that."""
+    """Answer, and then receive."""
     while (await receive()).get("more_body"):
         pass
     await send(OK)
@@ -170,7 +170,7 @@ def test_receive_tells_so_again(server: RunningServer) -> None:
 
 @clause("ASGI-HTTP-080")
 def test_a_client_that_leaves_its_body_is_told_of(server: RunningServer) -> None:
-    """http.disconnect replaces the rest of the body, which never looks complete."""
+    """If the client leaves before its body ends, http.disconnect takes the place of the rest."""
     exchange = server.exchange(types).request("POST", headers=[("Content-Length", "6")], body=b"one")
     exchange.value("type")
     exchange.client.reset()
@@ -180,7 +180,7 @@ def test_a_client_that_leaves_its_body_is_told_of(server: RunningServer) -> None
 
 
 async def types(scope: Scope, receive: Receive, send: Send, notes: Notes) -> None:
-    """Receive up to the end of the request."""
+    """Receive until the request ends, and note the types of the messages."""
     more_body = True
     while more_body:
         message = await receive()
@@ -191,7 +191,7 @@ async def types(scope: Scope, receive: Receive, send: Send, notes: Notes) -> Non
 
 
 async def gives_up(scope: Scope, receive: Receive, send: Send, notes: Notes) -> None:
-    """Give a receive() up, and go on later."""
+    """Cancel a receive(), and receive again later."""
     with anyio.move_on_after(0.05):
         notes("early", (await receive()).get("body"))
     notes("gave up")
@@ -208,7 +208,7 @@ def test_a_receive_that_is_given_up_loses_nothing(server: RunningServer) -> None
 
 
 async def twice(scope: Scope, receive: Receive, send: Send, notes: Notes) -> None:
-    """Change each message that comes."""
+    """Change each message that receive() returns."""
     messages: list[Message] = []
     more_body = True
     while more_body:
@@ -222,7 +222,7 @@ async def twice(scope: Scope, receive: Receive, send: Send, notes: Notes) -> Non
 
 
 async def receive_soon(receive: Receive) -> Message:
-    """Return a message, if there is one."""
+    """Return the next message, or an empty dict if none comes soon."""
     with anyio.move_on_after(0.05):
         return await receive()
     return {}
@@ -230,13 +230,13 @@ async def receive_soon(receive: Receive) -> Message:
 
 @clause("ASGI-CORE-016")
 def test_each_message_is_a_new_dict(server: RunningServer) -> None:
-    """receive() takes no arguments, and the app may change the messages that it returns."""
+    """receive() takes no arguments, and returns a new dict each time, which the app may change."""
     _, exchange = server.get(twice, method="POST", body=BODY)
     assert exchange.value("same") is False
 
 
 async def counts(scope: Scope, receive: Receive, send: Send, notes: Notes) -> None:
-    """Receive slowly."""
+    """Receive once the test allows it, and answer with the size of the body."""
     total, more_body = 0, True
     while more_body:
         await notes.wait_async("go on")
@@ -263,7 +263,7 @@ def test_a_body_that_nobody_receives_is_not_read(server: RunningServer) -> None:
 
 
 def send_all(sock: Any, size: int) -> int:
-    """Send zeros until the other side takes no more; return how many it took."""
+    """Send zeros until the socket accepts no more; return how many it accepted."""
     sent = 0
     while sent < size:
         try:

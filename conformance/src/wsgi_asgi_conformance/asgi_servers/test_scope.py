@@ -1,4 +1,4 @@
-"""What an ASGI server says of a request."""
+"""The scope that an ASGI server builds from a request."""
 
 import sys
 from typing import Any
@@ -40,7 +40,7 @@ def headers_of(server: RunningServer, *headers: tuple[str, str | bytes], **how: 
 
 @clause("ASGI-HTTP-008", "ASGI-CORE-015", "ASGI-CORE-024")
 def test_a_request_is_a_scope_of_its_type(server: RunningServer) -> None:
-    """Its type is "http", and scope["asgi"] has a version."""
+    """The scope of a request has the type "http", and scope["asgi"] has a version."""
     scope = scope_of(server)
     assert scope["type"] == "http"
     assert isinstance(scope["asgi"]["version"], str)
@@ -48,21 +48,21 @@ def test_a_request_is_a_scope_of_its_type(server: RunningServer) -> None:
 
 @clause("ASGI-CORE-010")
 def test_a_scope_is_a_dict(server: RunningServer) -> None:
-    """It is a dict itself, no other mapping."""
+    """A scope is a dict, not another mapping."""
     _, exchange = server.get(seen)
     assert exchange.value("scope type") == "dict"
 
 
 @clause("ASGI-CORE-008")
 def test_an_app_is_called_once_for_a_request(server: RunningServer) -> None:
-    """A request is one connection in the terms of the spec."""
+    """The server calls the app once for each request, which is one connection in the spec's terms."""
     _, exchange = server.get(seen)
     assert len(exchange.values("called")) == 1
 
 
 @clause("ASGI-CORE-014")
 def test_an_app_is_called_with_positional_arguments(start: Start) -> None:
-    """The arguments are not passed by name, because an app may call its parameters anything."""
+    """The server passes the arguments by position, because an app may give its parameters any names."""
     with start("positional") as server:
         assert server.get(seen)[0].status == 200
 
@@ -101,7 +101,7 @@ def test_extensions_are_dicts_by_name(server: RunningServer) -> None:
 
 @clause("ASGI-TLS-001", "ASGI-TLS-002")
 def test_a_plain_connection_has_no_tls(server: RunningServer) -> None:
-    """The tls extension would say that the connection is encrypted."""
+    """The scope of a plain connection lacks the tls extension, which would mean that it is encrypted."""
     assert "tls" not in (scope_of(server).get("extensions") or {})
 
 
@@ -115,7 +115,7 @@ def test_the_http_version_is_the_requests(server: RunningServer, version: str) -
 @clause("ASGI-HTTP-010", "ASGI-HTTP-090")
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "PATCH", "OPTIONS", "PURGE"])
 def test_the_method_is_the_requests(server: RunningServer, method: str) -> None:
-    """method is a str in upper case; one that HTTP does not define is either passed on or refused."""
+    """method is a str in upper case; a method that HTTP does not define is passed on or refused."""
     response, exchange = server.get(seen, method=method)
     if method == "PURGE" and 400 <= response.status <= 501:
         return
@@ -134,13 +134,13 @@ def test_the_scheme_is_http(server: RunningServer) -> None:
     [("/a/b", "/a/b"), ("/a%20b?c=d", "/a b"), ("/%C3%A9", "/\xe9"), ("/a+b;c", "/a+b;c"), ("/a%25b", "/a%b")],
 )
 def test_the_path_is_decoded(server: RunningServer, target: str, path: str) -> None:
-    """path is without the query, percent-decoded, and then decoded as UTF-8."""
+    """path is the target without its query, percent-decoded and then decoded as UTF-8."""
     assert scope_of(server, target)["path"] == path
 
 
 @clause("ASGI-HTTP-014")
 def test_a_path_that_is_not_utf8_is_answered(server: RunningServer) -> None:
-    """The client gets the app's response or a refusal; the server does not drop the connection."""
+    """For a path that is not UTF-8, the client gets the app's response or a refusal, not a dropped connection."""
     response, _ = server.get(seen, "/%ff%fe")
     assert response.status in (200, 400, 404)
 
@@ -169,7 +169,7 @@ def test_the_root_path_is_empty(server: RunningServer) -> None:
 
 @clause("ASGI-HTTP-004", "ASGI-HTTP-021")
 def test_headers_are_pairs_of_bytes(server: RunningServer) -> None:
-    """They can be iterated again, and each has a name and a value of bytes."""
+    """Headers are pairs of bytes, and can be iterated over more than once."""
     _, exchange = server.get(seen)
     pairs = exchange.value("headers")
     assert pairs
@@ -186,7 +186,7 @@ def test_repeated_headers_keep_their_order(server: RunningServer) -> None:
 
 @clause("ASGI-HTTP-024")
 def test_header_names_are_in_lower_case(server: RunningServer) -> None:
-    """The client may write them in any case."""
+    """Names of headers are in lower case, whatever case the client used."""
     headers = headers_of(server, ("X-UPPER-Case", "1"))
     assert (b"x-upper-case", b"1") in headers
     assert [name for name, _ in headers if name != name.lower()] == []
@@ -194,7 +194,7 @@ def test_header_names_are_in_lower_case(server: RunningServer) -> None:
 
 @clause("ASGI-HTTP-026")
 def test_there_are_no_pseudo_headers(server: RunningServer) -> None:
-    """Names that begin with a colon belong to HTTP/2; the Host header names the host."""
+    """There are no pseudo-headers, whose names start with a colon; the Host header names the host."""
     headers = headers_of(server)
     assert [name for name, _ in headers if name.startswith(b":")] == []
     assert (b"host", b"example.org") in headers
@@ -202,14 +202,14 @@ def test_there_are_no_pseudo_headers(server: RunningServer) -> None:
 
 @clause("ASGI-HTTP-095")
 def test_type_and_length_are_headers(server: RunningServer) -> None:
-    """Content-Type and Content-Length come like all others."""
+    """Content-Type and Content-Length are headers like all others."""
     headers = headers_of(server, ("Content-Type", "a/b; c=d"), method="POST", body=b"one")
     assert {(b"content-type", b"a/b; c=d"), (b"content-length", b"3")} <= set(headers)
 
 
 @clause("ASGI-HTTP-109")
 def test_header_values_may_have_any_letter(server: RunningServer) -> None:
-    """Octets from 0x80 are passed on as they came, unless the server refuses them."""
+    """Bytes from 0x80 in a header's value are passed on unchanged, unless the server refuses them."""
     response, exchange = server.get(seen, headers=[("X-One", b"caf\xc3\xa9 \xff")])
     if response.status != 400:
         assert (b"x-one", b"caf\xc3\xa9 \xff") in exchange.value("headers")
@@ -218,7 +218,7 @@ def test_header_values_may_have_any_letter(server: RunningServer) -> None:
 @clause("RFC9110-001")
 @pytest.mark.parametrize("name", ["content-length", "CONTENT-LENGTH", "Content-Length"])
 def test_names_of_headers_have_any_case(server: RunningServer, name: str) -> None:
-    """Content-Length is recognised in any case."""
+    """The server recognises Content-Length in any case."""
     exchange = server.exchange(all_of_it).request("POST", headers=[(name, "3")], body=b"one")
     assert exchange.response().body == b"one"
 
@@ -235,7 +235,7 @@ async def all_of_it(scope: Scope, receive: Receive, send: Send, notes: Notes) ->
 
 @clause("RFC9110-003")
 def test_whitespace_around_a_value_is_not_of_it(server: RunningServer) -> None:
-    """Spaces and tabs around a value are stripped."""
+    """Spaces and tabs around a header's value are stripped."""
     assert (b"x-one", b"1 2") in headers_of(server, ("X-One", " \t1 2\t "))
 
 
@@ -268,7 +268,7 @@ def test_the_server_is_an_address_and_a_port(server: RunningServer) -> None:
 
 @clause("RFC9112-005")
 def test_a_target_may_be_absolute(server: RunningServer) -> None:
-    """A request in the form that proxies receive has the path of its URL."""
+    """If the target is a URL, as in requests to proxies, path is that of the URL."""
     scope = scope_of(server, "http://example.org/a?b=c")
     assert (scope["path"], scope["query_string"]) == ("/a", b"b=c")
 
@@ -282,7 +282,7 @@ def test_a_request_has_one_host(server: RunningServer) -> None:
 
 
 async def changes(scope: Scope, receive: Receive, send: Send, notes: Notes) -> None:
-    """Change a scope, as middleware does."""
+    """Change the scope, as middleware does."""
     notes("mine", scope.get("mine"))
     notes("path", scope["path"])
     scope["mine"] = scope["path"] = scope["root_path"] = "/changed"
@@ -304,7 +304,7 @@ def test_a_connection_has_a_new_scope_for_each_request(server: RunningServer) ->
 
 @clause("ASGI-HTTP-003")
 def test_requests_that_come_at_once_are_answered_in_order(server: RunningServer) -> None:
-    """Each of three requests on one connection gets its own response."""
+    """Requests that are pipelined on one connection are answered in order."""
     exchange = server.exchange(path)
     for name in ("one", "two", "three"):
         exchange.request(target=f"/{name}", close=name == "three")

@@ -1,4 +1,4 @@
-"""What an ASGI server makes of a response: it is sent as the app means it, or the app is told what is wrong."""
+"""How an ASGI server sends a response, and which messages send() refuses."""
 
 import contextlib
 import time
@@ -30,7 +30,7 @@ async def headers(scope: Scope, receive: Receive, send: Send, notes: Notes) -> N
 
 @clause("ASGI-HTTP-004", "ASGI-HTTP-052", "ASGI-HTTP-006", "ASGI-HTTP-109")
 def test_headers_keep_their_order(server: RunningServer) -> None:
-    """They arrive in the app's order, each cookie in a header of its own, with every octet unchanged."""
+    """Headers arrive in the app's order and byte for byte, each cookie in a header of its own."""
     response, _ = server.get(headers)
     own = [
         (name.lower(), value) for name, value in response.headers if name.lower() in ("x-a", "x-b", "x-c", "set-cookie")
@@ -59,7 +59,7 @@ async def defaults(scope: Scope, receive: Receive, send: Send, notes: Notes) -> 
 
 @clause("ASGI-HTTP-054", "ASGI-HTTP-066")
 def test_headers_and_body_may_be_left_out(server: RunningServer) -> None:
-    """The defaults are no headers and an empty body that ends the response."""
+    """By default, a start message has no headers, and a body message is empty and ends the response."""
     response, _ = server.get(defaults)
     assert (response.status, response.body, response.complete) == (200, b"", True)
 
@@ -76,7 +76,7 @@ async def any_iterable(scope: Scope, receive: Receive, send: Send, notes: Notes)
 
 @clause("ASGI-HTTP-055")
 def test_headers_may_be_any_iterable(server: RunningServer) -> None:
-    """A generator of lists, tuples and iterators is accepted."""
+    """Headers may be any iterable of pairs, such as a generator of lists, tuples and iterators."""
     response, _ = server.get(any_iterable)
     values = [response.values(name) for name in ("x-list", "x-tuple", "x-iterator")]
     assert (values, response.body) == ([["1"], ["2"], ["3"]], b"one")
@@ -92,7 +92,7 @@ async def blocks(scope: Scope, receive: Receive, send: Send, notes: Notes) -> No
 @clause("ASGI-HTTP-067", "ASGI-HTTP-065", "ASGI-HTTP-036", "ASGI-CORE-032")
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_a_body_is_its_blocks_in_order(server: RunningServer, version: str) -> None:
-    """The client can tell where the body ends; the server ignores keys that the spec does not know."""
+    """The body is the blocks in order, the client can tell its end, and the server ignores unknown keys."""
     response, _ = server.get(blocks, version=version)
     assert (response.body, response.complete) == (b"onetwothree", True)
 
@@ -107,7 +107,7 @@ async def waits(scope: Scope, receive: Receive, send: Send, notes: Notes) -> Non
 
 @clause("ASGI-HTTP-064", "ASGI-HTTP-037", "ASGI-CORE-017")
 def test_a_block_is_sent_when_it_is_given(server: RunningServer) -> None:
-    """The client receives it before the app goes on, however long the app waits."""
+    """The client receives a block before the app sends the next one, however long the app waits."""
     exchange = server.exchange(waits).request()
     exchange.client.until(b"one")
     assert exchange.values("returned") == []
@@ -122,7 +122,7 @@ async def framed(scope: Scope, receive: Receive, send: Send, notes: Notes) -> No
 
 @clause("ASGI-HTTP-057")
 def test_a_transfer_encoding_of_the_apps_is_ignored(server: RunningServer) -> None:
-    """Only the server decides how a body is framed."""
+    """The server ignores the app's Transfer-Encoding, because only the server frames the body."""
     response, _ = server.get(framed)
     assert (response.body, response.complete) == (b"one", True)
     assert all("gzip" not in value for value in response.values("transfer-encoding"))
@@ -131,7 +131,7 @@ def test_a_transfer_encoding_of_the_apps_is_ignored(server: RunningServer) -> No
 @clause("ASGI-HTTP-063")
 @pytest.mark.parametrize("status", [200, 201, 299, 304, 404, 418, 499, 599])
 def test_any_status_is_sent(server: RunningServer, status: int) -> None:
-    """Unregistered codes are sent, too."""
+    """The server sends any status code, even an unregistered one."""
     exchange = server.exchange(status_of_the_path).request(target=f"/{status}")
     assert exchange.response().status == status
 
@@ -151,7 +151,7 @@ async def too_much(scope: Scope, receive: Receive, send: Send, notes: Notes) -> 
 
 @clause("RFC9110-009")
 def test_a_body_is_no_longer_than_it_says(server: RunningServer) -> None:
-    """The client would take bytes beyond content-length for another response, so the server does not send them."""
+    """The server sends no bytes beyond Content-Length, which the client would take for another response."""
     exchange = server.exchange(too_much).request(close=False)
     raw = exchange.client.until(b"\r\n\r\n")
     exchange.client.fill(0.5)
@@ -181,11 +181,11 @@ async def splits(scope: Scope, receive: Receive, send: Send, notes: Notes) -> No
     await send({"type": BODY, "body": b"one"})
 
 
-# --- What is no response ---------------------------------------------------------------------------
+# --- Messages that are refused ---------------------------------------------------------------------
 
 
 async def tries(send: Send, notes: Notes, *messages: Any) -> None:
-    """Send messages, and note what becomes of each."""
+    """Send messages, and note for each that it was taken, or which exception send() raised."""
     for message in messages:
         try:
             await send(message)
@@ -248,12 +248,12 @@ def test_a_message_without_a_key_raises(server: RunningServer, kind: str) -> Non
 @clause("ASGI-CORE-030")
 @pytest.mark.parametrize("kind", ["status", "headers", "body", "text"])
 def test_a_value_of_another_type_raises(server: RunningServer, kind: str) -> None:
-    """send() raises, at the latest for the message that completes the headers."""
+    """send() raises for a value of another type than the spec's."""
     assert refused(server, kind) != "taken"
 
 
 def refused(server: RunningServer, kind: str) -> str:
-    """Return what became of the last message of a kind."""
+    """Have the app send messages of a kind; return its note on the last one."""
     exchange = server.exchange(invalid).request(target=f"/?{kind.replace(' ', '%20')}")
     exchange.until(lambda: exchange.values("returned") or exchange.values("raised"), "the end of the app")
     found: str = exchange.values("tried")[-1]
@@ -269,7 +269,7 @@ async def raises(scope: Scope, receive: Receive, send: Send, notes: Notes) -> No
 
 @clause("ASGI-CORE-034")
 def test_an_app_that_raises_is_answered_with_a_500(server: RunningServer) -> None:
-    """The error is logged, and the next request is served."""
+    """If the app raises, the client gets a 500, the error is logged, and the next request is served."""
     response, exchange = server.get(raises)
     assert response.status == 500
     exchange.until(lambda: "this app raises on purpose" in server.output(), "the error in the log")
@@ -282,7 +282,7 @@ async def nothing(scope: Scope, receive: Receive, send: Send, notes: Notes) -> N
 
 @clause("ASGI-HTTP-071")
 def test_an_app_that_does_not_answer_gets_a_500(server: RunningServer) -> None:
-    """The client does not wait for ever."""
+    """If the app returns without a response, the client gets a 500."""
     response, _ = server.get(nothing)
     assert response.status == 500
 
@@ -309,7 +309,7 @@ async def raises_late(scope: Scope, receive: Receive, send: Send, notes: Notes) 
 @clause("ASGI-HTTP-072")
 @pytest.mark.parametrize("app", [started_only, half, half_of_chunks, raises_late])
 def test_half_a_response_does_not_look_whole(server: RunningServer, app: Any) -> None:
-    """If an app ends within its response, the connection is cut or the client is told of an error."""
+    """If the app ends before its response does, the client gets a 500, or can see that the response is incomplete."""
     exchange = server.exchange(app).request(close=False)
     with contextlib.suppress(AssertionError):
         response = exchange.response()
@@ -326,7 +326,7 @@ async def raises_after(scope: Scope, receive: Receive, send: Send, notes: Notes)
 
 @clause("ASGI-HTTP-073")
 def test_an_error_after_the_response_does_not_change_it(server: RunningServer) -> None:
-    """The client receives a whole response."""
+    """If the app raises after its response, the client still receives the whole response."""
     response, _ = server.get(raises_after)
     assert (response.status, response.body, response.complete) == (200, b"onetwothree", True)
 
@@ -338,7 +338,7 @@ async def raises_first(scope: Scope, receive: Receive, send: Send, notes: Notes)
 
 @clause("ASGI-HTTP-056")
 def test_a_start_alone_does_not_make_a_response(server: RunningServer) -> None:
-    """An app that raises after its start message gives a 500, or a response that is visibly incomplete."""
+    """If the app raises after its start message, the client gets a 500, or a visibly incomplete response."""
     exchange = server.exchange(raises_first).request()
     raw = exchange.client.rest()
     assert b" 500 " in raw.split(b"\r\n")[0] or not raw.endswith(b"0\r\n\r\n")
@@ -354,7 +354,7 @@ async def goes_on(scope: Scope, receive: Receive, send: Send, notes: Notes) -> N
 
 @clause("ASGI-CORE-009", "ASGI-CORE-006")
 def test_an_app_may_outlive_its_response(server: RunningServer) -> None:
-    """The client has its response and the app continues, even after the connection has closed."""
+    """After the response, the app may continue, even if the connection has closed."""
     response, exchange = server.get(goes_on)
     assert (response.body, response.complete) == (b"one", True)
     exchange.client.close()
@@ -375,7 +375,7 @@ async def sends_late(scope: Scope, receive: Receive, send: Send, notes: Notes) -
 
 @clause("ASGI-HTTP-068")
 def test_messages_after_the_response_are_ignored(server: RunningServer) -> None:
-    """They do not reach the client, and do not raise."""
+    """Messages after the response do not reach the client, and send() does not raise for them."""
     exchange = server.exchange(sends_late).request(close=False)
     assert exchange.response().body == b"one"
     assert exchange.value("tried") == "taken"
@@ -384,7 +384,7 @@ def test_messages_after_the_response_are_ignored(server: RunningServer) -> None:
 
 
 async def sends_on(scope: Scope, receive: Receive, send: Send, notes: Notes) -> None:
-    """Send to a client that leaves, until that raises or it has been told of for long."""
+    """Send for two seconds, or until send() raises, and note how that ended."""
     await send(OK)
     notes("started")
     try:
@@ -403,7 +403,7 @@ async def sends_on(scope: Scope, receive: Receive, send: Send, notes: Notes) -> 
 
 @clause("ASGI-HTTP-076", "ASGI-CORE-036")
 def test_a_client_that_leaves_does_no_harm(server: RunningServer) -> None:
-    """If the app goes on sending and does not catch the error, its call ends, and other requests are served."""
+    """If the client leaves, the call of an app that keeps sending ends, and other requests are served."""
     exchange = server.exchange(sends_on).request()
     exchange.value("started")
     exchange.client.reset()
@@ -413,7 +413,7 @@ def test_a_client_that_leaves_does_no_harm(server: RunningServer) -> None:
 
 @clause("ASGI-HTTP-074")
 def test_a_send_to_nobody_raises_an_oserror(server: RunningServer) -> None:
-    """It raises soon enough to stop the app; a server with a spec_version below 2.4 need not raise."""
+    """After the client has left, send() raises an OSError; a server with a spec_version below 2.4 need not."""
     if (version := spec_version(server)) < "2.4":
         pytest.skip(f"spec_version is {version}")
     exchange = server.exchange(sends_on).request()
@@ -425,7 +425,7 @@ def test_a_send_to_nobody_raises_an_oserror(server: RunningServer) -> None:
 
 @clause("ASGI-HTTP-077", "ASGI-CORE-037")
 def test_a_client_that_leaves_is_no_error_in_the_log(server: RunningServer) -> None:
-    """An app that does not catch the OSError causes no traceback in the log."""
+    """If the client leaves, an app that does not catch send()'s OSError causes no traceback in the log."""
     exchange = server.exchange(sends_on).request()
     exchange.value("started")
     before = len(server.output())
@@ -456,7 +456,7 @@ def test_send_raises_once_the_app_has_been_told(server: RunningServer) -> None:
 
 
 def spec_version(server: RunningServer) -> str:
-    """Return the version of the spec that the server says it keeps."""
+    """Return the version of the spec that the server claims to follow."""
     return str(scope_of(server)["asgi"].get("spec_version", "2.0"))
 
 
@@ -470,7 +470,7 @@ async def floods(scope: Scope, receive: Receive, send: Send, notes: Notes) -> No
 
 @clause("ASGI-CORE-017")
 def test_send_waits_for_a_client_that_does_not_read(server: RunningServer) -> None:
-    """send() waits until there is room, so 40 MB do not pile up in the server."""
+    """send() waits until the client reads, so that 40 MB do not pile up in the server."""
     exchange = server.exchange(floods).request()
     last = -1
     while (now := len(exchange.values("sent"))) != last:
@@ -486,7 +486,7 @@ def test_send_waits_for_a_client_that_does_not_read(server: RunningServer) -> No
 
 @clause("ASGI-HTTP-065")
 def test_a_response_to_head_has_no_body(server: RunningServer) -> None:
-    """The headers are those of a GET, and no body follows."""
+    """A response to HEAD has the headers of a GET, and no body."""
     exchange = server.exchange(framed_by_length).request("HEAD", close=False)
     response = exchange.response("HEAD")
     assert response.values("content-length") in (["3"], [])

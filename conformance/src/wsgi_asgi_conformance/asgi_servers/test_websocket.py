@@ -31,7 +31,7 @@ OFFERED = pytest.StashKey[bool]()
 
 
 async def echo(scope: Scope, receive: Receive, send: Send, notes: Notes) -> None:
-    """Accept, note all messages, and send back what comes."""
+    """Accept, note all messages, and echo them."""
     notes("scope", dict(scope))
     message = await receive()
     while message["type"] != "websocket.disconnect":
@@ -47,7 +47,7 @@ async def echo(scope: Scope, receive: Receive, send: Send, notes: Notes) -> None
 
 @pytest.fixture(autouse=True)
 def offered(server: RunningServer, pytestconfig: pytest.Config) -> None:
-    """Skip where the server has no WebSockets."""
+    """Skip the test if the server has no WebSockets."""
     if OFFERED not in pytestconfig.stash:
         exchange = server.exchange(echo).handshake()
         try:
@@ -79,7 +79,7 @@ def answered(server: RunningServer, app: Any, *more: tuple[str, str], **how: Any
 
 @clause("ASGI-WS-005", "ASGI-WS-007")
 def test_a_scope_tells_of_the_handshake(server: RunningServer) -> None:
-    """It has the keys of an HTTP scope except the method, and the subprotocols that the client offers."""
+    """The scope has the keys of an HTTP scope except the method, and the subprotocols that the client offers."""
     exchange = opened(server, echo, ("Sec-WebSocket-Protocol", "v1, v2"), ("X-One", "1"), target="/a%20b?c=%20")
     scope = exchange.value("scope")
     assert scope["type"] == "websocket"
@@ -93,7 +93,7 @@ def test_a_scope_tells_of_the_handshake(server: RunningServer) -> None:
 
 @clause("ASGI-WS-009")
 def test_the_headers_of_a_handshake_keep_their_order(server: RunningServer) -> None:
-    """Names are in lower case, and none begins with a colon."""
+    """The headers of a handshake are in order, and none is a pseudo-header."""
     exchange = opened(server, echo, ("X-B", "1"), ("X-A", "2"))
     names = [name for name, _ in exchange.value("scope")["headers"]]
     assert [name for name in names if name in (b"x-b", b"x-a")] == [b"x-b", b"x-a"]
@@ -102,7 +102,7 @@ def test_the_headers_of_a_handshake_keep_their_order(server: RunningServer) -> N
 
 @clause("ASGI-WS-010")
 def test_a_connect_comes_first(server: RunningServer) -> None:
-    """It is the first message, and the server does not answer the handshake before the app does."""
+    """websocket.connect is the first message, and the server does not answer the handshake before the app does."""
     exchange = server.exchange(waits).handshake()
     assert exchange.value("message") == {"type": "websocket.connect"}
     assert exchange.client.quiet()
@@ -119,7 +119,7 @@ async def waits(scope: Scope, receive: Receive, send: Send, notes: Notes) -> Non
 
 @clause("ASGI-WS-012")
 def test_nothing_is_received_before_the_accept(server: RunningServer) -> None:
-    """A frame that arrives early waits, is lost, or ends the connection."""
+    """The app receives no frame before it accepts: an early one waits, is lost, or ends the connection."""
     exchange = server.exchange(receives_early).handshake()
     exchange.value("connected")
     exchange.client.frame(TEXT, b"early")
@@ -156,7 +156,7 @@ async def chooses(scope: Scope, receive: Receive, send: Send, notes: Notes) -> N
 
 @clause("ASGI-WS-014")
 def test_an_accept_has_a_subprotocol_and_headers(server: RunningServer) -> None:
-    """The 101 has them, in the app's order."""
+    """The 101 response has the app's subprotocol, and its headers in order."""
     head = server.exchange(chooses).handshake("/", ("Sec-WebSocket-Protocol", "v1, v2")).client.head()
     own = [(name.lower(), value) for name, value in head[3] if name.lower() in ("x-a", "x-b", "set-cookie")]
     assert own == [("x-b", "1"), ("set-cookie", "a"), ("x-a", "2"), ("set-cookie", "b")]
@@ -183,7 +183,7 @@ async def accepts_twice(scope: Scope, receive: Receive, send: Send, notes: Notes
 
 @clause("ASGI-WS-016")
 def test_a_websocket_is_accepted_once(server: RunningServer) -> None:
-    """A second accept raises in the app."""
+    """send() raises for a second accept."""
     assert opened(server, accepts_twice).value("tried") != "taken"
 
 
@@ -194,7 +194,7 @@ async def closes_first(scope: Scope, receive: Receive, send: Send, notes: Notes)
 
 @clause("ASGI-WS-013", "ASGI-WS-023")
 def test_a_close_in_place_of_an_accept_is_a_403(server: RunningServer) -> None:
-    """The handshake is denied."""
+    """If the app closes instead of accepting, the server denies the handshake with a 403."""
     assert answered(server, closes_first)[0].status == 403
 
 
@@ -207,7 +207,7 @@ async def leaves_first(scope: Scope, receive: Receive, send: Send, notes: Notes)
 @clause("ASGI-WS-006")
 @pytest.mark.parametrize("target", ["/", "/?raise"])
 def test_an_app_that_ends_before_its_accept_refuses(server: RunningServer, target: str) -> None:
-    """The client gets an error at once."""
+    """If the app ends before it accepts, the client gets an error, or the server hangs up."""
     exchange = server.exchange(leaves_first).handshake(target)
     try:
         response = exchange.response()
@@ -230,7 +230,7 @@ async def denies(scope: Scope, receive: Receive, send: Send, notes: Notes) -> No
 
 @clause("ASGI-WS-027", "ASGI-WS-026")
 def test_a_denial_may_be_a_response(server: RunningServer) -> None:
-    """Where the extension is offered, the client gets the app's response."""
+    """If websocket.http.response is offered, the client gets the response with which the app denies."""
     response, exchange = answered(server, denies)
     if not exchange.value("offered"):
         pytest.skip("websocket.http.response is not offered")
@@ -250,7 +250,7 @@ def test_a_denial_may_be_a_response(server: RunningServer) -> None:
 def test_a_wrong_handshake_is_refused(
     server: RunningServer, leave_out: tuple[str, ...], more: tuple[tuple[str, str], ...]
 ) -> None:
-    """The server does not answer 101 to anything but a valid handshake of version 13."""
+    """The server answers 101 only to a valid handshake of version 13."""
     exchange = server.exchange(echo).handshake("/", *more, leave_out=leave_out)
     try:
         response = exchange.response()
@@ -264,7 +264,7 @@ def test_a_wrong_handshake_is_refused(
 
 @clause("RFC6455-004")
 def test_the_words_of_a_handshake_have_any_case(server: RunningServer) -> None:
-    """Upgrade and Connection are lists of tokens."""
+    """Upgrade and Connection are lists of tokens, in any case."""
     assert opened(server, echo, ("Upgrade", "WebSocket"), ("Connection", "keep-alive, UPGRADE"))
 
 
@@ -298,7 +298,7 @@ def test_messages_are_of_their_kind(server: RunningServer, opcode: int, key: str
 
 @clause("ASGI-WS-004")
 def test_fragments_are_one_message(server: RunningServer) -> None:
-    """This also holds with a ping between the fragments."""
+    """The app receives fragments as one message, even with a ping between them."""
     exchange = opened(server)
     exchange.client.frame(TEXT, b"on", fin=False).frame(PING, b"now").frame(CONTINUATION, b"e")
     assert exchange.value("message", 2)["text"] == "one"
@@ -307,7 +307,7 @@ def test_fragments_are_one_message(server: RunningServer) -> None:
 
 @clause("ASGI-WS-003")
 def test_pings_are_answered(server: RunningServer) -> None:
-    """The server answers with the same payload."""
+    """The server answers a ping with a pong of the same payload."""
     exchange = opened(server)
     exchange.client.frame(PING, b"are you there")
     assert exchange.client.next_frame()[:2] == (PONG, b"are you there")
@@ -325,7 +325,7 @@ async def sends_wrongly(scope: Scope, receive: Receive, send: Send, notes: Notes
 @clause("ASGI-WS-018")
 @pytest.mark.parametrize("kind", ["both", "neither"])
 def test_a_message_is_either_text_or_bytes(server: RunningServer, kind: str) -> None:
-    """send() raises for a message with both or neither."""
+    """send() raises for a message with both text and bytes, or neither."""
     assert opened(server, sends_wrongly, target=f"/?{kind}").value("tried") != "taken"
 
 
@@ -338,7 +338,7 @@ def test_a_message_is_either_text_or_bytes(server: RunningServer, kind: str) -> 
     [(close_payload(1000), 1000, ""), (close_payload(4001, "bye"), 4001, "bye"), (b"", 1005, "")],
 )
 def test_a_disconnect_has_the_clients_code(server: RunningServer, payload: bytes, code: int, reason: str) -> None:
-    """A close without a code is 1005; the server answers the close."""
+    """websocket.disconnect has the client's code, or 1005 if there is none, and the server answers the close."""
     exchange = opened(server)
     exchange.client.frame(CLOSE, payload)
     message = exchange.value("disconnect")
@@ -349,7 +349,7 @@ def test_a_disconnect_has_the_clients_code(server: RunningServer, payload: bytes
 
 @clause("ASGI-WS-006", "ASGI-WS-020")
 def test_a_client_that_is_gone_is_a_disconnect(server: RunningServer) -> None:
-    """The client has sent no code, so the code is 1006 or 1005."""
+    """If the client vanishes without a close, the code of websocket.disconnect is 1006 or 1005."""
     exchange = opened(server)
     exchange.client.reset()
     assert exchange.value("disconnect").get("code", 1005) in (1005, 1006)
@@ -372,7 +372,7 @@ async def closes(scope: Scope, receive: Receive, send: Send, notes: Notes) -> No
     ("target", "payload"), [("/?plain", close_payload(1000)), ("/", close_payload(4002, "enough"))]
 )
 def test_an_app_closes_with_its_code(server: RunningServer, target: str, payload: bytes) -> None:
-    """The default is 1000 without a reason; nothing follows the close."""
+    """The client gets the app's code and reason, by default 1000 and none, and nothing after the close."""
     exchange = opened(server, closes, target=target)
     frame = exchange.client.next_frame()
     assert (frame.opcode, frame.payload) == (CLOSE, payload)
@@ -382,7 +382,7 @@ def test_an_app_closes_with_its_code(server: RunningServer, target: str, payload
 
 @clause("ASGI-WS-021")
 def test_a_send_after_the_close_raises(server: RunningServer) -> None:
-    """send() raises."""
+    """send() raises after the app has closed the WebSocket."""
     exchange = opened(server, closes)
     exchange.client.next_frame()
     exchange.client.frame(CLOSE, close_payload(4002))

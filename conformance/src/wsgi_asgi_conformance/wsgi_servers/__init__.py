@@ -1,1 +1,1 @@
-"""Tests of WSGI servers: each has its apps beside it, which run inside the server."""
+"""Tests of WSGI servers; the apps of each test stand next to it, and run inside the server."""

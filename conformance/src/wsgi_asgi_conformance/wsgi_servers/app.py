@@ -1,4 +1,4 @@
-"""The app that a WSGI server serves: it finds the app of the test that a request is for."""
+"""The app that a WSGI server serves: it passes each request on to the app of its test."""
 
 import importlib
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ _KEYS = {name: f"HTTP_{name.upper().replace('-', '_')}" for name in (APP, NOTE)}
 
 
 def app(*args: Any, **kwargs: Any) -> Any:
-    """Serve a request by the function that its headers name."""
+    """Serve a request with the function that its headers name."""
     environ, start_response = args
     name, note = environ.get(_KEYS[APP]), environ.get(_KEYS[NOTE])
     if name is None or note is None:
@@ -34,7 +34,7 @@ def _named(name: str) -> Any:
 
 
 def plain(environ: Environ, start_response: StartResponse, notes: Notes | None) -> Iterable[bytes]:
-    """Answer what no test is about, such as a look whether the server is up."""
+    """Answer a request that belongs to no test, such as a check whether the server is up."""
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [b"plain"]
 

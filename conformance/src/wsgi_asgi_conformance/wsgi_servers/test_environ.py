@@ -1,4 +1,4 @@
-"""What a WSGI server says of a request."""
+"""The environ that a WSGI server builds from a request."""
 
 import contextlib
 from collections.abc import Iterable
@@ -41,7 +41,7 @@ def test_an_app_is_called_once_with_two_arguments(server: RunningServer) -> None
 
 @clause("P3333-012")
 def test_an_environ_is_a_dict(server: RunningServer) -> None:
-    """It is exactly a dict, not a subclass."""
+    """environ is exactly a dict, not a subclass."""
     _, exchange = server.get(seen)
     assert exchange.value("type") == "dict"
 
@@ -56,7 +56,7 @@ def test_names_and_variables_are_str(server: RunningServer) -> None:
 
 @clause("P3333-003", "P3333-146")
 def test_no_text_is_beyond_latin_1(server: RunningServer) -> None:
-    """Each character of a variable stands for one octet."""
+    """No string in environ has a character above 0xFF, because each character stands for one byte."""
     environ = environ_of(server, "/%E2%82%AC?%E2%82%AC", headers=[("X-One", b"\xe2\x82\xac")])
     texts = {key: value for key, value in environ.items() if isinstance(value, str)}
     assert {key: value for key, value in texts.items() if max(map(ord, value), default=0) > 0xFF} == {}
@@ -65,7 +65,7 @@ def test_no_text_is_beyond_latin_1(server: RunningServer) -> None:
 @clause("P3333-043", "ASGI-HTTP-089", "RFC3875-012")
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "PATCH", "OPTIONS"])
 def test_the_method_is_the_requests(server: RunningServer, method: str) -> None:
-    """REQUEST_METHOD is there for every request."""
+    """REQUEST_METHOD is the request's method."""
     assert environ_of(server, method=method)["REQUEST_METHOD"] == method
 
 
@@ -88,27 +88,27 @@ def test_the_path_is_decoded(server: RunningServer, target: str, path: str) -> N
 @clause("ASGI-HTTP-106", "P3333-146")
 @pytest.mark.parametrize(("target", "path"), [("/%C3%A9", "/\xc3\xa9"), ("/%e9", "/\xe9"), ("/%ff%fe", "/\xff\xfe")])
 def test_octets_of_the_path_are_letters(server: RunningServer, target: str, path: str) -> None:
-    """PATH_INFO has each octet of the decoded path as the character of that number, in any encoding."""
+    """Each byte of the decoded path is one Latin-1 character of PATH_INFO, whatever encoding the client used."""
     assert environ_of(server, target)["PATH_INFO"] == path
 
 
 @clause("RFC3875-006")
 @pytest.mark.parametrize("target", ["//a//b", "/a;b=c", "/a/../b", "/a/./b"])
 def test_a_path_is_not_made_shorter(server: RunningServer, target: str) -> None:
-    """Slashes, parameters and dots are left to the app."""
+    """PATH_INFO keeps repeated slashes, parameters and dots, because they are the app's business."""
     assert environ_of(server, target)["PATH_INFO"] == target
 
 
 @clause("P3333-046", "ASGI-HTTP-093", "ASGI-HTTP-110", "RFC3875-008")
 @pytest.mark.parametrize(("target", "query"), [("/?a=b%20c+d&e", "a=b%20c+d&e"), ("/?a?b", "a?b"), ("/?", "")])
 def test_the_query_is_as_it_was_sent(server: RunningServer, target: str, query: str) -> None:
-    """QUERY_STRING is not decoded."""
+    """QUERY_STRING is what the client sent, not decoded."""
     assert environ_of(server, target).get("QUERY_STRING", "") == query
 
 
 @clause("RFC3875-007")
 def test_there_is_always_a_query_string(server: RunningServer) -> None:
-    """It is empty if the URL has no query, as CGI says."""
+    """If the URL has no query, QUERY_STRING is set and empty, as CGI requires."""
     assert environ_of(server)["QUERY_STRING"] == ""
 
 
@@ -129,14 +129,14 @@ def test_nothing_is_made_up_for_type_and_length(server: RunningServer) -> None:
 
 @clause("RFC3875-023")
 def test_type_and_length_have_no_other_names(server: RunningServer) -> None:
-    """HTTP_CONTENT_TYPE is never set, whatever the case of the header."""
+    """HTTP_CONTENT_TYPE and HTTP_CONTENT_LENGTH are never set, whatever the case of the headers."""
     environ = environ_of(server, method="POST", body=b"one", headers=[("CONTENT-TYPE", "a/b")])
     assert [key for key in ("HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH") if key in environ] == []
 
 
 @clause("P3333-049", "ASGI-HTTP-096", "RFC3875-015")
 def test_a_server_has_a_name_and_a_port(server: RunningServer) -> None:
-    """Both are always set, and the port consists of digits."""
+    """SERVER_NAME is not empty, and SERVER_PORT is the server's port in digits."""
     environ = environ_of(server)
     assert environ["SERVER_NAME"]
     assert environ["SERVER_PORT"] == str(server.port)
@@ -159,14 +159,14 @@ def test_each_header_is_a_variable(server: RunningServer) -> None:
 
 @clause("RFC3875-021", "RFC9110-002")
 def test_repeated_headers_are_one_value(server: RunningServer) -> None:
-    """The server joins them with commas, in order."""
+    """The server joins repeated headers with commas, in order."""
     value = environ_of(server, headers=[("X-One", "1"), ("X-One", "2")])["HTTP_X_ONE"]
     assert value.replace(" ", "") == "1,2"
 
 
 @clause("RFC3875-022", "RFC6265-001")
 def test_repeated_cookies_are_joined_by_semicolons(server: RunningServer) -> None:
-    """A comma could be part of a cookie's value."""
+    """The server joins repeated cookies with semicolons, because a comma could be part of a value."""
     value = environ_of(server, headers=[("Cookie", "a=1"), ("Cookie", "b=2")])["HTTP_COOKIE"]
     assert value in ("a=1; b=2", "a=1;b=2")
 
@@ -197,7 +197,7 @@ def test_the_client_has_an_address(server: RunningServer) -> None:
 
 @clause("P3333-057")
 def test_what_is_not_known_is_left_out(server: RunningServer) -> None:
-    """REMOTE_USER is not None or empty when nobody has logged in; it is missing."""
+    """No variable is None, and REMOTE_USER is missing, not empty, if nobody has logged in."""
     environ = environ_of(server)
     assert [key for key, value in environ.items() if value is None] == []
     assert environ.get("REMOTE_USER", "somebody") != ""
@@ -205,7 +205,7 @@ def test_what_is_not_known_is_left_out(server: RunningServer) -> None:
 
 @clause("P3333-060")
 def test_the_version_of_wsgi_is_a_tuple(server: RunningServer) -> None:
-    """It is (1, 0)."""
+    """wsgi.version is the tuple (1, 0)."""
     assert environ_of(server)["wsgi.version"] == (1, 0)
 
 
@@ -217,14 +217,14 @@ def test_the_scheme_is_http(server: RunningServer) -> None:
 
 @clause("P3333-062", "P3333-064")
 def test_there_are_always_streams(server: RunningServer) -> None:
-    """A request without a body has an input, too."""
+    """wsgi.input and wsgi.errors are set, even for a request without a body."""
     environ = environ_of(server)
     assert {"wsgi.input", "wsgi.errors"} <= environ.keys()
 
 
 @clause("P3333-067", "P3333-068", "P3333-069")
 def test_the_flags_are_there(server: RunningServer) -> None:
-    """multithread and multiprocess are set; run_once is false in a server that serves more requests."""
+    """wsgi.multithread and wsgi.multiprocess are set; wsgi.run_once is false, because more requests follow."""
     environ = environ_of(server)
     assert {type(environ[f"wsgi.{name}"]) for name in ("multithread", "multiprocess", "run_once")} <= {bool, int}
     assert not environ["wsgi.run_once"]
@@ -259,14 +259,14 @@ def test_requests_run_at_once_only_if_the_server_says_so(server: RunningServer) 
 
 @clause("P3333-070")
 def test_names_of_the_servers_own_have_a_prefix(server: RunningServer) -> None:
-    """The server's own keys consist of lower-case letters, digits and underscores, with dots."""
+    """The server's own keys are in lower case and contain a dot."""
     others = [key for key in environ_of(server) if not key.replace("_", "A").isalnum() or key != key.upper()]
     assert [key for key in others if key != key.lower() or "." not in key] == []
 
 
 @clause("P3333-166")
 def test_nothing_goes_past_wsgi(server: RunningServer) -> None:
-    """Keys under wsgi. are those of the PEP and of known extensions."""
+    """Keys that start with "wsgi." are those of the PEP and of known extensions."""
     known = {f"wsgi.{name}" for name in ("version", "url_scheme", "input", "errors", "multithread", "multiprocess")}
     known |= {f"wsgi.{name}" for name in ("run_once", "file_wrapper", "input_terminated", "early_hints", "websocket")}
     found = {key for key in environ_of(server) if key.startswith("wsgi.")}
@@ -285,7 +285,7 @@ def checked(environ: Environ, start_response: StartResponse, notes: Notes) -> It
 
 @clause("CONV-008")
 def test_the_standard_librarys_validator_has_nothing_to_report(server: RunningServer) -> None:
-    """wsgiref.validate accepts the server."""
+    """wsgiref.validate finds no error in environ."""
     exchange = server.exchange(checked).request("POST", "/a?b", body=b"one")
     exchange.response()
     exchange.value("uri")
@@ -309,13 +309,13 @@ def test_an_underscore_does_not_pass_for_a_hyphen(server: RunningServer) -> None
 
 @clause("CONV-006")
 def test_a_proxy_header_is_not_passed_on(server: RunningServer) -> None:
-    """HTTP clients in the app would take HTTP_PROXY for a setting."""
+    """The Proxy header is dropped, because HTTP clients in the app would take HTTP_PROXY for a setting."""
     assert "HTTP_PROXY" not in environ_of(server, headers=[("Proxy", "http://evil.example")])
 
 
 @clause("CONV-007")
 def test_headers_do_not_replace_variables(server: RunningServer) -> None:
-    """A header named like a variable arrives with HTTP_ before its name."""
+    """A header named like a variable does not replace it, because HTTP_ precedes the header's name."""
     environ = environ_of(server, headers=[("Request-Method", "EVIL"), ("Path-Info", "/evil"), ("Wsgi.input", "evil")])
     assert (environ["REQUEST_METHOD"], environ["PATH_INFO"]) == ("GET", "/")
     assert environ["wsgi.input"] != "evil"
@@ -331,7 +331,7 @@ def test_a_raw_target_is_what_was_sent(server: RunningServer) -> None:
 
 @clause("CONV-001")
 def test_an_input_that_ends_is_said_to(server: RunningServer) -> None:
-    """A server that decodes a chunked body sets wsgi.input_terminated, as frameworks read no body otherwise."""
+    """A server that decodes chunked bodies sets wsgi.input_terminated, because frameworks read none without it."""
     exchange = server.exchange(seen).request("POST", headers=[("Transfer-Encoding", "chunked")], body=b"0\r\n\r\n")
     if exchange.response().status != 200:
         pytest.skip("chunked bodies are refused")
@@ -341,7 +341,7 @@ def test_an_input_that_ends_is_said_to(server: RunningServer) -> None:
 
 @clause("RFC9110-003")
 def test_whitespace_around_a_value_is_not_of_it(server: RunningServer) -> None:
-    """Spaces and tabs around a value are stripped."""
+    """Spaces and tabs around a header's value are stripped."""
     assert environ_of(server, headers=[("X-One", " \t1 2\t ")])["HTTP_X_ONE"] == "1 2"
 
 
@@ -357,7 +357,7 @@ def test_control_characters_are_not_passed_on(server: RunningServer, value: byte
 
 @clause("RFC9112-005", "RFC9112-001")
 def test_a_target_may_be_absolute(server: RunningServer) -> None:
-    """A request in the form that proxies receive has the path of its URL."""
+    """If the target is a URL, as in requests to proxies, PATH_INFO is the path of the URL."""
     environ = environ_of(server, "http://example.org/a?b=c")
     assert (environ["PATH_INFO"], environ["QUERY_STRING"]) == ("/a", "b=c")
 
@@ -378,7 +378,7 @@ def test_a_request_has_one_host(server: RunningServer) -> None:
 
 
 def changes(environ: Environ, start_response: StartResponse, notes: Notes) -> Iterable[bytes]:
-    """Change an environ, as middleware does."""
+    """Change environ, as middleware does."""
     notes("mine", environ.get("mine"))
     notes("path", environ["PATH_INFO"])
     environ["mine"] = environ["PATH_INFO"] = environ["SCRIPT_NAME"] = "/changed"

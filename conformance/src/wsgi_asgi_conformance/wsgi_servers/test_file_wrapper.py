@@ -16,7 +16,7 @@ FILE = Path(__file__)
 
 
 class OnlyReads:
-    """As little of a file as PEP 3333 asks for."""
+    """A file-like object with the methods that PEP 3333 names, and no others."""
 
     def __init__(self, notes: Notes) -> None:
         self._stream = io.BytesIO(FILE.read_bytes())
@@ -66,7 +66,7 @@ def wraps(environ: Environ, start_response: StartResponse, notes: Notes) -> Any:
     ],
 )
 def test_a_file_is_sent(server: RunningServer, kind: str) -> None:
-    """The server sends it from its position to its end, whatever kind of file it is."""
+    """The server sends a file from its position to its end, whatever kind of file it is."""
     exchange = server.exchange(wraps).request(target=f"/?{kind}")
     response = exchange.response()
     if not exchange.value("offered"):
@@ -78,7 +78,7 @@ def test_a_file_is_sent(server: RunningServer, kind: str) -> None:
 @clause("P3333-174")
 @pytest.mark.parametrize("kind", ["file", "read"])
 def test_a_file_is_closed(server: RunningServer, kind: str) -> None:
-    """The server calls the wrapper's close() once the file was sent."""
+    """The server closes the file after it has sent it."""
     exchange = server.exchange(wraps).request(target=f"/?{kind}")
     exchange.response()
     if not exchange.value("offered"):

@@ -17,7 +17,7 @@ LINES = b"one\ntwo\r\n\nfour"
 
 
 def calls(environ: Environ, start_response: StartResponse, notes: Notes) -> Iterable[bytes]:
-    """Call methods of the input as the query says, and note what comes."""
+    """Call the methods of wsgi.input that the query names, and note the results."""
     stream = environ["wsgi.input"]
     for call in environ["QUERY_STRING"].split("&"):
         name, _, argument = call.partition("=")
@@ -33,7 +33,7 @@ def calls(environ: Environ, start_response: StartResponse, notes: Notes) -> Iter
 
 
 def results(server: RunningServer, query: str, body: bytes = LINES) -> list[Any]:
-    """Return what calls of wsgi.input's methods gave."""
+    """Return the results of the calls of wsgi.input's methods."""
     exchange = server.exchange(calls).request("POST", f"/?{query}", body=body)
     assert exchange.response().status == 200
     return exchange.values("result")
@@ -56,7 +56,7 @@ def results(server: RunningServer, query: str, body: bytes = LINES) -> list[Any]
     ],
 )
 def test_the_input_is_read_as_a_file_is(server: RunningServer, query: str, expected: list[Any]) -> None:
-    """Each method of the input returns what the same method of a file would return."""
+    """Each method of wsgi.input returns what the same method of a file would return."""
     assert results(server, query) == expected
 
 
@@ -70,7 +70,7 @@ def test_a_hint_is_no_count_of_lines(server: RunningServer) -> None:
 
 @clause("P3333-148")
 def test_the_input_gives_bytes(server: RunningServer) -> None:
-    """Every method returns bytes itself."""
+    """Every read returns exactly bytes."""
     exchange = server.exchange(calls).request("POST", "/?read=1&readline&read=5", body=LINES)
     exchange.response()
     assert exchange.values("type") == ["bytes", "bytes", "bytes"]
@@ -78,7 +78,7 @@ def test_the_input_gives_bytes(server: RunningServer) -> None:
 
 @clause("P3333-081", "P3333-082")
 def test_a_request_without_a_body_has_an_empty_input(server: RunningServer) -> None:
-    """A read returns at once."""
+    """Without a body, each read returns at once, with no data."""
     exchange = server.exchange(calls).request("GET", "/?read&readline&read=5", close=False)
     assert exchange.response().status == 200
     assert exchange.values("result") == [b"", b"", b""]
@@ -86,7 +86,7 @@ def test_a_request_without_a_body_has_an_empty_input(server: RunningServer) -> N
 
 @clause("P3333-081")
 def test_the_input_ends_with_the_body(server: RunningServer) -> None:
-    """The input does not include the next request on the connection."""
+    """wsgi.input ends with the body, and does not include the next request on the connection."""
     exchange = server.exchange(calls).request("POST", "/?read", body=b"one", close=False)
     exchange.request("POST", "/?read", body=b"two")
     with contextlib.suppress(AssertionError):
@@ -124,7 +124,7 @@ def test_a_chunked_body_is_decoded(server: RunningServer) -> None:
 
 @clause("RFC9112-003")
 def test_a_length_beside_chunks_is_not_trusted(server: RunningServer) -> None:
-    """The request is refused, or its body is the data of the chunks."""
+    """A chunked request with a Content-Length is refused, or its body is the data of the chunks."""
     headers: list[tuple[str, str | bytes]] = [("Transfer-Encoding", "chunked"), ("Content-Length", "4")]
     exchange = server.exchange(echo).request("POST", headers=headers, body=b"5\r\nwhole\r\n0\r\n\r\n")
     try:
@@ -143,7 +143,7 @@ def unread(environ: Environ, start_response: StartResponse, notes: Notes) -> Ite
 @clause("P3333-083")
 @pytest.mark.parametrize("target", ["/", "/?some"])
 def test_an_app_need_not_read_its_input(server: RunningServer, target: str) -> None:
-    """The client gets the response, and the unread body is not taken for the next request."""
+    """If the app does not read its input, the client gets the response, and the body is not taken for a request."""
     exchange = server.exchange(unread).request("POST", target, body=b"GET / HTTP/1.1\r\n\r\n" * 10, close=False)
     assert exchange.response().body == b"one"
     exchange.request("POST", target, body=b"abc")
@@ -154,7 +154,7 @@ def test_an_app_need_not_read_its_input(server: RunningServer, target: str) -> N
 
 @clause("P3333-157")
 def test_a_client_that_waits_for_100_gets_that(server: RunningServer) -> None:
-    """The client sends its body once the app reads, or the server answers without it."""
+    """When the app reads, the server sends 100 (Continue) to a client that expects it."""
     exchange = server.exchange(echo).request("POST", headers=[("Expect", "100-continue"), ("Content-Length", "3")])
     assert exchange.client.head()[1] == 100
     exchange.client.send(b"one")
@@ -163,7 +163,7 @@ def test_a_client_that_waits_for_100_gets_that(server: RunningServer) -> None:
 
 @clause("P3333-158")
 def test_an_app_that_does_not_read_is_not_held_up(server: RunningServer) -> None:
-    """The client gets the app's answer at once, or gets 100 (Continue) first and then sends its body."""
+    """If the app does not read, the client gets the response at once, or after 100 (Continue) and its body."""
     exchange = server.exchange(unread).request("POST", headers=[("Expect", "100-continue"), ("Content-Length", "3")])
     status = exchange.client.head()[1]
     if status == 100:
@@ -185,7 +185,7 @@ def reads_slowly(environ: Environ, start_response: StartResponse, notes: Notes) 
 
 @clause("CONV-014")
 def test_a_body_that_breaks_off_is_an_error(server: RunningServer) -> None:
-    """A read raises an OSError if the client has left, because the app could take a short body for a whole one."""
+    """If the client leaves before its body ends, the app's read raises OSError, because the body is truncated."""
     exchange = server.exchange(reads_slowly).request("POST", headers=[("Content-Length", "6")], body=b"one")
     time.sleep(0.1)
     exchange.client.reset()
@@ -200,7 +200,7 @@ def test_a_body_that_breaks_off_is_an_error(server: RunningServer) -> None:
 
 @clause("ASGI-HTTP-088")
 def test_a_slow_app_holds_up_nobody_for_good(server: RunningServer) -> None:
-    """Other requests are answered, at the latest when the slow app has ended."""
+    """A slow app delays other requests at most until it has ended."""
     slow = server.exchange(holds).request()
     slow.value("began")
     others = [server.exchange(seen).request() for _ in range(4)]
@@ -240,5 +240,5 @@ def test_errors_go_to_the_log(server: RunningServer) -> None:
 
 @clause("P3333-065")
 def test_errors_take_any_text(server: RunningServer) -> None:
-    """Characters that the log cannot show do not raise."""
+    """wsgi.errors accepts any text, even characters that the log cannot show."""
     assert server.exchange(logs).request(target="/?more").response().status == 200

@@ -1,4 +1,4 @@
-"""How a WSGI server iterates a response, closes it, and sends what an app writes."""
+"""How a WSGI server iterates over a response, closes it, and sends what an app writes."""
 
 import io
 import time
@@ -17,7 +17,7 @@ SIX = [*TEXT, ("Content-Length", "6")]
 
 
 class Noting:
-    """An iterable that notes what is done with it."""
+    """An iterable that notes each call of its methods."""
 
     def __init__(self, notes: Notes, blocks: Iterable[Any], close_error: Exception | None = None) -> None:
         self._notes = notes
@@ -76,7 +76,7 @@ def returns(environ: Environ, start_response: StartResponse, notes: Notes) -> An
 @clause("P3333-020", "P3333-027", "P3333-035", "P3333-023", "P3333-042", "P3333-125", "P3333-126")
 @pytest.mark.parametrize("kind", ITERABLES)
 def test_any_iterable_is_a_response(server: RunningServer, kind: str) -> None:
-    """The iterable needs neither len() nor close()."""
+    """A response may be any iterable of bytes, and needs neither len() nor close()."""
     response, _ = server.get(returns, f"/?{kind}")
     assert (response.status, response.body, response.complete) == (200, b"one", True)
 
@@ -89,7 +89,7 @@ def wrong_iterable(environ: Environ, start_response: StartResponse, notes: Notes
 @clause("P3333-022", "P3333-147")
 @pytest.mark.parametrize("kind", ["none", "str", "int", "text", "numbers"])
 def test_what_is_no_iterable_of_bytes_is_an_error(server: RunningServer, kind: str) -> None:
-    """The client gets an error or the server hangs up, and sends none of it."""
+    """If the app does not return an iterable of bytes, the client gets an error, or the server hangs up."""
     exchange = server.exchange(wrong_iterable).request(target=f"/?{kind}")
     raw = exchange.client.rest()
     assert b"one" not in raw.partition(b"\r\n\r\n")[2] or b" 500 " in raw.split(b"\r\n")[0]
@@ -106,7 +106,7 @@ def waits_between_blocks(environ: Environ, start_response: StartResponse, notes:
 
 @clause("P3333-021", "P3333-130")
 def test_a_block_is_sent_before_the_next_is_made(server: RunningServer) -> None:
-    """The client receives it, however long the app works on the next block."""
+    """The client receives a block, however long the app works on the next one."""
     exchange = server.exchange(waits_between_blocks).request()
     exchange.client.until(b"one")
     exchange.notes.open("go on")
@@ -135,7 +135,7 @@ def nothing(environ: Environ, start_response: StartResponse, notes: Notes) -> It
 @clause("P3333-009", "P3333-028")
 @pytest.mark.parametrize("target", ["/", "/?empty"])
 def test_a_response_may_be_empty(server: RunningServer, target: str) -> None:
-    """The client gets its status and headers."""
+    """If the app yields no data, the client gets the status and headers, and the iterable is closed."""
     exchange = server.exchange(nothing).request(target=target)
     response = exchange.response()
     assert (response.status, response.values("x-one"), response.body) == (200, ["1"], b"")
@@ -151,7 +151,7 @@ def raises_in_the_iteration(environ: Environ, start_response: StartResponse, not
 @clause("P3333-029", "P3333-032")
 @pytest.mark.parametrize("target", ["/", "/?late"])
 def test_the_iterable_is_closed_after_an_error(server: RunningServer, target: str) -> None:
-    """close() is called once, wherever the app raises."""
+    """If the iterable raises, at whichever block, close() is called once."""
     exchange = server.exchange(raises_in_the_iteration).request(target=target)
     exchange.client.rest()
     assert closed(exchange) == 1
@@ -159,7 +159,7 @@ def test_the_iterable_is_closed_after_an_error(server: RunningServer, target: st
 
 @clause("P3333-150")
 def test_an_error_is_logged(server: RunningServer) -> None:
-    """The client gets a 500 if nothing was sent before."""
+    """The app's exception is logged, and the client gets a 500 if nothing was sent before."""
     exchange = server.exchange(raises_in_the_iteration).request()
     assert exchange.response().status == 500
     exchange.until(lambda: "this app raises on purpose" in server.output(), "the error in the log")
@@ -177,7 +177,7 @@ def endless(environ: Environ, start_response: StartResponse, notes: Notes) -> It
 
 @clause("P3333-030", "P3333-032")
 def test_the_iterable_is_closed_when_the_client_leaves(server: RunningServer) -> None:
-    """Iteration stops, and close() runs once."""
+    """If the client leaves, the iteration stops, and close() is called once."""
     exchange = server.exchange(endless).request()
     exchange.client.until(b"\r\n\r\n")
     exchange.client.reset()
@@ -192,7 +192,7 @@ def close_raises(environ: Environ, start_response: StartResponse, notes: Notes) 
 
 @clause("P3333-033")
 def test_a_close_that_fails_is_logged(server: RunningServer) -> None:
-    """The client has its response, and the next request is served."""
+    """If close() raises, the error is logged, the client has its response, and the next request is served."""
     exchange = server.exchange(close_raises).request()
     assert exchange.response().body == b"one"
     exchange.until(lambda: "this close() raises on purpose" in server.output(), "the error in the log")
@@ -206,7 +206,7 @@ def too_long(environ: Environ, start_response: StartResponse, notes: Notes) -> I
 
 @clause("P3333-121")
 def test_a_body_is_no_longer_than_it_says(server: RunningServer) -> None:
-    """The rest is not sent, because a client would take it for another response."""
+    """The server sends no bytes beyond Content-Length, which the client would take for another response."""
     exchange = server.exchange(too_long).request(close=False)
     head = exchange.client.until(b"\r\n\r\n")
     exchange.value("closed")
@@ -218,7 +218,7 @@ def test_a_body_is_no_longer_than_it_says(server: RunningServer) -> None:
 
 @clause("P3333-122", "P3333-031")
 def test_iteration_stops_where_the_length_is_reached(server: RunningServer) -> None:
-    """The server asks for at most one more block, and closes the iterable."""
+    """When Content-Length is reached, the server asks for at most one more block, and closes the iterable."""
     exchange = server.exchange(too_long).request()
     exchange.client.rest()
     assert closed(exchange) == 1
@@ -232,7 +232,7 @@ def too_short(environ: Environ, start_response: StartResponse, notes: Notes) -> 
 
 @clause("P3333-124")
 def test_a_body_that_is_too_short_does_not_look_whole(server: RunningServer) -> None:
-    """The server closes the connection, so that no other response is taken for the rest."""
+    """If the body is shorter than Content-Length, the server answers with a 500 or closes the connection."""
     exchange = server.exchange(too_short).request(close=False)
     try:
         response = exchange.response()
@@ -257,7 +257,7 @@ def writes(environ: Environ, start_response: StartResponse, notes: Notes) -> Ite
 @clause("P3333-135", "P3333-136", "P3333-137", "P3333-138")
 @pytest.mark.parametrize(("target", "body"), [("/", b"onetwothree"), ("/?empty", b"onetwo")])
 def test_what_is_written_comes_first(server: RunningServer, target: str, body: bytes) -> None:
-    """The headers and the block are sent before write() returns, and the iterable's blocks follow."""
+    """write() sends the headers and its block before it returns, and the iterable's blocks follow."""
     exchange = server.exchange(writes).request(target=target)
     exchange.value("written")
     if b"one" not in exchange.client.unread:
@@ -308,7 +308,7 @@ def writes_on(environ: Environ, start_response: StartResponse, notes: Notes) -> 
 
 @clause("P3333-140")
 def test_writing_to_nobody_does_not_hang(server: RunningServer) -> None:
-    """write() raises or discards the data."""
+    """If the client has left, write() does not hang, but raises or discards the data."""
     exchange = server.exchange(writes_on).request()
     exchange.client.until(b"\r\n\r\n")
     exchange.client.reset()

@@ -1,4 +1,4 @@
-"""What a WSGI server makes of a response, and of start_response."""
+"""How a WSGI server sends a response, and what start_response accepts."""
 
 import contextlib
 import sys
@@ -29,7 +29,7 @@ def status_of_the_path(environ: Environ, start_response: StartResponse, notes: N
 @clause("P3333-092")
 @pytest.mark.parametrize("status", [200, 201, 299, 404, 418, 599])
 def test_a_status_is_sent(server: RunningServer, status: int) -> None:
-    """The client gets the app's reason phrase."""
+    """The client gets the app's status code and reason phrase."""
     response, _ = server.get(status_of_the_path, f"/{status}")
     assert (response.status, response.reason, response.body) == (status, "Some Reason", b"one")
 
@@ -37,7 +37,7 @@ def test_a_status_is_sent(server: RunningServer, status: int) -> None:
 @clause("RFC9110-004")
 @pytest.mark.parametrize("status", [204, 304])
 def test_some_statuses_have_no_body(server: RunningServer, status: int) -> None:
-    """Nothing follows the headers, not even chunks."""
+    """After the headers of a 204 or a 304, nothing follows, not even chunks."""
     exchange = server.exchange(status_of_the_path).request(target=f"/{status}")
     raw = exchange.client.rest()
     assert raw.startswith(b"HTTP/1."), raw
@@ -51,7 +51,7 @@ def sized(environ: Environ, start_response: StartResponse, notes: Notes) -> Iter
 
 @clause("RFC3875-029", "RFC9110-004")
 def test_a_response_to_head_has_no_body(server: RunningServer) -> None:
-    """The headers are those of a GET, and no body follows."""
+    """A response to HEAD has the headers of a GET, and no body."""
     exchange = server.exchange(sized).request("HEAD")
     head, _, body = exchange.client.rest().partition(b"\r\n\r\n")
     assert (b"content-length: 6" in head.lower(), body) == (True, b"")
@@ -66,7 +66,7 @@ def many_headers(environ: Environ, start_response: StartResponse, notes: Notes) 
 
 @clause("P3333-160")
 def test_headers_keep_their_order(server: RunningServer) -> None:
-    """They arrive as the app gave them."""
+    """Headers arrive in the app's order."""
     response, _ = server.get(many_headers)
     names = ("x-a", "x-b", "set-cookie")
     own = [f"{name.lower()}: {value}" for name, value in response.headers if name.lower() in names]
@@ -82,7 +82,7 @@ def test_headers_keep_their_order(server: RunningServer) -> None:
     ],
 )
 def test_headers_have_the_apps_values(server: RunningServer, name: str, values: list[str]) -> None:
-    """Every octet is sent unchanged, encoded words are not decoded, and cookies are not joined."""
+    """Values are sent byte for byte, encoded words are not decoded, and cookies are not joined."""
     response, _ = server.get(many_headers)
     assert response.values(name) == values
 
@@ -110,7 +110,7 @@ def test_names_of_headers_have_any_case(server: RunningServer) -> None:
 
 
 def bad_start(environ: Environ, start_response: StartResponse, notes: Notes) -> Iterable[bytes]:
-    """Call start_response as the query says, and note whether that is refused."""
+    """Call start_response with the arguments that the query names, and note whether it raises."""
     starts: dict[str, tuple[Any, Any]] = {
         "int": (200, TEXT),
         "bytes": (b"200 OK", TEXT),
@@ -140,7 +140,7 @@ def bad_start(environ: Environ, start_response: StartResponse, notes: Notes) -> 
 
 
 def refusal(server: RunningServer, kind: str) -> tuple[str, bytes]:
-    """Return what start_response did with what is wrong, and what the client got."""
+    """Return the note on a bad call of start_response, and the bytes that the client got."""
     exchange = server.exchange(bad_start).request(target=f"/?{kind.replace(' ', '%20')}")
     raw = exchange.client.rest()
     return exchange.value("start"), raw
@@ -149,21 +149,21 @@ def refusal(server: RunningServer, kind: str) -> tuple[str, bytes]:
 @clause("P3333-095")
 @pytest.mark.parametrize("kind", ["int", "bytes", "no code", "two digits"])
 def test_a_malformed_status_is_refused(server: RunningServer, kind: str) -> None:
-    """start_response raises while the app runs, so that the traceback shows the place."""
+    """start_response raises for a malformed status at once, so that the traceback shows the place."""
     assert refusal(server, kind)[0] != "taken"
 
 
 @clause("P3333-101")
 @pytest.mark.parametrize("kind", ["value lf", "value nul", "value bytes", "name lf", "name empty"])
 def test_a_malformed_header_is_refused(server: RunningServer, kind: str) -> None:
-    """start_response raises."""
+    """start_response raises for a malformed header."""
     assert refusal(server, kind)[0] != "taken"
 
 
 @clause("RFC9110-003")
 @pytest.mark.parametrize("kind", ["status lf", "value lf", "value nul", "name lf"])
 def test_an_app_cannot_split_a_response(server: RunningServer, kind: str) -> None:
-    """The app cannot add a line, and no NUL is sent."""
+    """A CR, LF or NUL in the status or a header adds no line to the response, and no NUL is sent."""
     head = refusal(server, kind)[1].partition(b"\r\n\r\n")[0]
     assert b"\nX-Evil" not in head
     assert b"\x00" not in head
@@ -172,21 +172,21 @@ def test_an_app_cannot_split_a_response(server: RunningServer, kind: str) -> Non
 @clause("P3333-145")
 @pytest.mark.parametrize("kind", ["status unicode", "value unicode"])
 def test_text_beyond_latin_1_is_an_error(server: RunningServer, kind: str) -> None:
-    """The client gets a 500 or nothing, but no question marks in place of letters."""
+    """If the status or a header has a character above 0xFF, the client gets a 500 or nothing."""
     raw = refusal(server, kind)[1]
     assert raw.split(b"\r\n")[0].split(b" ")[1:2] in ([b"500"], [])
 
 
 @clause("P3333-105")
 def test_a_hop_by_hop_header_is_refused(server: RunningServer) -> None:
-    """Only the server manages the connection."""
+    """start_response raises for a hop-by-hop header, because only the server manages the connection."""
     assert refusal(server, "hop by hop")[0] != "taken"
 
 
 @clause("P3333-127")
 @pytest.mark.parametrize("kind", ["two lengths", "length"])
 def test_a_length_is_one_number(server: RunningServer, kind: str) -> None:
-    """Values that differ, or are not numbers, do not reach the client."""
+    """A Content-Length that is repeated with another value, or is not a number, does not reach the client."""
     raw = refusal(server, kind)[1]
     lengths = [line for line in raw.lower().split(b"\r\n") if line.startswith(b"content-length:")]
     assert b"-1" not in b"".join(lengths)
@@ -221,7 +221,7 @@ def test_headers_wait_for_the_first_block(server: RunningServer, target: str) ->
 
 @clause("P3333-016", "P3333-018", "P3333-098")
 def test_start_response_returns_write(server: RunningServer) -> None:
-    """It takes two arguments by position, and returns a callable."""
+    """start_response takes two arguments by position, and returns a callable."""
     exchange = server.exchange(starts_and_waits)
     exchange.notes.open("go on")
     exchange.request().response()
@@ -239,7 +239,7 @@ def starts_in_the_iteration(environ: Environ, start_response: StartResponse, not
     "target", [pytest.param("/", marks=clause("P3333-039")), pytest.param("/?empty", marks=clause("P3333-040"))]
 )
 def test_a_response_may_start_in_the_iteration(server: RunningServer, target: str) -> None:
-    """start_response may also be called after an empty block."""
+    """The app may call start_response during the iteration, even after an empty block."""
     response, _ = server.get(starts_in_the_iteration, target)
     assert (response.status, response.body) == (201, b"one")
 
@@ -255,7 +255,7 @@ def changes_its_mind(environ: Environ, start_response: StartResponse, notes: Not
 
 @clause("P3333-109", "P3333-127")
 def test_an_error_replaces_what_was_not_sent(server: RunningServer) -> None:
-    """The first status and headers, and their length, are dropped, and nothing is logged as an error."""
+    """start_response with exc_info replaces a status, headers and Content-Length that were not sent yet."""
     response, _ = server.get(changes_its_mind)
     assert (response.status, response.body) == (503, b"sorry, not now")
     assert (response.values("x-old"), response.values("x-new")) == ([], ["1"])
@@ -279,7 +279,7 @@ def error_after_a_block(environ: Environ, start_response: StartResponse, notes: 
 
 @clause("P3333-110", "P3333-111")
 def test_an_error_after_a_block_is_raised_again(server: RunningServer) -> None:
-    """start_response cannot take back what was sent, and raises the error itself."""
+    """After a block was sent, start_response with exc_info raises that very exception."""
     exchange = server.exchange(error_after_a_block).request()
     exchange.client.rest()
     assert exchange.value("start") != "taken"
@@ -288,7 +288,7 @@ def test_an_error_after_a_block_is_raised_again(server: RunningServer) -> None:
 
 @clause("P3333-112", "P3333-151")
 def test_a_response_that_breaks_off_does_not_look_whole(server: RunningServer) -> None:
-    """The last chunk is missing, or fewer bytes arrive than Content-Length says."""
+    """If the app fails after a block, the last chunk is missing, or the body is shorter than Content-Length."""
     exchange = server.exchange(error_after_a_block).request(close=False)
     with contextlib.suppress(AssertionError):
         response = exchange.response()
@@ -312,7 +312,7 @@ def starts_twice(environ: Environ, start_response: StartResponse, notes: Notes) 
 @clause("P3333-116", "P3333-119")
 @pytest.mark.parametrize("target", ["/", "/?none"])
 def test_a_second_start_is_an_error(server: RunningServer, target: str) -> None:
-    """A second call needs exc_info, and None is not one."""
+    """A second call of start_response raises if exc_info is missing or None."""
     exchange = server.exchange(starts_twice).request(target=target)
     exchange.client.rest()
     assert exchange.value("start") != "taken"
@@ -328,7 +328,7 @@ def first_with_error(environ: Environ, start_response: StartResponse, notes: Not
 
 @clause("P3333-113", "P3333-119")
 def test_the_first_start_may_be_for_an_error(server: RunningServer) -> None:
-    """It is a response like any other."""
+    """The first call of start_response may have exc_info, and starts a response like any other."""
     response, _ = server.get(first_with_error)
     assert (response.status, response.body) == (503, b"one")
 
@@ -356,7 +356,7 @@ def ends_the_process(environ: Environ, start_response: StartResponse, notes: Not
 @clause("P3333-156")
 @pytest.mark.parametrize("kind", ["exit", "interrupt", "generator"])
 def test_an_app_that_would_end_the_process_ends_its_request(server: RunningServer, kind: str) -> None:
-    """The client does not wait for ever, and later requests are served."""
+    """If the app raises SystemExit or the like, its client does not wait for ever, and later requests are served."""
     exchange = server.exchange(ends_the_process).request(target=f"/?{kind}")
     exchange.client.rest()
     end = time.monotonic() + server.deadline
@@ -400,7 +400,7 @@ def test_a_request_stays_in_one_thread(server: RunningServer) -> None:
 
 @clause("CONV-017")
 def test_sigterm_ends_the_server(start: Any) -> None:
-    """The process ends."""
+    """On SIGTERM, the server's process ends."""
     with start() as server:
         server.get(seen)
         server.terminate()
