@@ -199,7 +199,7 @@ def test_a_wait_for_what_cannot_come_ends_with_the_call(asgi: ASGIServer) -> Non
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         raise ValueError("no answer")
 
-    with pytest.raises(AssertionError, match=r"0 times 'send', not 1.*no answer") as failed:
+    with pytest.raises(AssertionError, match=r"expected 'send' 1 times, got 0.*no answer") as failed:
         asgi(app).until_logged("send")
     assert failed.type is AssertionError  # and not Hang
     with pytest.raises(ValueError, match="no answer"):

@@ -1,4 +1,4 @@
-"""The adapters under test, as the options of pytest name them."""
+"""The adapters and servers under test, as pytest's options name them."""
 
 import importlib
 import inspect
@@ -13,7 +13,7 @@ from wsgi_asgi_conformance.catalogue import FOLDER, SUBJECTS
 
 
 def adapter_name(config: pytest.Config, subject: str) -> str:
-    """Return the name of the adapter of a direction, or a server's command: `module:Class`, a command, or "none"."""
+    """Return a direction's adapter as `module:Class`, or the command of a server, or "none"."""
     return str(config.getoption(subject) or "none")
 
 
@@ -54,7 +54,7 @@ def check_command(config: pytest.Config, subject: str) -> None:
 
 
 def load_adapter(config: pytest.Config, direction: str) -> Any:
-    """Import the adapter of a direction. Raises UsageError if its name leads to none."""
+    """Import the adapter of a direction. Raises UsageError if there is none of its name."""
     name = adapter_name(config, direction)
     option = f"{option_for(direction)} {name}"
     module, _, attributes = name.partition(":")

@@ -79,7 +79,7 @@ def http_app(function: Callable[[Scope, Receive, Send], Awaitable[None]]) -> ASG
     @functools.wraps(function)
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            raise ValueError(f"this app knows of HTTP alone, not of {scope['type']}")
+            raise ValueError(f"this app handles only HTTP, got the scope type {scope['type']!r}")
         await function(scope, receive, send)
 
     return app

@@ -1,4 +1,4 @@
-"""A fake ASGI server that records everything, and whose tests go on even if the adapter hangs.
+"""A fake ASGI server that records everything; an adapter that hangs does not block the tests.
 
 Connections run on a loop in another thread. The test tells the client what to do, waits up to the deadline, and checks
 the log.
@@ -29,7 +29,7 @@ class ASGIConnection(Exchange):
     """One connection of an ASGI server.
 
     Logged: "receive" and "send" when the adapter calls them, with the message; "received" and "sent" when they
-    return; "disconnect" and "cancel" when the test has that happen.
+    return; "disconnect" and "cancel" when the test makes that happen.
     """
 
     def __init__(
@@ -173,9 +173,9 @@ class ASGIConnection(Exchange):
 class ASGIServer(Server):
     """Serves connections on a loop in another thread; called with an app, it starts one.
 
-    The request's body comes in `blocks`, empty without; with `more_body`, more of it is fed later. The first
-    `hold_after` calls of `send` return at once, and later ones when `release()` is called. Other scopes than http
-    are fed their messages by the test.
+    The request's body is `blocks`, or empty; with `more_body`, the test feeds more of it later. The first
+    `hold_after` calls of `send` return at once, and later ones after `release()`. For scopes other than http, the
+    test feeds all messages.
     """
 
     def __init__(self, loops: Loops, backend: str, deadline: float, strict: bool = True) -> None:
@@ -207,7 +207,7 @@ class ASGIServer(Server):
     def close(self) -> None:
         """End all connections, and abandon the loops of those that do not end."""
         for connection in self._connections:
-            if connection.scope["type"] == "lifespan":  # which no client leaves
+            if connection.scope["type"] == "lifespan":  # no client's leaving ends it
                 connection.cancel()
         try:
             self._end_all(self._connections)

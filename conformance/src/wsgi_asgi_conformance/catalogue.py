@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 FOLDER = Path(__file__).parent
-# The letter of a role is the adapter's direction; the rest is the adapter's part in it.
+# A role's letter stands for the adapter's direction, and the rest for the side that the adapter plays.
 DIRECTIONS = {"A": "wsgi_to_asgi", "B": "asgi_to_wsgi"}
 # A server is bound by the same clauses as one side of an adapter.
 SERVERS = {"B-srv": "asgi_servers", "A-gw": "wsgi_servers"}
@@ -75,7 +75,7 @@ def read_catalogue(folder: Path = FOLDER / "clauses") -> dict[str, Clause]:
         document = tables.pop("title")
         prefix, *others = {key.rpartition("-")[0] for key in tables}
         if others or prefix in prefixes:
-            raise ValueError(f"{path.name}: expected one prefix, and one that no other file has")
+            raise ValueError(f"{path.name}: expected ids with one prefix, which no other file uses")
         prefixes.add(prefix)
         for key, table in tables.items():
             try:

@@ -1,4 +1,4 @@
-"""The command `wsgi-asgi-conformance`: judge a server, or an adapter, without a word about pytest."""
+"""The command `wsgi-asgi-conformance`, which judges a server or adapters, and runs pytest for that."""
 
 import argparse
 import sys
@@ -26,11 +26,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="asgi-server | wsgi-server | adapter")
     for kind, what in (("asgi-server", "an ASGI server"), ("wsgi-server", "a WSGI server")):
         of_kind = kinds.add_parser(kind, help=f"judge {what}")
-        of_kind.add_argument("--command", required=True, help="how it is started, with {app} and {port}")
+        of_kind.add_argument("--command", required=True, help="command that starts it, with {app} and {port}")
     kinds.add_parser("adapter", help="judge adapters, by --wsgi-to-asgi MODULE:CLASS and --asgi-to-wsgi MODULE:CLASS")
     known, others = parser.parse_known_args(arguments)
     package = __package__ or ""
-    # The plugin is there by itself if the package is installed, and is the same by this name.
+    # An installed package registers the plugin under the same name, so that it is not registered twice.
     options = ["-p", f"{package}.plugin", "-p", "no:cacheprovider", "--pyargs", "-q", *others]
     if known.kind == "adapter":
         folders = [f"{package}.wsgi_to_asgi", f"{package}.asgi_to_wsgi"]

@@ -1,4 +1,4 @@
-"""Fixtures of both directions."""
+"""Fixtures for the tests of adapters and of servers."""
 
 import contextlib
 import importlib.util
@@ -24,7 +24,7 @@ def loops() -> Loops:
     return Loops()
 
 
-# Starts a server for one test, called with what differs from the shared one, such as the app's lifespan.
+# Starts a server for one test; the arguments are what differs from the shared one, such as the app's lifespan.
 Start: TypeAlias = Callable[..., AbstractContextManager[RunningServer]]
 
 
@@ -50,7 +50,7 @@ class _Shared:
 
 @pytest.fixture(scope="session")
 def shared_server() -> Iterator[_Shared]:
-    """What holds the server of a folder of tests."""
+    """The holder of the server that the tests of a folder share."""
     shared = _Shared()
     yield shared
     shared.close()
@@ -58,7 +58,7 @@ def shared_server() -> Iterator[_Shared]:
 
 @pytest.fixture
 def start(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Start:
-    """Starts a server for this test alone."""
+    """A function that starts a server for this test alone."""
     subject = str(maybe_subject(request.path))
 
     def start(attribute: str = "app", **how: Any) -> AbstractContextManager[RunningServer]:

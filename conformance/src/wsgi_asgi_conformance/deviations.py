@@ -25,7 +25,7 @@ class Deviation:
 
 
 def read_deviations(path: Path, clauses: Mapping[str, Clause]) -> list[Deviation]:
-    """Return what a file has, which is one table for each clause. Raises ValueError, which names the file.
+    """Read a file with one table for each clause. Raises ValueError, which names the file.
 
     ["ASGI-HTTP-077"]
     reason = "send() never raises, for older apps"
@@ -39,7 +39,7 @@ def read_deviations(path: Path, clauses: Mapping[str, Clause]) -> list[Deviation
     found = []
     for name, table in tables.items():
         if name not in clauses:
-            raise ValueError(f"{path}: {name}: expected the id of a clause, and the catalogue has no such clause")
+            raise ValueError(f"{path}: {name}: expected the id of a clause of the catalogue")
         if not isinstance(table, dict) or not table.get("reason") or not table.keys() <= _KEYS:
             raise ValueError(f"{path}: {name}: expected a table with a reason, and perhaps a link and a direction")
         directions = tuple(clauses[name].directions)

@@ -44,7 +44,7 @@ class Exchange:
 
     # Waits of the test
 
-    def until(self, condition: Callable[[], object], what: str = "what should happen") -> Self:
+    def until(self, condition: Callable[[], object], what: str = "the test's condition") -> Self:
         """Wait until `condition` holds; it may look at anything. Raises Hang at the deadline."""
         end = time.monotonic() + self.deadline
         with self.changed:
@@ -60,7 +60,7 @@ class Exchange:
         """Wait for the `count`-th entry of a kind; fail at once if the call ends without it."""
         self.until(lambda: self._counts[kind] >= count or self.ended, f"{kind!r} number {count}")
         found = self._counts[kind]
-        assert found >= count, f"{found} times {kind!r}, not {count}, and the call ended with {self.error!r}"
+        assert found >= count, f"expected {kind!r} {count} times, got {found}; the call ended with {self.error!r}"
         return self
 
     def until_ended(self) -> Self:

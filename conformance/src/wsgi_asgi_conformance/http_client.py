@@ -34,7 +34,7 @@ class Client:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=deadline)
         self.unread = b""
         self.ended = False
-        self.wire: list[tuple[str, bytes]] = []  # what was sent (">") and came ("<")
+        self.wire: list[tuple[str, bytes]] = []  # what was sent (">") and received ("<")
 
     def __enter__(self) -> Self:
         return self
@@ -43,7 +43,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connection in order."""
+        """Close the connection normally."""
         self.socket.close()
 
     def reset(self) -> None:
@@ -133,7 +133,7 @@ class Client:
         headers = []
         for line in lines:
             name, colon, value = line.partition(":")
-            assert (colon, name) == (":", name.strip()), f"no header: {line!r}"
+            assert (colon, name) == (":", name.strip()), f"malformed header: {line!r}"
             headers.append((name, value.strip(" \t")))
         return version, int(code), reason, headers, raw
 
@@ -171,7 +171,7 @@ class Client:
             try:
                 size = int(line.partition(b";")[0], 16)
             except ValueError:
-                raise AssertionError(f"no size of a chunk: {line!r}") from None
+                raise AssertionError(f"malformed chunk size: {line!r}") from None
             block, whole = self._take(size + 2 if size else 0)
             body += block[:size]
             if not whole:

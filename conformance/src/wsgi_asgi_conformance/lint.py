@@ -2,7 +2,7 @@
 
 from wsgi_asgi_conformance.types import ASGIApp
 
-# What the validator raises, and what of it is for the server's faults; nothing, if there is none.
+# The validator's exceptions, and those among them that report a fault of the server; empty without `bridge`.
 REPORTS: tuple[type[Exception], ...] = ()
 SERVER_FAULTS: tuple[type[Exception], ...] = ()
 try:

@@ -1,7 +1,7 @@
 """How an app inside a server reports to the test outside: through files, which work across processes.
 
 Each exchange has a name. Its notes are lines of Python literals in the file of that name. A gate is a file that the
-test makes, and for which the app waits.
+test creates, and that the app waits for.
 """
 
 import ast
@@ -57,11 +57,11 @@ class Notes:
     # What the test does
 
     def open(self, gate: str) -> None:
-        """Let an app that waits for a gate go on."""
+        """Let an app that waits for a gate continue."""
         self._gates.with_suffix(f".{gate}").touch()
 
     def read(self) -> list[tuple[str, Any, int]]:
-        """Return key, value and process of each note so far; skip a last line that is half written."""
+        """Return the key, value and process of each note so far; skip a last line that is incomplete."""
         if not self._path.exists():
             return []
         lines = self._path.read_text(encoding="utf-8").split("\n")[:-1]
@@ -69,7 +69,7 @@ class Notes:
 
 
 def literal(value: object) -> Any:
-    """Return what `repr` shows as a Python literal: an instance of another type becomes the name of that."""
+    """Return a value whose `repr` is a Python literal: an instance of any other type becomes the type's name."""
     if value is None or type(value) in (bool, int, float, bytes):
         return value if value == value and value not in (float("inf"), float("-inf")) else repr(value)
     if isinstance(value, int):

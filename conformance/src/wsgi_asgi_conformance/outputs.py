@@ -85,7 +85,7 @@ class Run:
         return found
 
     def failed(self, direction: str, clause: str) -> list[Outcome]:
-        """Return the failing tests of a clause: first those that hang, and those that are about few clauses."""
+        """Return the failing tests of a clause: those that hang first, then those of the fewest clauses."""
         tests = [
             test
             for test in self.outcomes.values()
@@ -168,7 +168,7 @@ def markdown(run: Run) -> Iterator[str]:
 
 
 def escaped(text: str) -> str:
-    """Return Markdown for a cell, in which what is not code has no HTML."""
+    """Escape text for a cell of a Markdown table: "|" everywhere, and "<" outside code."""
     parts = text.replace("|", "\\|").split("`")
     return "`".join(part if index % 2 else part.replace("<", "&lt;") for index, part in enumerate(parts))
 

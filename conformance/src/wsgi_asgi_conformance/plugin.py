@@ -43,14 +43,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--wsgi-to-asgi", metavar="MODULE:CLASS", help="adapter that makes a WSGI app an ASGI app, or none")
     group.addoption("--asgi-to-wsgi", metavar="MODULE:CLASS", help="adapter that makes an ASGI app a WSGI app, or none")
     for subject in SERVERS.values():
-        group.addoption(option_for(subject), dest=subject, metavar="COMMAND", help="server, with {app} and {port}")
+        group.addoption(
+            option_for(subject), dest=subject, metavar="COMMAND", help="starts a server, with {app} and {port}"
+        )
     group.addoption("--backends", default="asyncio", help="loops to run --wsgi-to-asgi on: asyncio, trio or both")
     group.addoption("--deadline", type=float, default=5.0, help="seconds after which a wait counts as a hang (5)")
-    group.addoption("--clauses", metavar="NAMES", help="only these, separated by commas: P3333-028, ASGI-WS, a section")
+    group.addoption("--clauses", metavar="NAMES", help="only these, such as P3333-028,ASGI-WS or a section's title")
     group.addoption("--advised", action="store_true", help="also judge what the specs only advise or allow")
-    group.addoption("--deviations", metavar="FILE", help="TOML: clauses that are broken on purpose, with reasons")
-    group.addoption("--conformance-json", metavar="FILE", help="write what became of each clause as JSON")
-    group.addoption("--conformance-markdown", metavar="FILE", help="append a summary for people (GITHUB_STEP_SUMMARY)")
+    group.addoption("--deviations", metavar="FILE", help="TOML file of clauses that are broken on purpose")
+    group.addoption("--conformance-json", metavar="FILE", help="write each clause's result as JSON")
+    group.addoption("--conformance-markdown", metavar="FILE", help="append a summary, as for $GITHUB_STEP_SUMMARY")
     group.addoption("--conformance-badge", metavar="FILE", help="write a badge for shields.io as JSON")
     group.addoption(
         "--thorough",
@@ -116,7 +118,7 @@ def clauses_of(item: pytest.Item) -> list[str]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """End a test whose own thread waits in the adapter, if nothing else does; needs a system with timers."""
+    """End a test whose own thread hangs in the adapter, unless pytest-timeout does; needs a system with timers."""
     if (
         maybe_subject(item.path) is None
         or item.config.pluginmanager.has_plugin("timeout")
@@ -169,7 +171,7 @@ def pytest_runtest_makereport(
 
 
 def pytest_report_teststatus(report: pytest.CollectReport | pytest.TestReport, config: pytest.Config) -> Any:
-    """Keep what other adapters break out of the list of failures, unless --tb or --thorough ask for that."""
+    """Leave broken clauses out of pytest's list of failures, unless --tb or --thorough ask for them."""
     outcome = getattr(report, "conformance", {}).get("outcome")
     if outcome in ("broken", "hung") and not is_thorough(config) and config.option.tbstyle == "auto":
         return outcome, outcome[0].upper(), outcome.upper()
@@ -210,7 +212,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Print the verdicts at the very end."""
+    """Print the verdicts at the end."""
     run = config.stash[RUN]
     if not run.outcomes or (is_thorough(config) and not run.broken() and not run.mended()):
         return
@@ -219,7 +221,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.write_line(line)
 
 
-@pytest.hookimpl(tryfirst=True)  # others may raise here, for what another adapter has left open
+@pytest.hookimpl(tryfirst=True)  # other plugins may raise here because of what an adapter has left open
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Exit at once if threads of the adapter may be stuck, because the interpreter would wait for them."""
     if SESSION not in config.stash or config.stash[SESSION].exitstatus == pytest.ExitCode.USAGE_ERROR:

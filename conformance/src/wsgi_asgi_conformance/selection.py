@@ -1,4 +1,4 @@
-"""Which clauses a run is about."""
+"""The selection of the clauses that a run tests."""
 
 import fnmatch
 from collections.abc import Mapping, Sequence
@@ -20,9 +20,7 @@ class Selection:
             for name in filter(None, (part.strip() for part in names.split(","))):
                 found = {clause.id for clause in clauses.values() if _is_meant(clause, name)}
                 if not found:
-                    raise ValueError(
-                        f"--clauses {name}: expected an id, its beginning or a section, found no such clause"
-                    )
+                    raise ValueError(f"--clauses {name}: expected an id, its beginning, or a section, got none")
                 chosen |= found
         self._chosen = {key for key in chosen if advised or not is_advised(clauses[key])}
         if not self._chosen:

@@ -24,7 +24,7 @@ START = 30.0
 _STOP = 15.0
 # How many bytes of each message a report shows.
 _SHOWN = 400
-# Headers that tell the app which function serves the request, and where its notes go.
+# The headers that tell the app which function serves the request, and where its notes go.
 APP, NOTE = "X-Conformance-App", "X-Conformance-Note"
 LIFESPAN = "WSGI_ASGI_CONFORMANCE_LIFESPAN"
 
@@ -44,7 +44,7 @@ def free_port() -> int:
 
 
 class Exchange:
-    """One request, or one WebSocket: a client, and what the app notes of it."""
+    """One request, or one WebSocket: a client, and the app's notes about it."""
 
     def __init__(self, server: "RunningServer", app: str) -> None:
         self.server = server
@@ -105,7 +105,7 @@ class RunningServer:
         self._exchanges: list[Exchange] = []
 
     def exchange(self, app: str | Callable[..., Any]) -> Exchange:
-        """Connect, for a request that an app serves: a function of a test's module, or what names one."""
+        """Connect for a request that `app` serves: a function of a test's module, or its name."""
         self._exchanges.append(Exchange(self, app if isinstance(app, str) else name_of(app)))
         return self._exchanges[-1]
 
@@ -115,7 +115,7 @@ class RunningServer:
         return exchange.response(), exchange
 
     def lifespan(self) -> list[tuple[str, Any, int]]:
-        """Return what the app has noted of its lifespans."""
+        """Return the app's notes about its lifespans."""
         return Notes("lifespan", self.folder).read()
 
     def output(self) -> str:
@@ -136,7 +136,7 @@ class RunningServer:
         return "\n".join([*lines[:6], *(["< (closed)"] if ended else [])])
 
     def hang_up(self) -> None:
-        """Close what the tests have left open."""
+        """Close the connections that tests have left open."""
         for exchange in self._exchanges:
             exchange.client.close()
         self._exchanges.clear()
@@ -154,7 +154,7 @@ class RunningServer:
 
 
 def name_of(app: Callable[..., Any]) -> str:
-    """Return what tells the server's process which app is meant."""
+    """Return the name by which the server's process finds the app."""
     return f"{app.__module__}:{app.__qualname__}"
 
 
@@ -162,9 +162,9 @@ def name_of(app: Callable[..., Any]) -> str:
 def running(
     command: str, app: str, deadline: float, lifespan: str | None = None, wait: bool = True
 ) -> Iterator[RunningServer]:
-    """Run a server's command, in which {app}, {port}, {python} and {folder} are filled in, as a process group.
+    """Run a server's command, with {app}, {port} and the like filled in, as a process group.
 
-    Yields once it answers, or at once without `wait`. Raises DidNotStart.
+    Yields when the server answers, or at once without `wait`. Raises DidNotStart.
     """
     port = free_port()
     with tempfile.TemporaryDirectory() as name:

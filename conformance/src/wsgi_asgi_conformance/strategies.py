@@ -1,4 +1,4 @@
-"""Random input for tests of properties: bodies in blocks, requests, responses, and bytes that may be a request."""
+"""Random input for property tests: bodies in blocks, requests, responses, and bytes that may be a request."""
 
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import quote_from_bytes
@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from wsgi_asgi_conformance.types import RawHeaders
 
-# Every run tries the same examples, up to the first that fails. There is no search for a smaller one, because an
-# adapter that hangs would hang at each step of it.
+# Every run tries the same examples, up to the first that fails. Examples are not shrunk, because an adapter that hangs
+# would hang again at each step.
 PROPERTY = settings(
     derandomize=True,
     deadline=None,
@@ -20,7 +20,7 @@ PROPERTY = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 
-# The blocks of a body, and how often each is repeated: lines of any length, in blocks up to some longer than a buffer.
+# The blocks of a body, and how often each is repeated, so that some blocks are longer than a buffer.
 Parts: TypeAlias = list[tuple[bytes, int]]
 PARTS: st.SearchStrategy[Parts] = st.lists(
     st.tuples(st.binary(max_size=20) | st.sampled_from([b"\n", b"a\r\nb"]), st.sampled_from([1, 1, 1, 9000])),
@@ -33,7 +33,7 @@ def blocks_of(parts: Parts) -> list[bytes]:
     return [block * times for block, times in parts]
 
 
-# Of RFC 9110 5.6.2, less "_"; of letters too few for a name that means something.
+# The characters of a token (RFC 9110 5.6.2) except "_", and too few letters to form a name with a meaning.
 _NAMES = st.text("!#$%&'*+.^`|~-abcdxyz019", min_size=1, max_size=8)
 _VALUES = st.binary(max_size=8).map(
     lambda value: bytes(byte for byte in value if byte >= 0x20 and byte != 0x7F).strip()
@@ -54,7 +54,7 @@ _QUERIES = st.text("abc=&+%20/?;", max_size=10)
 
 
 class Request(NamedTuple):
-    """A request as a client means it; `path` is decoded, and follows `mount`."""
+    """A request as a client sees it; `path` is decoded, and follows `mount`."""
 
     method: str
     mount: str
@@ -78,7 +78,7 @@ REQUESTS = st.builds(
 
 
 class Response(NamedTuple):
-    """A response as an app means it."""
+    """A response as an app sees it."""
 
     status: int
     headers: RawHeaders
@@ -96,7 +96,7 @@ RESPONSES = st.builds(Response, _STATUSES, _RESPONSE_HEADERS, PARTS)
 
 
 def joined_headers(headers: RawHeaders) -> RawHeaders:
-    """Return request headers as CGI leaves them: one of a name, where the first one was (RFC 3875 4.1.18)."""
+    """Join request headers of the same name at the place of the first, as CGI does (RFC 3875 4.1.18)."""
     values: dict[bytes, list[bytes]] = {}
     for name, value in headers:
         values.setdefault(name, []).append(value)
@@ -137,12 +137,12 @@ REQUEST_BYTES = st.builds(
     st.lists(_ODD_HEADERS.map(str.encode) | _HEADER_LINES, max_size=6).map(lambda lines: [b"host: a", *lines]),
     _BODIES,
 )
-# What h11 refuses for a length, and other servers may not: most requests have none of these.
+# Lengths that h11 refuses, but other servers may accept; most requests have none of these.
 ODD_LENGTHS = st.sampled_from([None, None, None, None, b"", b"x", b"-1", b"+3", b"3 3", b"0x3", b"\xb2", b"1_0"])
 
 
 class Parsed(NamedTuple):
-    """A request that h11 has parsed, with the blocks of its body; `whole` tells whether the body has ended."""
+    """A request that h11 has parsed, with the blocks of its body; `whole` says whether the body has ended."""
 
     method: str
     target: bytes

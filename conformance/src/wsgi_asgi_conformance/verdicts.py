@@ -33,10 +33,10 @@ class Outcome:
 
 
 def verdicts_from(outcomes: Iterable[Outcome]) -> Verdicts:
-    """Return what became of each clause that was tested: the worst of what became of its tests.
+    """Return the verdict on each clause that was tested: the worst outcome of its tests.
 
     If a test of several clauses fails, and tests of fewer clauses have found some of these broken, only those are
-    blamed. The others count as the rest of their tests say.
+    blamed. The rest of their tests decide on the others.
     """
     found: dict[tuple[str, str], set[str]] = defaultdict(set)
     spared: dict[tuple[str, str], set[str]] = defaultdict(set)

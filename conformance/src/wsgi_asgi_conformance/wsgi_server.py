@@ -1,4 +1,4 @@
-"""A fake WSGI server that records everything, and whose tests go on even if the adapter hangs.
+"""A fake WSGI server that records everything; an adapter that hangs does not block the tests.
 
 Each request runs in a thread of its own. The test tells the client what to do, waits up to the deadline, and checks the
 log.
@@ -23,8 +23,8 @@ class Input:
     """`wsgi.input` of one request: waits until it is fed, and notes each read.
 
     Logged: "read" when the adapter calls a method, with its name and size; "was read" when that returns, with the
-    bytes. Never returns more than CONTENT_LENGTH allows; `overreads` has the sizes that asked for more, -1 where
-    a read had no bound. With `wsgi.input_terminated` there is no such limit.
+    bytes. Never returns more than CONTENT_LENGTH allows; `overreads` lists the sizes that asked for more, with -1 for
+    a read without a size. With `wsgi.input_terminated`, there is no such limit.
     """
 
     def __init__(self, request: "WSGIRequest", blocks: Iterable[bytes], more_body: bool) -> None:
@@ -46,7 +46,7 @@ class Input:
             self._request.changed.notify_all()
 
     def abort(self, error: Exception | None) -> None:
-        """Make reads that wait for more raise `error`, now or later; with None, they return less, as at the end."""
+        """Make reads that wait for more raise `error`, now or later; with None, they return early, as at the end."""
         with self._request.changed:
             self._error = None if self._ended else error
             self._ended = True
@@ -74,7 +74,7 @@ class Input:
                 self.overreads.append(size)
             wanted = self._left if size < 0 else min(size, self._left)
             while not self._ended and len(self._buffer) < wanted and not (line and b"\n" in self._buffer):
-                request.changed.wait()  # until it is fed or aborted, which the end of the test does
+                request.changed.wait()  # until the test feeds or aborts it, at its end at the latest
             end = self._buffer.find(b"\n") + 1 if line and b"\n" in self._buffer else len(self._buffer)
             if self._error is not None and len(self._buffer) < wanted:
                 raise self._error
@@ -96,8 +96,8 @@ class WSGIRequest(Exchange):
     """One request of a WSGI server, in a thread of its own.
 
     Logged: "start_response", with a Start; "return", with the iterable; "block", with what was yielded;
-    "write"; "exhausted"; "close" and "closed" around the iterable's close(), where it has one; "disconnect" when
-    the test has the client leave; and what `Input` names.
+    "write"; "exhausted"; "close" and "closed" around the iterable's close(), if it has one; "disconnect" when
+    the test makes the client leave; and the entries of `Input`.
     """
 
     def __init__(
@@ -133,9 +133,9 @@ class WSGIRequest(Exchange):
             self.changed.notify_all()
 
     def disconnect(self, read_error: Exception | None = None) -> None:
-        """Have the client leave: the server closes the iterable instead of asking for another block.
+        """Make the client leave: the server closes the iterable instead of asking for another block.
 
-        A read that waits for more of the body raises `read_error`, or without one gets less than it asked for.
+        A read that waits for more of the body raises `read_error`, or returns less than it asked for if that is None.
         """
         self._record("disconnect")
         self._disconnected = True
@@ -161,7 +161,7 @@ class WSGIRequest(Exchange):
 
     @property
     def blocks(self) -> list[Any]:
-        """What the iterable has yielded."""
+        """The blocks that the iterable has yielded."""
         return self.values("block")
 
     @property
@@ -222,9 +222,9 @@ class WSGIRequest(Exchange):
 class WSGIServer(Server):
     """Serves requests in threads of their own; called with an app, it starts one.
 
-    The request's body comes in `blocks`, or is the environ's own; with `more_body`, more of it is fed later.
-    CONTENT_LENGTH is what the environ says. The server takes `hold_after` blocks of the response, and goes on
-    when `release()` is called.
+    The request's body is `blocks`, or the environ's own; with `more_body`, the test feeds more of it later. The
+    environ's CONTENT_LENGTH is not changed. The server takes `hold_after` blocks of the response, and the rest
+    after `release()`.
     """
 
     def __init__(self, deadline: float, strict: bool = True) -> None:
