@@ -336,7 +336,9 @@ def test_tls_extension_is_ignored_on_a_plain_connection() -> None:
     """Only TLS connections may have the extension (ASGI TLS spec, When to use)."""
     tls = {"server_cert": None, "tls_version": 0x0304, "cipher_suite": None}
     assert "SSL_PROTOCOL" not in environ_from_scope(scope_with(scheme="http", extensions={"tls": tls}))
-    assert scope_from_environ(environ_with(SSL_PROTOCOL="TLSv1.3"))["extensions"] == {}
+    forwarded = {"HTTPS": "on", "HTTP_X_FORWARDED_PROTO": "https"}
+    for environ in environ_with(SSL_PROTOCOL="TLSv1.3"), environ_with(SSL_PROTOCOL="TLSv1.3", **forwarded):
+        assert scope_from_environ(environ)["extensions"] == {}
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,7 @@ def scope_from_environ(environ: Environ) -> dict[str, Any]:
             # A copy, because uWSGI reuses its environ for the next request.
             "wsgi_environ": RedactedMapping(environ.copy(), "WSGI environ"),
         }
+        # On a plain connection, stray SSL_* variables make no extension (ASGI TLS spec, "When to use").
         if scheme == "https" and (tls := maybe_tls_from_environ(environ)) is not None:
             scope["extensions"] = {"tls": tls}
         return scope

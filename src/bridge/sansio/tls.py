@@ -47,14 +47,11 @@ def ssl_variables_from_tls(tls: Mapping[str, Any]) -> dict[str, str]:
 
 
 def maybe_tls_from_environ(environ: Environ) -> dict[str, Any] | None:
-    """Return the tls extension, or None if the server gives no details of its TLS.
+    """Return the tls extension of a TLS connection, or None if the server gives no details of its TLS.
 
-    On a plain connection there must be no extension, whatever stray SSL_* variables exist (ASGI TLS spec, "When to
-    use"). Raises TypeError if a variable that becomes text is not a str.
+    Raises TypeError if a variable that becomes text is not a str.
     """
-    if environ.get("wsgi.url_scheme") != "https" or not any(
-        environ.get(name) for name in ("SSL_PROTOCOL", "SSL_CIPHER", "SSL_SERVER_CERT", "SSL_CLIENT_CERT")
-    ):
+    if not any(environ.get(name) for name in ("SSL_PROTOCOL", "SSL_CIPHER", "SSL_SERVER_CERT", "SSL_CLIENT_CERT")):
         return None
     chain = [environ["SSL_CLIENT_CERT"]] if environ.get("SSL_CLIENT_CERT") else []
     while chain and (issuer := environ.get(f"SSL_CLIENT_CERT_CHAIN_{len(chain) - 1}")):
