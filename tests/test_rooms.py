@@ -81,7 +81,7 @@ def test_the_directions_are_twins() -> None:
         *(f"websocket/{name}.py" for name in ("connection", "frames", "inbox", "options", "transport")),
         *(
             f"http/{name}.py"
-            for name in ("access", "client", "detached", "detaching", "late", "leaving", "patience", "serve")
+            for name in ("access", "client", "detached", "detaching", "late", "leaving", "patience", "place", "serve")
         ),
     }
 

@@ -9,7 +9,7 @@ import select
 import selectors
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
@@ -96,6 +96,24 @@ def end_connection(start_response: Any) -> None:
     if connection is not None and hasattr(connection, "wfile"):
         connection.wfile = io.BytesIO()
         request.close_connection = True
+
+
+# What serves the server's call alone, and what stands in its place once a response has left its thread. Each of these
+# refers to a dozen of the server's objects, which the garbage collector would look through as long as the app waits.
+_OF_THE_CALL = {
+    "wsgi.input": io.BytesIO(),  # at its end, as the body is by then
+    "wsgi.early_hints": None,
+    "gunicorn.socket": None,
+    "werkzeug.socket": None,
+    "waitress.client_disconnected": None,
+}
+
+
+def forget_call(request: MutableMapping[str, Any], environ: Environ) -> None:
+    """Take the objects that end with the server's call out of `request`, a copy of `environ`."""
+    for key, instead in _OF_THE_CALL.items():
+        if key in environ:
+            request[key] = instead
 
 
 def maybe_number_of_threads(environ: Environ, start_response: Any) -> int | None:

@@ -10,6 +10,9 @@ from typing import Any
 import anyio
 
 from bridge import ASGIToWSGI
+from bridge.asgi_to_wsgi.http.exchange import HTTPExchange
+from bridge.asgi_to_wsgi.http.patience import Patience
+from bridge.asgi_to_wsgi.http.place import Place
 from bridge.types import Message, Receive, Scope, Send
 from tests.fakes import WSGIServer, http_environ
 
@@ -40,6 +43,20 @@ def connected(app: ASGIToWSGI, method: str = "GET", body: bytes | None = None, /
     server = Detachable(app, method, body, **keys)
     with server.client, server.connection:
         yield server
+
+
+class NotedPlace(Place):
+    """A place of its own that notes what it is told."""
+
+    def __init__(self, exchange: HTTPExchange, notes: list[str]) -> None:
+        super().__init__(set(), Patience(0.05), exchange)
+        self._notes = notes
+
+    def free(self) -> None:
+        self._notes.append("released")
+
+    def note(self, status: str, size: int, whole: bool) -> None:
+        self._notes.append(f"{status} {size} {whole}")
 
 
 class Gate:

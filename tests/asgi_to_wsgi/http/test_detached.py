@@ -22,7 +22,16 @@ from bridge.errors import AdapterClosed
 from bridge.sansio.http1 import ResponseWriter
 from bridge.types import Message, Receive, Scope, Send
 from tests.asgi_to_wsgi.apps import Adapt
-from tests.asgi_to_wsgi.http.detachable import Gate, block, body_of, connected, start, started, waiting
+from tests.asgi_to_wsgi.http.detachable import (
+    Gate,
+    NotedPlace,
+    block,
+    body_of,
+    connected,
+    start,
+    started,
+    waiting,
+)
 from tests.fakes import http_scope, in_thread
 from tests.processes import wait_until
 from tests.references import is_freed
@@ -409,21 +418,14 @@ def test_a_detached_response_is_freed_without_the_garbage_collector(adapt: Adapt
 
 def test_a_response_that_failed_is_not_answered(adapt: Adapt) -> None:
     """A loop that reaches it later does not touch its connection, whose number may by then belong to another one."""
-    released: list[str] = []
+    ended: list[str] = []
     ours, client = socket.socketpair()
     adapter = adapt(waiting(Gate()))
     adapter.start()
     loop_thread = adapter._private_loop.get().get()
     exchange = HTTPExchange(adapter.app, loop_thread, http_scope())
     exchange.outbox.extend([b"unseen", None])
-    response = detached.DetachedResponse(
-        exchange,
-        ours,
-        ResponseWriter("GET", "1.1"),
-        answered=lambda _: None,
-        note=lambda status, size, whole: released.append(f"{status} {size} {whole}"),
-        release=lambda: released.append("released"),
-    )
+    response = detached.DetachedResponse(exchange, ours, ResponseWriter("GET", "1.1"), NotedPlace(exchange, ended))
     with client:
         for _ in range(2):
             response.fail(AdapterClosed("the loop has ended"))
@@ -433,7 +435,7 @@ def test_a_response_that_failed_is_not_answered(adapt: Adapt) -> None:
             received = stream.read()
     assert received.startswith(b"HTTP/1.1 500 ")
     assert received.endswith(b"\r\n\r\nInternal Server Error\n")
-    assert released == ["released", "500 Internal Server Error 22 False"]
+    assert ended == ["released", "500 Internal Server Error 22 False"]
 
 
 def test_an_exchange_that_fails_away_from_its_loop_does_not_touch_what_is_detached(adapt: Adapt) -> None:

@@ -14,7 +14,7 @@ from bridge.asgi_to_wsgi.http.exchange import HTTPExchange
 from bridge.sansio.http1 import ResponseWriter
 from bridge.types import Receive, Scope, Send
 from tests.asgi_to_wsgi.apps import Adapt
-from tests.asgi_to_wsgi.http.detachable import Gate, block, connected, start, waiting
+from tests.asgi_to_wsgi.http.detachable import Gate, NotedPlace, block, connected, start, waiting
 from tests.fakes import http_scope, in_thread
 from tests.interruptions import Interruption
 from tests.processes import wait_until
@@ -73,17 +73,10 @@ def test_a_response_that_fails_before_its_task_runs_is_closed_at_once(adapt: Ada
     adapter = adapt(waiting(Gate()))
     adapter.start()
     exchange = HTTPExchange(adapter.app, adapter._private_loop.get().get(), http_scope())
-    response = DetachedResponse(
-        exchange,
-        ours,
-        ResponseWriter("GET", "1.1"),
-        answered=lambda _: None,
-        note=lambda status, size, whole: ended.append("noted"),
-        release=lambda: ended.append("released"),
-    )
+    response = DetachedResponse(exchange, ours, ResponseWriter("GET", "1.1"), NotedPlace(exchange, ended))
     with client:
         response.fail(AdapterClosed("the loop has ended"))
-        assert ended == ["released", "noted"]
+        assert ended == ["released", "500 Internal Server Error 22 False"]
         assert ours.fileno() == -1
         assert read_all(client).endswith(b"Internal Server Error\n")
 
@@ -95,14 +88,7 @@ def test_a_response_that_fails_while_its_task_runs_is_closed_by_the_task(adapt: 
     adapter = adapt(waiting(Gate()))
     adapter.start()
     exchange = HTTPExchange(adapter.app, adapter._private_loop.get().get(), http_scope())
-    response = DetachedResponse(
-        exchange,
-        ours,
-        ResponseWriter("GET", "1.1"),
-        answered=lambda _: None,
-        note=lambda status, size, whole: ended.append("noted"),
-        release=lambda: ended.append("released"),
-    )
+    response = DetachedResponse(exchange, ours, ResponseWriter("GET", "1.1"), NotedPlace(exchange, ended))
     response._running = True
     with client, ours:
         response.fail(AdapterClosed("the loop has ended"))

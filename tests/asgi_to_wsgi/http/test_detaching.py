@@ -9,10 +9,13 @@ import pytest
 
 from bridge import ASGIToWSGI
 from bridge.asgi_to_wsgi.http import patience
-from bridge.asgi_to_wsgi.http.detaching import Place
+from bridge.asgi_to_wsgi.http.exchange import HTTPExchange
+from bridge.asgi_to_wsgi.http.patience import Patience
+from bridge.asgi_to_wsgi.http.place import Place
+from bridge.types import Receive, Scope, Send
 from tests.asgi_to_wsgi.apps import Adapt
 from tests.asgi_to_wsgi.http.detachable import Gate, body_of, connected, started, waiting
-from tests.fakes import WSGIServer, in_thread
+from tests.fakes import WSGIServer, http_scope, in_thread
 from tests.processes import wait_until
 
 
@@ -35,10 +38,13 @@ def test_max_detached_bounds_those_that_leave(adapt: Adapt) -> None:
             assert third.has_left
 
 
-def test_a_place_is_free_once_nothing_refers_to_it() -> None:
+def test_a_place_is_free_once_nothing_refers_to_it(adapt: Adapt) -> None:
     """A thread that is interrupted between taking a place and using it does not lose the place."""
     taken: set[int] = set()
-    first, second = Place(taken), Place(taken)
+    adapter = adapt(waiting(Gate()))
+    adapter.start()
+    exchange = HTTPExchange(adapter.app, adapter._private_loop.get().get(), http_scope())
+    first, second = Place(taken, Patience(0.05), exchange), Place(taken, Patience(0.05), exchange)
     assert len(taken) == 2
     first.free()
     first.free()
@@ -117,3 +123,24 @@ def test_options_of_detaching_are_checked(options: dict[str, Any], error: type[E
     """A value that makes no sense is refused at once, with the option's name."""
     with pytest.raises(error, match=words):
         ASGIToWSGI(waiting(Gate()), **options)
+
+
+def test_a_response_that_leaves_forgets_what_serves_the_call_alone(adapt: Adapt) -> None:
+    """The server's objects are not held as long as the app waits, and nothing is left to read or to write to them."""
+    gate = Gate()
+    scopes: list[Scope] = []
+    app = waiting(gate, started(), body_of(b"late"))
+
+    async def recording(scope: Scope, receive: Receive, send: Send) -> None:
+        scopes.append(scope)
+        await app(scope, receive, send)
+
+    with connected(adapt(recording, detach="always"), **{"wsgi.early_hints": len}) as server:
+        in_thread(server.run)
+        assert server.has_left
+        environ = scopes[0]["wsgi_environ"]
+        assert (environ["gunicorn.socket"], environ["wsgi.early_hints"]) == (None, None)
+        assert environ["wsgi.input"].read() == b""
+        assert server.environ["gunicorn.socket"] is server.connection
+        gate.open()
+        assert server.read() == (200, b"late")

@@ -43,6 +43,11 @@ class Answered:
 listeners: list[Callable[[Answered], object]] = []
 
 
+def is_wanted() -> bool:
+    """Return whether anybody wants to hear of a detached response's end."""
+    return bool(listeners) or _access_logger.isEnabledFor(logging.INFO)
+
+
 def note(answered: Answered) -> None:
     """Write the line of a detached response, and tell the listeners. Raises nothing."""
     try:

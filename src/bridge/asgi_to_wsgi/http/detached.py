@@ -6,13 +6,13 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
 
 import anyio
 
 from bridge.asgi_to_wsgi.http.client import Client
 from bridge.asgi_to_wsgi.http.exchange import HTTPExchange
 from bridge.asgi_to_wsgi.http.hop import LIMIT
+from bridge.asgi_to_wsgi.http.place import Place
 from bridge.asgi_to_wsgi.http.streams import File
 from bridge.runtime import Event
 from bridge.sansio.http1 import ResponseWriter, date_from_time
@@ -52,25 +52,15 @@ class DetachedResponse:
         exchange: HTTPExchange,
         sock: socket.socket,
         writer: ResponseWriter,
-        *,
-        answered: Callable[[HTTPExchange], object],
-        note: Callable[[str, int, bool], object],
-        release: Callable[[], object],
+        place: Place,
         is_last: bool = False,
     ) -> None:
-        """`sock` is ours from now on, and does not block; `is_last` says that the client wants it closed.
-
-        Each function is called once. `answered` is called on the loop when the head is sent. `note` is called when the
-        system has taken the whole response, or it was cut: with its status, the number of bytes of body that the system
-        has taken, and whether that is all. `release` is called when the connection is closed.
-        """
+        """`sock` is ours from now on, and does not block; `is_last` says that the client wants it closed."""
         self.context = contextvars.Context()
         self.exchange = exchange  # that this is the response of
         self._client = Client(sock, exchange.loop)
         self._writer = writer
-        self._answered = answered
-        self._notes = [note]
-        self._release = release
+        self._place = place
         self._is_last = is_last
         # Guards the head and the connection's end, because `fail` may come from a thread while the loop answers:
         self._lock = threading.Lock()
@@ -81,7 +71,7 @@ class DetachedResponse:
     @property
     def is_to_finish(self) -> bool:
         """Whether its client is to get more of it, even if the loop is about to end: it is no event stream."""
-        return bool(self._notes) and not self.exchange.response.is_event_stream
+        return bool(self._place.requests) and not self.exchange.response.is_event_stream
 
     def fail(self, error: BaseException) -> None:
         """End a response whose loop ends."""
@@ -106,13 +96,8 @@ class DetachedResponse:
     def _close(self, reset: bool = False) -> None:
         self._closed = True
         self._client.close(reset)
-        self._release()
-        self._note(False)
-
-    def _note(self, whole: bool) -> None:
-        """Tell of the end of the response. Idempotent."""
-        with contextlib.suppress(IndexError):
-            self._notes.pop()(self._status, self._size, whole)
+        self._place.free()
+        self._place.note(self._status, self._size, False)
 
     # ON THE LOOP
 
@@ -158,7 +143,7 @@ class DetachedResponse:
             if client.unsent:
                 await client.await_room()
             elif self._complete:
-                self._note(True)
+                self._place.note(self._status, self._size, True)
                 if not (self._is_last and self._size <= _SMALL_BODY):
                     await client.let_hang_up()
                 return
@@ -244,7 +229,7 @@ class DetachedResponse:
             if self._status:
                 return False
             self._status = status
-        self._answered(self.exchange)
+        self._place.answered()
         return True
 
     def _fail(self, error: BaseException, what: str = "the ASGI app raised") -> list[bytes]:

@@ -3,16 +3,16 @@
 import errno
 import logging
 import math
-import time
 from typing import Any
 
 from bridge.asgi_to_wsgi.http import access
-from bridge.asgi_to_wsgi.http.access import Answered
 from bridge.asgi_to_wsgi.http.detached import DetachedResponse
 from bridge.asgi_to_wsgi.http.exchange import HTTPExchange
 from bridge.asgi_to_wsgi.http.patience import Patience
+from bridge.asgi_to_wsgi.http.place import Place
 from bridge.asgi_to_wsgi.servers import (
     end_connection,
+    forget_call,
     has_next_request,
     is_start_response_of_server,
     may_answer_by_itself,
@@ -35,25 +35,6 @@ _logger = logging.getLogger("bridge")
 
 # What part of the descriptors that a process may have is left to the server and the app, and the most of it.
 _RESERVED_SHARE, _MOST_RESERVED = 4, 1000
-
-
-class Place:
-    """One of the places for detached responses, free again once it is let go, or when nothing refers to it.
-
-    An exception that a watchdog throws into a thread cannot lose it.
-    """
-
-    _taken: set[int] | None = None  # for __del__, if an asynchronous exception cuts __init__ short
-
-    def __init__(self, taken: set[int]) -> None:
-        self._taken = taken
-        taken.add(id(self))
-
-    def free(self) -> None:
-        if self._taken is not None:
-            self._taken.discard(id(self))
-
-    __del__ = free
 
 
 class Detaching:
@@ -82,16 +63,16 @@ class Detaching:
 
         The WSGI thread must not look into the outbox once this was submitted.
         """
-        place = Place(self._taken)
+        place = Place(self._taken, self.patience, exchange)
         taken = self._take_connection(exchange, place, environ, start_response)
         if isinstance(taken, str):
             place.free()
             self.kept.add()
-            _logger.debug("%s: the response keeps its WSGI thread: %s", request_name(exchange.scope), taken)
+            _log(exchange, "keeps", f": {taken}")
             return None
         self.left.add()
         self.patience.left(exchange)
-        _logger.debug("%s: the response leaves its WSGI thread", request_name(exchange.scope))
+        _log(exchange, "leaves")
         return taken
 
     def _take_connection(
@@ -124,21 +105,10 @@ class Detaching:
             return f"its connection could not be taken: {error}"
         end_connection(start_response)
         request = exchange.scope.get("wsgi_environ") or environ.copy()  # the server may clear its own
-
-        def note(status: str, size: int, whole: bool) -> None:
-            seconds = time.monotonic() - exchange.begun
-            access.note(Answered(request, status or access.LEFT, exchange.response.headers, size, seconds, whole))
-
+        forget_call(request, environ)
+        place.requests.append(request)
         environ[access.MARK] = True
-        return DetachedResponse(
-            exchange,
-            sock,
-            writer,
-            answered=self.patience.answered,
-            note=note,
-            release=place.free,
-            is_last=is_last,
-        )
+        return DetachedResponse(exchange, sock, writer, place, is_last)
 
     def _tell_limit(self) -> None:
         if not self._told_limit:
@@ -148,6 +118,11 @@ class Detaching:
                 "limit (ulimit -n, systemd's LimitNOFILE=) to detach more",
                 self._descriptors,
             )
+
+
+def _log(exchange: HTTPExchange, what: str, why: str = "") -> None:
+    if _logger.isEnabledFor(logging.DEBUG):  # because a name costs more than this
+        _logger.debug("%s: the response %s its WSGI thread%s", request_name(exchange.scope), what, why)
 
 
 def _descriptors() -> float:
