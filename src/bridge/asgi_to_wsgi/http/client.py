@@ -66,7 +66,8 @@ class Client:
     async def await_room(self) -> None:
         """Wait until there is room to write, or `give_up`. Raises TimeoutError if the client does not read.
 
-        The system reports room only once there is much of it, so a client that reads slowly is told by what is unsent.
+        The system reports room only once there is much of it, so we recognise a slow reader by the shrinking number of
+        unsent bytes.
         """
         unsent = _unsent(self._socket)
         while not self.gone:
@@ -85,7 +86,9 @@ class Client:
 
     def reading(self, left: Callable[[], object]) -> contextlib.AbstractAsyncContextManager[None]:
         """Call `left` if the client leaves during a block, and drop what it sends."""
-        self._left = left  # only now, because the cycle would keep a response that an exception has cost its owner
+        # Set this late: it makes a reference cycle, and if an exception loses the response before it runs, only the
+        # garbage collector would close its connection.
+        self._left = left
         return self._loop.reading(self._socket, self._read)
 
     def _read(self) -> bool:

@@ -11,8 +11,8 @@ from bridge.asgi_to_wsgi.http.streams import Blocks, File
 from bridge.asgi_to_wsgi.loop import LoopThread
 from bridge.types import StartResponse
 
-# How long a stream that has begun may take to end, so that it is no longer than others, in seconds: middleware such as
-# Starlette's BaseHTTPMiddleware makes streams of short responses.
+# A stream that ends within this many seconds of its first block is treated like a short response, and keeps its thread:
+# middleware such as Starlette's BaseHTTPMiddleware makes streams of short responses.
 _SHORT_STREAM = 0.002
 
 
