@@ -281,6 +281,7 @@ def test_a_theft_that_fails_leaves_everything_as_it_was(
     pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a free descriptor the server keeps its socket, and the client its connection."""
+    pair[0].setblocking(True)
     connection = maybe_connection(http_environ(**{"gunicorn.socket": pair[0]}))
     assert connection is not None
 
@@ -291,5 +292,25 @@ def test_a_theft_that_fails_leaves_everything_as_it_was(
     monkeypatch.setattr(socket, "socketpair", no_more)
     with pytest.raises(OSError, match="too many open files"):
         steal(connection)
+    assert os.get_blocking(pair[0].fileno())  # the copy that was closed shared this with it
     pair[0].sendall(b"HTTP/1.1 500 Oops")
     assert pair[1].recv(100) == b"HTTP/1.1 500 Oops"
+
+
+def test_a_descriptor_that_is_no_socket_is_not_stolen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its copy is closed."""
+    copies: list[int] = []
+    dup = os.dup
+
+    def note(number: int) -> int:
+        copies.append(dup(number))
+        return copies[-1]
+
+    monkeypatch.setattr(os, "dup", note)
+    with open(os.devnull, "rb") as file:
+        with pytest.raises(OSError, match="non-socket"):
+            steal(ClientConnection(sockets.Descriptor(file.fileno()), None, True, print))
+        assert file.read() == b""
+    assert len(copies) == 1
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(copies[0])

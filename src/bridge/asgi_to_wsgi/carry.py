@@ -2,7 +2,6 @@
 
 import importlib
 import math
-import os
 import select
 import socket
 import ssl
@@ -11,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
 from bridge.asgi_to_wsgi.servers import maybe_hang_up_check
-from bridge.asgi_to_wsgi.sockets import ClientConnection, Descriptor, tune
+from bridge.asgi_to_wsgi.sockets import ClientConnection, Descriptor, copy_of, tune
 
 _BLOCK_SIZE = 64 * 1024
 # How often a thread that carries a connection checks whether the loop still runs, in seconds.
@@ -35,7 +34,7 @@ def carry(
     wait = _wait_for(connection.green)
     sock = connection.sock
     if isinstance(sock, Descriptor):
-        sock = socket.socket(fileno=os.dup(sock.fileno()))
+        sock = copy_of(sock.number)
     try:
         sock.setblocking(False)  # for eventlet's TLS, settimeout(0) does something else
         ours.setblocking(False)

@@ -150,20 +150,30 @@ def steal(connection: ClientConnection, descriptors: float = math.inf) -> socket
     """
     with connection.lock:
         number = connection.sock.fileno()
-        ours = socket.socket(fileno=os.dup(number))
+        ours = copy_of(number)
         try:
             if ours.fileno() >= descriptors:
                 raise OSError(errno.EMFILE, f"{ours.fileno()} descriptors are open")
             is_same = connection.inode is None or os.fstat(ours.fileno()).st_ino == connection.inode
             if not connection.is_open() or connection.sock.fileno() != number or not is_same:
                 raise ConnectionAbortedError("the server has closed the connection")
-            ours.setblocking(False)
             _kill(number, isinstance(connection.sock, Descriptor))
+            ours.setblocking(False)  # only now, because until then the server's socket would change with it
         except BaseException:
             ours.close()
             raise
     tune(ours)
     return ours
+
+
+def copy_of(number: int) -> socket.socket:
+    """Return a socket of our own on the connection of a descriptor. Raises OSError if that is no socket."""
+    copy = os.dup(number)
+    try:
+        return socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)
+        raise
 
 
 def _kill(number: int, mute: bool) -> None:
