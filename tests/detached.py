@@ -38,6 +38,8 @@ DIFFERENT = {
     "test_a_call_from_its_own_loop_is_refused": "the server reads the response on the loop that writes it",
     "test_a_dispatcher_is_asked": "the adapter hides its app",
     "test_a_file_for_head_or_shorter_than_promised_is_not_sent": "the loop reads the file by itself",
+    "test_a_file_that_grows_is_sent_up_to_its_length": "the loop reads the file by itself",
+    "test_a_file_that_shrinks_raises_into_the_server": "the loop reads the file by itself",
     "test_a_file_is_sent_by_path": "the loop reads the file by itself",
     "test_a_file_is_sent_by_the_servers_file_wrapper": "the loop reads the file by itself",
     "test_a_receive_that_is_given_up_leaves_nothing": "the test looks into the exchange",

@@ -13,7 +13,7 @@ from bridge import AppProtocolError
 from bridge.types import ASGIApp, Message, Receive, Scope, Send
 from tests.asgi_to_wsgi.apps import Adapt
 from tests.asgi_to_wsgi.http.apps import answers, body, start
-from tests.fakes import http_environ, in_thread, respond
+from tests.fakes import WSGIServer, http_environ, in_thread, respond
 
 # --- Files --------------------------------------------------------------------------------------
 
@@ -60,6 +60,34 @@ def test_a_file_for_head_or_shorter_than_promised_is_not_sent(adapt: Adapt, tmp_
     assert respond(adapt(answers(start(), message), pathsend=True), http_environ("HEAD")).body == b""
     with pytest.raises(AppProtocolError, match="Content-Length"):
         respond(adapt(answers(start(200, (b"content-length", b"4")), message), pathsend=True))
+
+
+@pytest.mark.parametrize("wrapper", [None, FileWrapper])
+@pytest.mark.parametrize("length", [b"6", b"4"])
+def test_a_file_that_grows_is_sent_up_to_its_length(adapt: Adapt, tmp_path: Path, wrapper: Any, length: bytes) -> None:
+    """The body does not exceed the Content-Length, by which clients tell where it ends."""
+    path = tmp_path / "file"
+    path.write_bytes(b"abcdef")
+    app = answers(start(200, (b"content-length", length)), {"type": "http.response.pathsend", "path": str(path)})
+    server = WSGIServer(adapt(app, pathsend=True), http_environ(**{"wsgi.file_wrapper": wrapper}))
+    blocks = server.call()
+    path.write_bytes(b"abcdefghi")
+    assert b"".join(blocks) == b"abcdef"[: int(length)]
+    server.close()
+
+
+def test_a_file_that_shrinks_raises_into_the_server(adapt: Adapt, tmp_path: Path) -> None:
+    """A body short of its Content-Length is an error at its end, so that the server cuts the response."""
+    path = tmp_path / "file"
+    path.write_bytes(b"abcdef")
+    app = answers(start(200, (b"content-length", b"6")), {"type": "http.response.pathsend", "path": str(path)})
+    server = WSGIServer(adapt(app, pathsend=True))
+    blocks = server.call()
+    path.write_bytes(b"abcd")
+    assert next(blocks) == b"abcd"
+    with pytest.raises(AppProtocolError, match="a Content-Length of 6, but its file has shrunk to 4 bytes"):
+        next(blocks)
+    server.close()
 
 
 def test_a_file_nobody_takes_is_closed(adapt: Adapt, tmp_path: Path) -> None:

@@ -64,9 +64,7 @@ class WSGICall:
             if self._exchange.trailing:
                 return self._file_and_trailers(first)
             file_wrapper = self._environ.get("wsgi.file_wrapper")
-            return (
-                first if file_wrapper is None or first.size is not None else file_wrapper(first.file, first.BLOCK_SIZE)
-            )
+            return file_wrapper(first.file, first.BLOCK_SIZE) if first.whole and file_wrapper is not None else first
         start_response(response.status, response.headers)
         outbox = self._exchange.outbox
         if first is None or (outbox and outbox[0] is None):

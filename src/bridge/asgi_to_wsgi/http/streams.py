@@ -1,5 +1,6 @@
 """The two iterables of a WSGI response: blocks as they arrive, and a file."""
 
+import io
 import os
 from collections.abc import Callable, Iterator
 
@@ -41,21 +42,38 @@ class Blocks:
     __del__ = close  # for servers that do not call close()
 
 
+class _Beginning(io.BufferedReader):
+    """A file of which `read` returns no more than the first `size` bytes, if there is a `size`."""
+
+    size: int | None = None
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.size is None:
+            return super().read(size)
+        left = max(0, self.size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
 class File:
-    """A file to send (http.response.pathsend): the first `size` bytes, or all if `size` is None. Raises OSError."""
+    """A file to send (http.response.pathsend), even if it changes meanwhile. Raises OSError.
+
+    Iterating it raises AppProtocolError if the file has become shorter than the Content-Length.
+    """
 
     BLOCK_SIZE = 64 * 1024  # large, because each block costs the server a turn of its loop
 
     def __init__(self, path: str) -> None:
-        self.file = open(path, "rb")  # noqa: SIM115  # close() is below
-        self.size: int | None = None
+        self.file = _Beginning(io.FileIO(path))  # close() is below
+        self.whole = True  # the response was to have all of it when it was opened
 
     def __iter__(self) -> Iterator[bytes]:
-        left = self.size
-        while block := self.file.read(self.BLOCK_SIZE if left is None else min(left, self.BLOCK_SIZE)):
-            if left is not None:
-                left -= len(block)
+        file = self.file
+        while block := file.read(self.BLOCK_SIZE):
             yield block
+        if file.size is not None and file.tell() < file.size:
+            raise AppProtocolError(
+                f"the app declared a Content-Length of {file.size}, but its file has shrunk to {file.tell()} bytes"
+            )
 
     def close(self) -> None:
         self.file.close()
@@ -77,6 +95,6 @@ def open_from_pathsend(message: Message, length: BodyLength) -> File | bytes:
     if length.declared is not None and length.declared > size:
         file.close()
         raise AppProtocolError(f"the app declared a Content-Length of {length.declared}, but its file has {size} bytes")
-    if length.declared is not None and length.declared < size:
-        file.size = length.declared
+    file.file.size = length.declared
+    file.whole = length.declared in (None, size)
     return file
