@@ -15,7 +15,8 @@ from typing import Any
 import anyio.lowlevel
 import pytest
 
-from bridge.asgi_to_wsgi.http import client, detached
+from bridge.asgi_to_wsgi.http import access, client, detached
+from bridge.asgi_to_wsgi.http.access import Answered
 from bridge.asgi_to_wsgi.http.exchange import HTTPExchange
 from bridge.asgi_to_wsgi.http.streams import File
 from bridge.errors import AdapterClosed
@@ -35,6 +36,7 @@ from tests.asgi_to_wsgi.http.detachable import (
 from tests.fakes import http_scope, in_thread
 from tests.processes import wait_until
 from tests.references import is_freed
+from tests.sockets import read_all
 
 ALWAYS: dict[str, Any] = {"detach": "always", "detach_after": 0.001}
 
@@ -183,6 +185,40 @@ def test_a_file_that_cannot_be_read_cuts_the_response(
     assert "the disk is broken" in caplog.text
 
 
+@pytest.mark.parametrize(("size", "is_whole"), [(300_000, True), (100_000, False)])
+def test_a_file_that_changes_while_it_is_sent_does_not_break_the_framing(
+    adapt: Adapt,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    size: int,
+    is_whole: bool,
+) -> None:
+    """One that grows is sent up to its Content-Length; one that shrinks is cut, and the log says why."""
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 200_000)
+    noted: list[Answered] = []
+    read = File.__iter__
+
+    def change_and_read(file: File) -> Iterator[bytes]:
+        os.truncate(path, size)
+        return read(file)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await start(send, (b"content-length", b"200000"))
+        await send({"type": "http.response.pathsend", "path": str(path)})
+
+    monkeypatch.setattr(File, "__iter__", change_and_read)
+    monkeypatch.setattr(access, "listeners", [noted.append])
+    with connected(adapt(app, pathsend=True, **ALWAYS)) as server:
+        in_thread(server.run)
+        assert server.has_left
+        assert read_all(server.client).partition(b"\r\n\r\n")[2] == b"x" * min(size, 200_000)
+        wait_until(lambda: noted)
+    assert (noted[0].whole, noted[0].size) == (is_whole, min(size, 200_000))
+    assert ("its file has shrunk to 100000 bytes" in caplog.text) is not is_whole
+
+
 @pytest.mark.parametrize("protocol", ["HTTP/1.1", "HTTP/1.0"])
 @pytest.mark.parametrize(
     ("method", "messages", "expected"),
@@ -209,6 +245,43 @@ def test_a_detached_response_has_the_framing_that_fits(
         gate.open()
         assert server.read() == expected
         assert server.client.recv(1) == b""
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_response_to_head_has_no_body_whatever_the_app_makes_of_its_scope(adapt: Adapt, raises: bool) -> None:
+    """The adapter knows the request itself, also to tell which later one is like it."""
+    gate = Gate()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope.update(method="GET", http_version="1.0", path="/elsewhere")  # as middleware for HEAD does
+        await gate.wait()
+        if raises:
+            raise ZeroDivisionError
+        await start(send, (b"content-length", b"4"))
+        await block(send, b"late")
+
+    adapter = adapt(app, **ALWAYS)
+    with connected(adapter, "HEAD") as server:
+        in_thread(server.run)
+        assert server.has_left
+        assert adapter._detaching.get().patience.waiting_since.keys() == {"HEAD /"}  # type: ignore[union-attr]
+        gate.open()
+        head = read_all(server.client)
+    assert head.endswith(b"Connection: close\r\n\r\n")
+
+
+def test_the_framing_is_that_of_the_request_whatever_the_app_makes_of_its_scope(adapt: Adapt) -> None:
+    """A client of HTTP/1.1 gets chunks."""
+    gate = Gate()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["http_version"] = "1.0"
+        await waiting(gate, started(), body_of(b"late"))(scope, receive, send)
+
+    with connected(adapt(app, **ALWAYS)) as server:
+        in_thread(server.run)
+        gate.open()
+        assert read_all(server.client).endswith(b"4\r\nlate\r\n0\r\n\r\n")
 
 
 def test_early_hints_leave_too(adapt: Adapt) -> None:

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from bridge import AdapterClosed, ASGIToWSGI
+from bridge import AdapterClosed, ASGIToWSGI, ClientDisconnected
 from bridge.asgi_to_wsgi.http.detached import DetachedResponse
 from bridge.asgi_to_wsgi.http.exchange import HTTPExchange
 from bridge.sansio.http1 import ResponseWriter
@@ -95,6 +95,39 @@ def test_a_response_that_fails_while_its_task_runs_is_closed_by_the_task(adapt: 
         assert ended == []
         assert ours.fileno() != -1
         assert read_all(client).endswith(b"Internal Server Error\n")
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_app_hears_that_only_its_detached_response_was_cancelled(begun: bool) -> None:
+    """Its client gets no more, so `receive` says that the client has left, and `send` raises."""
+    told: list[object] = []
+    done = threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if begun:
+            await start(send)
+            await block(send, b"part", True)
+        await receive()
+        told.append(await receive())
+        try:
+            await (block if begun else start)(send)
+        except OSError as error:
+            told.append(type(error))
+        done.set()
+
+    with ASGIToWSGI(app, lifespan="off", detach="always", detach_after=0) as adapter, connected(adapter) as server:
+        in_thread(server.run)
+        assert server.has_left
+        if begun:
+            read_until(server.client, b"part\r\n")
+        tasks = adapter._private_loop.get().get()._tasks.running
+        wait_until(lambda: any(isinstance(job, DetachedResponse) and job._event for job in list(tasks)))
+        (task,) = (task for job, task in tasks.items() if isinstance(job, DetachedResponse))
+        task.get_loop().call_soon_threadsafe(task.cancel)
+        assert done.wait(5)
+        received = read_all(server.client)
+        assert received == b"" if begun else received.startswith(b"HTTP/1.1 500 ")
+    assert told == [{"type": "http.disconnect"}, ClientDisconnected]
 
 
 def test_a_stream_whose_loop_is_blocked_is_cut() -> None:

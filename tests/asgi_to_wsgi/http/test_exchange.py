@@ -21,7 +21,7 @@ from bridge.runtime import running_loop
 from bridge.types import Environ, Message, Receive, Scope, Send
 from tests.asgi_to_wsgi.apps import Adapt
 from tests.asgi_to_wsgi.http.apps import DISCONNECTS, Recorder, answers, body, start
-from tests.fakes import WSGIServer, http_environ, in_thread, respond
+from tests.fakes import WSGIServer, http_environ, http_scope, in_thread, respond
 from tests.processes import wait_until
 from tests.references import is_freed
 
@@ -375,7 +375,7 @@ async def test_a_send_that_finds_room_does_not_forget_one_that_waits() -> None:
         await send(body())
 
     loop_thread: Any = types.SimpleNamespace(loop=running_loop(), stopping=False)
-    exchange = http_module.HTTPExchange(app, loop_thread, {"method": "GET", "extensions": {}})
+    exchange = http_module.HTTPExchange(app, loop_thread, http_scope())
     with anyio.fail_after(2):
         await exchange.run()
     assert list(exchange.outbox) == [bytes(300_000), b"ping", b"", None]

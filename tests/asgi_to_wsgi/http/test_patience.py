@@ -22,9 +22,8 @@ AFTER = 3600.0
 
 
 def exchange(path: str = "/", method: str = "GET", is_event_stream: bool = False) -> Any:
-    scope = {"method": method, "path": path}
     response = SimpleNamespace(is_event_stream=is_event_stream)
-    return SimpleNamespace(scope=scope, begun=0.0, may_detach=False, response=response)
+    return SimpleNamespace(method=method, path=path, begun=0.0, may_detach=False, response=response)
 
 
 def waited(patience: Patience, seconds: float, *args: Any, **keys: Any) -> Any:

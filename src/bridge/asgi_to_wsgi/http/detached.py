@@ -120,8 +120,10 @@ class DetachedResponse:
         finally:
             self.exchange.wake = _nothing
             is_whole = self._complete and not self._client.unsent
+            if not (is_whole or any(isinstance(item, BaseException) for item in self.exchange.outbox)):
+                self.exchange.leave()  # only this task was cancelled, and the app may wait
             with self._lock:
-                self._answer_with_error()  # if this task was cancelled first, because the loop has died
+                self._answer_with_error()  # if this task was cancelled before it sent anything
                 # An ordinary close would look like the body's end, also to a client that has only ended its own side.
                 self._close(reset=self._writer.ends_by_close and not is_whole)
 
@@ -246,7 +248,7 @@ class DetachedResponse:
     def _error(self) -> bytes:
         """Return the whole response to a request that the app has not answered."""
         head = self._writer.head(_ERROR_STATUS, _ERROR_HEADERS, date_from_time(int(time.time())))
-        if self.exchange.scope["method"] == "HEAD":
+        if self.exchange.method == "HEAD":
             return head
         self._size = len(_ERROR_BODY)
         return head + _ERROR_BODY

@@ -61,7 +61,7 @@ class Detaching:
     ) -> DetachedResponse | None:
         """Take the connection from the server, and return what answers on it; return None if that cannot be.
 
-        The WSGI thread must not look into the outbox once this was submitted.
+        Once the returned response is submitted to the loop, only the loop may take from the outbox.
         """
         place = Place(self._taken, self.patience, exchange)
         taken = self._take_connection(exchange, place, environ, start_response)
@@ -96,7 +96,7 @@ class Detaching:
         if len(self._taken) > self.limit:
             return f"{self.limit} responses have left theirs (max_detached)"
         chunks = may_send_chunks(environ, start_response)
-        writer = ResponseWriter(exchange.scope["method"], exchange.scope["http_version"], chunks)
+        writer = ResponseWriter(exchange.method, exchange.http_version, chunks)
         try:
             sock = steal(connection, self._descriptors)
         except OSError as error:

@@ -68,10 +68,12 @@ class HTTPExchange:
         self.outbox: deque[Item] = deque()
         self.response = ResponseFromASGI(scope["method"], scope)
         self.scope = scope
+        # Read now, because the app may change the scope:
+        self.method, self.path, self.http_version = scope["method"], scope["path"], scope["http_version"]
+        self._offered = tuple(scope["extensions"])
         self.wake: Callable[[], object] = self.lock.release  # or another's, who takes from the outbox in its place
         self.app = app
         self.loop_thread = loop_thread
-        self._offered = tuple(scope["extensions"])  # copied, because the app may change the scope
         self._inbox: deque[tuple[bytes, bool]] = deque()
         self._change: Change | None = None  # created by the first wait, because most requests never wait
 
@@ -135,11 +137,9 @@ class HTTPExchange:
         message_type = message["type"]
         items: list[Item] = []
         if message_type == "http.response.start":
-            if event == message_type:
-                self.response.start(message)
-            else:
-                self.response.start(message, TRAILERS in self._offered)
-                self.trailing = TRAILERS in self._offered and not self.response.length.bodiless
+            trailing = event != message_type and TRAILERS in self._offered
+            self.response.start(message, trailing)
+            self.trailing = trailing and not self.response.length.bodiless
             if (self.may_detach or self.detached) and self.response.head_is_due and not self.loop_thread.stopping:
                 if self.may_detach:
                     self._leave_thread()
@@ -158,9 +158,8 @@ class HTTPExchange:
             self._check_offered(message_type, "the server has no wsgi.early_hints")
             links = message.get("links") or ()
             if not isinstance(links, Iterable):
-                raise AppProtocolError(
-                    f"'links' must be an iterable of bytes, got {type(links).__name__} (docs/extensions)"
-                )
+                kind = type(links).__name__
+                raise AppProtocolError(f"'links' must be an iterable of bytes, got {kind} (docs/extensions)")
             links = native_from_raw_headers([(b"Link", link) for link in links])
             if not state.startswith("streaming"):  # by then the server has sent its headers
                 items.append(links)
@@ -286,8 +285,8 @@ class HTTPExchange:
     def fail(self, error: BaseException) -> None:
         """End the WSGI thread's wait with `error`, unless the response is complete.
 
-        A detached response is told only on the loop, to which it belongs, and not of the loop's end, which it hears of
-        by itself.
+        A detached response is woken only from the loop's own thread. When the loop ends, its own `fail` tells it, so
+        AdapterClosed does not wake it here.
         """
         if not self._ended:
             self.outbox.append(error)

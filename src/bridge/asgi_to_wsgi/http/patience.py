@@ -11,8 +11,8 @@ from bridge.runtime import LoopClosed
 from bridge.types import Environ, StartResponse
 
 # How long an app may take before anybody looks whether other threads are free, in seconds. Most answer sooner, and cost
-# nothing; the time doubles whenever a look was in vain. A sleep that is shorter than a tick of the system's clock costs
-# another 10 us, also if it does not end by time.
+# nothing; the time doubles whenever a look was in vain. A lock.acquire() with a timeout below one clock
+# tick costs 10 us more, even when it is woken before the timeout.
 _SHORT = 0.005
 # How late the loop may come to a look, in seconds; otherwise the processor is busy.
 _LATE = 0.001
@@ -30,10 +30,11 @@ class Patience:
         self.threads = 0.0  # how many the server has, once that is known
         self.short = min(after, _SHORT)  # written on the loop
         self.after = after
-        # Those that have taken longer than `short`, by thread, so that one that was interrupted is replaced:
+        # Calls that have taken longer than `short`, by thread ident. If a call was interrupted, its thread's next call
+        # takes over the entry.
         self._holding: dict[int, HTTPExchange] = {}
-        # Of the requests whose response has left, by kind: when the first of those began that were not answered since.
-        # It stays if the answer took `after`.
+        # Of the requests whose response has left, by kind: the start of the oldest one that has had no quick answer
+        # since. Only an answer within `after` removes the entry.
         self.waiting_since: dict[str, float] = {}
 
     # IN THE REQUESTS' WSGI THREADS
@@ -107,5 +108,4 @@ class Patience:
 
 
 def _kind(exchange: HTTPExchange) -> str:
-    scope = exchange.scope
-    return f"{scope['method']} {_VARIABLE.sub('*', scope['path'][:_PATH_SIZE])}"
+    return f"{exchange.method} {_VARIABLE.sub('*', exchange.path[:_PATH_SIZE])}"
