@@ -1,5 +1,7 @@
 import subprocess
 import sys
+import warnings
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -39,6 +41,20 @@ def test_a_name_that_leads_to_an_adapter_gives_that() -> None:
     """A module, a colon, and what is in it."""
     assert load("bridge:WSGIToASGI") is WSGIToASGI
     assert load("bridge.wsgi_to_asgi.adapter:WSGIToASGI.__init__") is WSGIToASGI.__init__
+
+
+def test_an_adapter_may_warn_when_it_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The warning is shown, and is no error, although this project's pytest makes errors of warnings."""
+    (tmp_path / "deprecated_adapter.py").write_text("import warnings\nwarnings.warn('use another')\nAdapter = object\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def load_where_warnings_are_errors() -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            return load("deprecated_adapter:Adapter")
+
+    with pytest.warns(UserWarning, match="use another"):
+        assert load_where_warnings_are_errors() is object
 
 
 @pytest.mark.parametrize("name", ["a2wsgi.WSGIMiddleware", "no_such_package:Adapter"])
