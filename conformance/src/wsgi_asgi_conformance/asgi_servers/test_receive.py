@@ -170,7 +170,7 @@ def test_receive_tells_so_again(server: RunningServer) -> None:
 
 @clause("ASGI-HTTP-080")
 def test_a_client_that_leaves_its_body_is_told_of(server: RunningServer) -> None:
-    """If the client leaves before its body ends, http.disconnect takes the place of the rest."""
+    """If the client leaves before its body ends, http.disconnect follows, and the body never looks complete."""
     exchange = server.exchange(types).request("POST", headers=[("Content-Length", "6")], body=b"one")
     exchange.value("type")
     exchange.client.reset()

@@ -165,7 +165,7 @@ def test_a_size_of_0_does_not_wait(adapt: ToASGI, serve: ASGIServer) -> None:
     def reads_ahead() -> bool:  # an adapter that receives the whole body before it calls the app
         return len(connection.entries("receive")) > 1 and not called.is_set()
 
-    connection.until(lambda: len(answers) == 2 or reads_ahead(), "the end of reads that ask for nothing")
+    connection.until(lambda: len(answers) == 2 or reads_ahead(), "the end of the reads of size 0")
     connection.feed(b"one")
     connection.finish()
     assert answers == [b"", b"", b"one"]
