@@ -9,7 +9,7 @@ import pytest
 
 from bridge import WSGIToASGI
 from tests.processes import ROOT
-from wsgi_asgi_conformance.adapters import load_adapter
+from wsgi_asgi_conformance.adapters import check_command, load_adapter
 
 
 def load(name: str) -> Any:
@@ -65,3 +65,25 @@ def test_a_run_with_a_misspelt_adapter_says_so(name: str) -> None:
     result = subprocess.run(command, capture_output=True, timeout=40, cwd=ROOT, text=True, check=False)
     assert result.returncode == pytest.ExitCode.USAGE_ERROR
     assert f"ERROR: --wsgi-to-asgi {name}: " in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        ("uvicorn app:app", "expected a command with {app} and {port} in it"),
+        ("uvicorn {app} --port {Port}", "KeyError('Port')"),
+        ("no-such-server {app} {port}", "there is no command 'no-such-server' on the PATH"),
+    ],
+)
+def test_a_command_that_cannot_start_a_server_is_a_usage_error(command: str, why: str) -> None:
+    """The run ends before any test has started a server."""
+    config: Any = SimpleNamespace(getoption={"asgi_servers": command}.__getitem__)
+    with pytest.raises(pytest.UsageError) as caught:
+        check_command(config, "asgi_servers")
+    assert str(caught.value) == f"--asgi-server {command}: {why}"
+
+
+def test_a_command_may_start_with_the_python_of_the_tests() -> None:
+    """{python} need not be on the PATH."""
+    config: Any = SimpleNamespace(getoption={"asgi_servers": "{python} -m uvicorn {app} --port {port}"}.__getitem__)
+    check_command(config, "asgi_servers")

@@ -72,7 +72,7 @@ def test_an_adapter_is_judged_by_the_wheel_alone(tmp_path: Path) -> None:
     done = subprocess.run(
         command,
         cwd=tmp_path,
-        env={"PYTHONPATH": str(tmp_path)},
+        env={},
         capture_output=True,
         text=True,
         timeout=120,
@@ -80,6 +80,7 @@ def test_an_adapter_is_judged_by_the_wheel_alone(tmp_path: Path) -> None:
     )
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
     assert len(done.stdout.splitlines()) < 60
+    assert "warning" not in done.stdout
     report = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     verdicts = {clause["id"]: clause["verdict"] for clause in report["clauses"]}
     assert verdicts["P3333-028"] == "kept"

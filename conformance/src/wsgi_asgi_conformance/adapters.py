@@ -4,6 +4,8 @@ import importlib
 import inspect
 import re
 import shlex
+import shutil
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -42,7 +44,7 @@ def option_for(subject: str) -> str:
 
 
 def check_command(config: pytest.Config, subject: str) -> None:
-    """Raise UsageError if a server's command lacks the placeholders for the app and the port."""
+    """Raise UsageError if a server's command does not exist, or lacks the placeholders for the app and the port."""
     command = adapter_name(config, subject)
     try:
         parts = shlex.split(command)
@@ -52,6 +54,9 @@ def check_command(config: pytest.Config, subject: str) -> None:
         raise pytest.UsageError(f"{option_for(subject)} {command}: {error!r}") from error
     if not any("{port}" in part for part in made) or not any(re.search(r"{(app|module)}", part) for part in made):
         raise pytest.UsageError(f"{option_for(subject)} {command}: expected a command with {{app}} and {{port}} in it")
+    program = parts[0].replace("{python}", sys.executable)
+    if shutil.which(program) is None:
+        raise pytest.UsageError(f"{option_for(subject)} {command}: there is no command {program!r} on the PATH")
 
 
 def load_adapter(config: pytest.Config, direction: str) -> Any:

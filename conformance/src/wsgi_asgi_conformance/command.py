@@ -1,6 +1,7 @@
 """The command `wsgi-asgi-conformance`, which judges a server or adapters, and runs pytest for that."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -31,12 +32,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known, others = parser.parse_known_args(arguments)
     package = __package__ or ""
     # An installed package registers the plugin under the same name, so that it is not registered twice.
-    options = ["-p", f"{package}.plugin", "-p", "no:cacheprovider", "--pyargs", "-q", *others]
+    options = ["-p", f"{package}.plugin", "-p", "no:cacheprovider", "--pyargs", "-q"]
+    # pytest cannot rewrite assertions in this module, which has none.
+    options += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning", *others]
     if known.kind == "adapter":
         folders = [f"{package}.wsgi_to_asgi", f"{package}.asgi_to_wsgi"]
     else:
         folders = [f"{package}.{known.kind.replace('-', '_')}s"]
         options += [f"--{known.kind}", known.command]
+    sys.path.insert(0, os.getcwd())  # an adapter may be in the current folder
     return int(pytest.main([*options, *folders]))
 
 
