@@ -192,7 +192,7 @@ def test_a_body_that_breaks_off_is_an_error(server: RunningServer) -> None:
     end = time.monotonic() + server.deadline
     while not (exchange.values("result") or exchange.values("error")) and time.monotonic() < end:
         if not exchange.values("called") and time.monotonic() > end - server.deadline + 1:
-            pytest.skip("the app is called with whole bodies only")
+            pytest.skip("the server calls the app only with whole bodies")
         time.sleep(0.01)
     assert exchange.values("result") == []
     assert exchange.value("error") is True
