@@ -186,9 +186,10 @@ def test_gunicorn_is_asked_for_the_next_request(buffered: bytes, must_close: boo
 
 @pytest.mark.parametrize("expected", [False, True])
 def test_cheroot_is_asked_for_the_next_request(expected: bool) -> None:
-    """cheroot's stream tells whether there is anything in its buffer."""
-    connection = types.SimpleNamespace(rfile=types.SimpleNamespace(has_data=lambda: expected))
-    assert has_next_request({}, Owner(req=types.SimpleNamespace(conn=connection)).start_response) is expected
+    """cheroot's stream tells whether there is anything in its buffer, also if middleware hides start_response."""
+    stream = types.SimpleNamespace(has_data=lambda: expected)
+    environ = {"wsgi.input": types.SimpleNamespace(rfile=types.SimpleNamespace(rfile=stream))}
+    assert has_next_request(environ, lambda status, headers: None) is expected
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def has_next_request(environ: Environ, start_response: Any) -> bool:
     owner = _maybe_owner(start_response)
     if (buffered := follow(owner, ("req", "unreader", "buf", "getvalue"))) is not None:  # gunicorn
         return bool(buffered()) and not getattr(owner, "must_close", True)
-    if (has_data := follow(owner, ("req", "conn", "rfile", "has_data"))) is not None:  # cheroot
+    if (has_data := getattr(stream_beneath_input(environ), "has_data", None)) is not None:  # cheroot
         return bool(has_data())
     channel: Any = getattr(environ.get("waitress.client_disconnected"), "__self__", None)
     if (lock := getattr(channel, "requests_lock", None)) is None:
@@ -162,6 +162,14 @@ def follow(start: Any, path: tuple[str, ...]) -> Any:
     for name in path:
         start = getattr(start, name, None)
     return start
+
+
+def stream_beneath_input(environ: Environ) -> Any:
+    """Return the stream that `wsgi.input` reads from: cheroot wraps it, to count bytes."""
+    stream = environ.get("wsgi.input")
+    while (inner := getattr(stream, "rfile", None)) is not None:
+        stream = inner
+    return stream
 
 
 def _gunicorns_protocol(start_response: Any) -> str:

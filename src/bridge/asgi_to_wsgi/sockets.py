@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from bridge.asgi_to_wsgi.servers import follow, maybe_patched_by, uwsgi_options
+from bridge.asgi_to_wsgi.servers import follow, maybe_patched_by, stream_beneath_input, uwsgi_options
 from bridge.runtime import PerProcess
 from bridge.types import Environ
 
@@ -97,10 +97,7 @@ def _maybe_socket(environ: Environ) -> Any:
             return follow(channel, ("socket",))
         return None
     if environ.get("SERVER_SOFTWARE", "").startswith(_BENEATH_INPUT):
-        stream = environ.get("wsgi.input")
-        while (inner := getattr(stream, "rfile", None)) is not None:  # cheroot's wrappers, which count bytes
-            stream = inner
-        return follow(stream, ("raw", "_sock"))
+        return follow(stream_beneath_input(environ), ("raw", "_sock"))
     return None
 
 
