@@ -50,10 +50,10 @@ def maybe_hang_up_check(connection: Any) -> Callable[[], bool] | None:
     return lambda: bool(poll.poll(0))
 
 
-# What a server passes as start_response. An object of another class may be anything that can be called, and is never
-# looked at (PEP 3333, Specification Details).
+# The types of the servers' start_response. An object of another type may be any callable, so its attributes are never
+# read (PEP 3333, Specification Details).
 _FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType)
-# Where the servers whose connections can be taken define their start_response.
+# The modules in which servers whose connections can be taken define start_response.
 _START_RESPONSE_MODULES = frozenset(
     {"gunicorn.http.wsgi", "waitress.task", "cheroot.wsgi", "werkzeug.serving", "wsgiref.handlers"}
 )
@@ -70,9 +70,9 @@ def is_start_response_of_server(start_response: Any) -> bool:
 
 
 def has_next_request(environ: Environ, start_response: Any) -> bool:
-    """Return whether the server has read a request that its client pipelined behind this one, and is to answer it.
+    """Return whether the server has read a request that the client pipelined, and will answer it after this one.
 
-    Other servers close the connection when a response cannot be sent, and drop such a request.
+    The other servers close the connection when they cannot send a response, and drop such a request.
     """
     owner = _maybe_owner(start_response)
     if (buffered := follow(owner, ("req", "unreader", "buf", "getvalue"))) is not None:  # gunicorn
@@ -82,14 +82,14 @@ def has_next_request(environ: Environ, start_response: Any) -> bool:
     channel: Any = getattr(environ.get("waitress.client_disconnected"), "__self__", None)
     if (lock := getattr(channel, "requests_lock", None)) is None:
         return False
-    with lock:  # waitress's main thread adds all the requests that it has read at once, this one first
+    with lock:  # waitress's main thread holds it until it has added all the requests that it has read together
         return len(channel.requests) > 1 or channel.request is not None
 
 
 def end_connection(start_response: Any) -> None:
-    """Have cheroot close its end of a connection that was taken, and write what it still has to say to nowhere.
+    """Make cheroot close its end of a connection that was taken, and discard what it still writes.
 
-    It would keep what it cannot send, and Python 3.13 logs an error when it frees such a file.
+    Otherwise it would keep what it cannot send, and Python 3.13 logs an error when it frees such a file.
     """
     request: Any = getattr(_maybe_owner(start_response), "req", None)
     connection: Any = getattr(request, "conn", None)
@@ -98,10 +98,11 @@ def end_connection(start_response: Any) -> None:
         request.close_connection = True
 
 
-# What serves the server's call alone, and what stands in its place once a response has left its thread. Each of these
-# refers to a dozen of the server's objects, which the garbage collector would look through as long as the app waits.
+# Keys of the environ that are of use only during the server's call, and what replaces their values once a response has
+# left its thread. Each value refers to a dozen of the server's objects, which the garbage collector would look through
+# as long as the app waits.
 _OF_THE_CALL = {
-    "wsgi.input": io.BytesIO(),  # at its end, as the body is by then
+    "wsgi.input": io.BytesIO(),  # empty, because the body has been read
     "wsgi.early_hints": None,
     "gunicorn.socket": None,
     "werkzeug.socket": None,
@@ -110,7 +111,7 @@ _OF_THE_CALL = {
 
 
 def forget_call(request: MutableMapping[str, Any], environ: Environ) -> None:
-    """Take the objects that end with the server's call out of `request`, a copy of `environ`."""
+    """Replace the objects that are of use only during the server's call in `request`, a copy of `environ`."""
     for key, instead in _OF_THE_CALL.items():
         if key in environ:
             request[key] = instead
@@ -145,7 +146,7 @@ def may_answer_by_itself(environ: Environ, start_response: Any) -> bool:
 
 
 def may_send_chunks(environ: Environ, start_response: Any) -> bool:
-    """Return whether chunk sizes reach the client; a proxy that speaks uwsgi would take them for the body."""
+    """Return whether chunk sizes reach the client; a proxy that speaks uwsgi would take them for a part of the body."""
     options = set(uwsgi_options(environ))
     if options:
         return "http-socket" in options and not options & {"socket", "uwsgi-socket", "http"}
@@ -183,7 +184,7 @@ def uwsgi_options(environ: Environ) -> dict[str, str]:
         return {}
     global _options
     opt = sys.modules["uwsgi"].opt
-    if _options[0] is not opt:  # read once, because they never change
+    if _options[0] is not opt:  # they never change, so read them once
         _options = opt, {_text(name): _text(value) for name, value in opt.items()}
     return _options[1]
 

@@ -1,7 +1,7 @@
 """Find the client's connection in what a WSGI server passes to the app, and take it from the server.
 
-Each server stores it elsewhere, some under a private name. A connection that is not found is a reason
-to refuse the WebSocket, not an error.
+Each server stores it elsewhere, some under a private name. It is no error if the connection is not found:
+a WebSocket is then refused, and a response keeps its thread.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from bridge.asgi_to_wsgi.servers import follow, maybe_patched_by, stream_beneath
 from bridge.runtime import PerProcess
 from bridge.types import Environ
 
-# How SERVER_SOFTWARE begins for servers whose `wsgi.input` wraps the socket; the last is wsgiref's.
+# How SERVER_SOFTWARE begins on servers whose `wsgi.input` wraps the socket; the last one is wsgiref's.
 _BENEATH_INPUT = ("gevent/", "Cheroot/", "WSGIServer/")
 
 
@@ -32,7 +32,7 @@ class ClientConnection(NamedTuple):
     stealable
         Whether we can take the descriptor from the server.
     end
-        To be called after the bytes have been carried, before the server continues.
+        Call this after the bytes have been carried, before the server continues.
     inode
         Identifies a lasting connection, because the system soon reuses the number of a closed descriptor.
     unsent
@@ -55,7 +55,7 @@ class ClientConnection(NamedTuple):
 def maybe_connection(environ: Environ, lasting: bool = True) -> ClientConnection | None:
     """Return the request's connection, or None if the server does not expose it.
 
-    Unless it is `lasting`, it must be taken at once, before the server can close it.
+    If it is not `lasting`, take it at once, before the server can close it.
     """
     if environ.get("SERVER_PROTOCOL", "").startswith(("HTTP/2", "HTTP/3")):
         return None  # many requests share the socket
@@ -75,7 +75,7 @@ def maybe_connection(environ: Environ, lasting: bool = True) -> ClientConnection
         connection = connection._replace(inode=os.fstat(number).st_ino)
     channel = getattr(environ.get("waitress.client_disconnected"), "__self__", None)
     if channel is not None and channel.socket is sock:
-        # waitress's main thread sends and closes while requests run, perhaps the response to an earlier request.
+        # While a request runs, waitress's main thread may send the response to an earlier one, or close the connection.
         connection = connection._replace(
             unsent=lambda: channel.total_outbufs_len, is_open=lambda: channel.connected, lock=channel.outbuf_lock
         )
@@ -155,7 +155,7 @@ def steal(connection: ClientConnection, descriptors: float = math.inf) -> socket
             if not connection.is_open() or connection.sock.fileno() != number or not is_same:
                 raise ConnectionAbortedError("the server has closed the connection")
             _kill(number, isinstance(connection.sock, Descriptor))
-            ours.setblocking(False)  # only now, because until then the server's socket would change with it
+            ours.setblocking(False)  # only now, because the server's socket shares this mode
         except BaseException:
             ours.close()
             raise
@@ -207,8 +207,8 @@ _dead = PerProcess(_open_dead)
 _null = PerProcess(_open_null)
 
 
-# While a client's messages wait unread, its pongs cannot be seen, so the system checks that it is still there: after 30
-# seconds, for 30 more. Otherwise pings notice sooner that a client has vanished.
+# While a client's messages wait unread, its pongs wait behind them, so the system checks that it is still there: after
+# 30 seconds of silence, for 30 more. At other times, pings notice sooner that a client has vanished.
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 
 
