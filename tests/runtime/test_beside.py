@@ -1,11 +1,16 @@
 import asyncio
+import contextlib
+import functools
 import gc
+import select
+import socket
 
 import anyio
 import anyio.lowlevel
 import pytest
 
 from bridge.runtime import running_loop
+from bridge.runtime.beside import Readers
 from tests.fakes import eventually
 
 
@@ -71,3 +76,34 @@ def test_a_block_that_is_dropped_with_its_loop_waits_for_nothing() -> None:
     coroutine.close()
     del task
     gc.collect()
+
+
+@pytest.mark.parametrize("has_epoll", [True, False])
+def test_a_function_reads_until_it_has_had_enough(has_epoll: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each socket calls its own function, and none once that has returned False or was removed."""
+    if not has_epoll:
+        monkeypatch.delattr(select, "epoll", raising=False)
+    got: list[bytes] = []
+
+    async def main() -> None:
+        readers, ended = Readers(asyncio.get_running_loop()), asyncio.Event()
+        with contextlib.ExitStack() as stack:
+            pairs = [[stack.enter_context(end) for end in socket.socketpair()] for _ in range(3)]
+
+            def read(ours: socket.socket, limit: int) -> bool:
+                got.append(ours.recv(1))
+                if got.count(b"c") == 2:
+                    ended.set()
+                return len(got) < limit
+
+            for (ours, _), limit in zip(pairs, (1, 0, 99), strict=True):
+                readers.add(ours.fileno(), functools.partial(read, ours, limit))
+            readers.remove(pairs[1][0].fileno())
+            readers.remove(pairs[1][0].fileno())
+            for (_, theirs), data in zip(pairs, (b"aa", b"bb", b"cc"), strict=True):
+                theirs.sendall(data)
+            await asyncio.wait_for(ended.wait(), 5)
+            readers.remove(pairs[2][0].fileno())
+
+    asyncio.run(main())
+    assert sorted(got) == [b"a", b"c", b"c"]

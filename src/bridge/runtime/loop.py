@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import contextvars
 import os
+import socket
 import sys
 import threading
 import weakref
@@ -18,7 +19,7 @@ from typing import Any
 import anyio
 
 from bridge.errors import WouldBlockLoop
-from bridge.runtime.beside import Reading, TaskBeside, task_group_beside, task_group_reading
+from bridge.runtime.beside import Readers, Reading, TaskBeside, task_group_beside, task_group_reading
 from bridge.runtime.events import Event, FutureEvent
 
 # The modules of loops that an eventfd of the bridge wakes, if the system has that. call_soon_threadsafe() takes a third
@@ -48,8 +49,7 @@ class Loop:
         self.asyncio_loop = native if isinstance(native, asyncio.AbstractEventLoop) else None
         # Runs a function, which must not raise, in a task beside a block, and cancels the task at the end of the block.
         self.beside = task_group_beside if self.asyncio_loop is None else TaskBeside
-        # Calls a function, which must not raise, whenever a socket is readable: during a block, until it returns False.
-        self.reading = task_group_reading if self.asyncio_loop is None else Reading
+        self._readers: Readers | None = None  # created by the first use
         self.event = event
         self._wake_up = wake
         self.is_closed = is_closed
@@ -89,6 +89,16 @@ class Loop:
     def call_next_turn(self, function: Callable[[], None]) -> None:
         """Call `function`, which must not raise, after everything that is ready now; on the loop."""
         self._wake_up(function)
+
+    def reading(
+        self, sock: socket.socket, function: Callable[[], bool]
+    ) -> contextlib.AbstractAsyncContextManager[None]:
+        """Call `function`, which must not raise, when `sock` is readable: during a block, until it returns False."""
+        if self.asyncio_loop is None:
+            return task_group_reading(sock, function)
+        if self._readers is None:
+            self._readers = Readers(self.asyncio_loop)
+        return Reading(self._readers, sock, function)
 
     async def wait(self, event: Event, timeout: float) -> None:
         """Wait for `event`, no longer than `timeout` seconds; on asyncio at a tenth of a cancel scope's cost."""
