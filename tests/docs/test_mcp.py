@@ -7,7 +7,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tests.docs.commands import served
+from tests.docs.commands import check_install, served
 from tests.docs.pages import Page
 
 pytest.importorskip("mcp", reason="mcp is not installed")
@@ -98,6 +98,7 @@ def test_a_crowd_of_clients_meets(tmp_path: Path, framework: str, mode: str) -> 
 @pytest.mark.parametrize("framework", ["flask", "django"])
 def test_the_client_of_the_page(tmp_path: Path, framework: str) -> None:
     """It prints the progress and the result."""
+    check_install(PAGE.commands("serve")[0])
     files = site(framework)
     with served(PAGE, "serve", tmp_path, env={"XDG_RUNTIME_DIR": str(tmp_path)}, config=files) as server:
         script = PAGE["client"].replace("8000", str(server.port))

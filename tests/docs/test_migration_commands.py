@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.commands import check_install, served
 from tests.docs.pages import Page
 
 PAGE = Page("docs/migration.md")
@@ -68,6 +69,14 @@ def bridge(arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run the command `bridge` with a line of a page."""
     command = [sys.executable, "-m", "bridge", *arguments.split()]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=50, check=False)
+
+
+def test_serve(tmp_path: Path) -> None:
+    """The first block of the page runs with the commands below it."""
+    check_install(PAGE.commands("serve")[0])
+    (tmp_path / "both.py").write_text(PAGE["fallback"])
+    with served(PAGE, "serve", tmp_path) as server:
+        assert server.client.get("/orders").json() == "the new orders"
 
 
 def test_routes(shop: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bridge import ASGIToWSGI, WSGIToASGI
-from tests.docs.pages import NOT_RUN, Page, pages
+from tests.docs.pages import BLOCK, NOT_RUN, Page, pages
 from tests.processes import ROOT
 
 PAGES = pages()
@@ -45,6 +45,14 @@ def test_every_fence_is_closed() -> None:
     for page in PAGES:
         fences = re.findall(r"^ *```", page.text, re.MULTILINE)
         assert len(fences) == 2 * len(page.blocks), page.path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
+def test_no_line_becomes_an_item_by_its_number(page: Page) -> None:
+    """A sentence whose line begins with "202. " would become an item of a list."""
+    numbers = [int(number) for number in re.findall(r"^ *([0-9]+)\. ", BLOCK.sub("", page.text), re.MULTILINE)]
+    for before, number in zip([0, *numbers], numbers, strict=False):
+        assert number in (1, before + 1), f"{page.path}: a line begins with {number}."
 
 
 def test_frameworks_and_servers_are_counted_as_the_table_has_them() -> None:

@@ -1,33 +1,35 @@
 """The blocks of the page about WebSockets."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from websockets.sync.client import connect
 
-from tests.docs.commands import check_install
+from tests.docs.commands import PORT, check_install, served
 from tests.docs.pages import Page
-from tests.processes import serving
 
 PAGE = Page("docs/websockets.md")
 
 
-@pytest.mark.parametrize(
-    ("name", "command"),
-    [
-        ("fastapi", ["{python}", "-m", "gunicorn", "--bind", "127.0.0.1:{port}", "-k", "gthread", "hello:wsgi_app"]),
-        ("flask", ["{python}", "-m", "uvicorn", "--port", "{port}", "hello:asgi_app"]),
-    ],
-)
-def test_an_echo(name: str, command: list[str], tmp_path: Path) -> None:
-    """The server that the block names sends each message back."""
-    (tmp_path / "hello.py").write_text(PAGE[name])
-    with serving(command, cwd=tmp_path) as server, connect(f"ws://127.0.0.1:{server.port}/echo") as websocket:
-        websocket.send("hello")
-        assert websocket.recv(timeout=20) == "hello"
-
-
-def test_install() -> None:
-    """The extra is there."""
-    for command in PAGE.commands("install"):
-        check_install(command)
+@pytest.mark.parametrize(("app", "serve"), [("fastapi", "serve fastapi"), ("flask", "serve flask")])
+def test_an_echo(app: str, serve: str, tmp_path: Path) -> None:
+    """The client of the page gets each line back."""
+    check_install(PAGE.commands(serve)[0])
+    install, client = PAGE.commands("try")
+    check_install(install)
+    (tmp_path / "hello.py").write_text(PAGE[app])
+    with served(PAGE, serve, tmp_path) as server:
+        command = [sys.executable, *client[1:-1], client[-1].replace(PORT, str(server.port))]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+            assert process.stdin
+            assert process.stdout
+            process.stdin.write("hello\n")
+            process.stdin.flush()
+            output = ""
+            while "< hello" not in output:
+                character = process.stdout.read(1)
+                assert character, output
+                output += character
+            process.stdin.close()
+            assert process.wait(20) == 0

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from bridge import ASGIToWSGI
-from tests.docs.commands import check_environment, check_install, served
+from tests.docs.commands import check_dialogue, check_environment, check_install, served
 from tests.docs.pages import BIN, Page
 from tests.processes import ROOT, serving, wait_until
 
@@ -107,7 +107,7 @@ def test_uwsgi(tmp_path: Path) -> None:
     (tmp_path / "hello.py").write_text(FASTAPI["hello"])
     (tmp_path / ".venv").symlink_to(sys.prefix)
     with served(UWSGI, "serve", tmp_path, config={"uwsgi.ini": UWSGI["uwsgi.ini"]}) as server:
-        assert server.client.get("/").json() == "Hello from a private loop!"
+        check_dialogue(UWSGI, "ask", server)
         server.stop()
         assert "Traceback" not in server.output()
 
@@ -119,19 +119,21 @@ def test_uwsgi_hooks(monkeypatch: pytest.MonkeyPatch, adapters: list[ASGIToWSGI]
     decorators.postfork = lambda function: function()
     monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
     monkeypatch.setitem(sys.modules, "uwsgidecorators", decorators)
-    adapters.append(UWSGI.run("uwsgi hooks")["wsgi_app"])
-    assert get_wsgi(adapters[0], "/docs").status_code == 200
+    names = FASTAPI.run("hello")
+    adapters.append(names["wsgi_app"])
+    exec(UWSGI["uwsgi hooks"], names)
+    assert get_wsgi(adapters[0], "/").json() == "Hello from a private loop!"
     assert vars(uwsgi)["atexit"] == adapters[0].close
 
 
 @needs_uwsgi
 def test_uwsgi_hooks_in_uwsgi(tmp_path: Path) -> None:
     """uWSGI itself runs the hooks, and serves the app."""
-    (tmp_path / "hello.py").write_text(UWSGI["uwsgi hooks"])
+    (tmp_path / "hello.py").write_text(FASTAPI["hello"] + UWSGI["uwsgi hooks"])
     command = [str(BIN / "uwsgi"), "--http-socket", "127.0.0.1:{port}", "--module", "hello:wsgi_app"]
     command += ["--master", "--enable-threads", "--die-on-term"]
     with serving(command, cwd=tmp_path) as server:
-        assert server.client.get("/docs").status_code == 200
+        assert server.client.get("/").json() == "Hello from a private loop!"
         server.stop()
         assert "Traceback" not in server.output()
 
@@ -158,9 +160,7 @@ def test_sigterm() -> None:
 
 
 # By module, the line that starts its server.
-LINES = {
-    found[2]: found[1] for found in re.finditer(r"^\|.*\| `((\w+(?:\.\w+)*)\.\w+\(.*)` \|$", SCRIPTS.text, re.MULTILINE)
-}
+LINES = dict(re.findall(r"^\|.*\| `import ([\w.]+)` \| `(.*)` \|$", SCRIPTS.text, re.MULTILINE))
 
 
 def test_servers_of_scripts() -> None:
