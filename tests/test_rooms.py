@@ -77,11 +77,22 @@ def test_the_directions_are_twins() -> None:
         *(f"websocket/{name}.py" for name in ("environ", "messages", "pair", "server", "simple_websocket", "thread")),
     }
     assert modules["asgi_to_wsgi"] == shared | {
-        *("carry.py", "loop.py", "servers.py", "sockets.py", "tasks.py"),
+        *("carry.py", "http/serve.py", "loop.py", "servers.py", "sockets.py", "tasks.py"),
         *(f"websocket/{name}.py" for name in ("connection", "frames", "inbox", "options", "transport")),
         *(
             f"http/{name}.py"
-            for name in ("access", "client", "detached", "detaching", "late", "leaving", "patience", "place", "serve")
+            for name in (
+                "access",
+                "client",
+                "detached",
+                "detaching",
+                "late",
+                "leaving",
+                "output",
+                "patience",
+                "place",
+                "serve",
+            )
         ),
     }
 

@@ -23,6 +23,8 @@ from tests.processes import wait_until
 class RecordingJob:
     """A job that runs until it is cancelled, and records how it ended."""
 
+    begin = None
+
     def __init__(self) -> None:
         self.context = contextvars.copy_context()
         self.ran = threading.Event()

@@ -5,6 +5,7 @@ import contextlib
 import contextvars
 import sys
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import anyio
@@ -20,6 +21,10 @@ class Job(Protocol):
     """One run of the app, for a WSGI thread."""
 
     context: contextvars.Context
+
+    @property
+    def begin(self) -> "Callable[[AsyncioTasks], None] | None":
+        """Begins the job on asyncio's loop without a task; it may `start` one later. None if it needs one at once."""
 
     async def run(self) -> None:
         """Run the app, on the loop. Raises only the backend's cancellation."""
@@ -39,6 +44,7 @@ class _Tasks:
         self.running: dict[Job, Any] = {}  # each with its task
         self.stopped = False  # no job starts any more
         self._backend = backend
+        self._change = Change(anyio.Event)  # a job has ended
 
     # IN ANY THREAD
 
@@ -67,7 +73,6 @@ class _Tasks:
             if self.stopped:
                 job.fail(_closed_meanwhile())
                 continue
-            job.context.run(set_async_library, self._backend)
             try:
                 self._spawn(job)
             except Exception as error:  # from a task factory that the app set, for example
@@ -122,13 +127,25 @@ class AsyncioTasks(_Tasks):
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        for job, task in self.running.items():
+        for job, task in list(self.running.items()):
             job.fail(_closed_meanwhile())
-            task.cancel()
+            if task is not None:
+                task.cancel()
         with anyio.move_on_after(UNWIND_TIMEOUT):
             await self.drain()
 
     def _spawn(self, job: Job) -> None:
+        if job.begin is None:
+            self.start(job)
+        else:
+            self.running[job] = None
+            job.begin(self)
+
+    def start(self, job: Job) -> None:
+        """Run a job as a task. Raises AdapterClosed once the loop ends, and what a task factory raises."""
+        if self.stopped:
+            raise _closed_meanwhile()
+        job.context.run(set_async_library, self._backend)
         run = self._run(job)
         try:
             task = self._loop.create_task(run, context=job.context)
@@ -137,6 +154,11 @@ class AsyncioTasks(_Tasks):
             raise
         if not task.done():  # an eager task may have ended already
             self.running[job] = task
+
+    def ended(self, job: Job) -> None:
+        """Forget a job that has ended without a task."""
+        self.running.pop(job, None)
+        self._change.notify_all()
 
     async def _run(self, job: Job) -> None:
         try:
@@ -151,7 +173,11 @@ class AsyncioTasks(_Tasks):
     async def drain(self) -> None:
         """Wait until no job runs."""
         while self.running:
-            await asyncio.wait(self.running.values())
+            tasks = [task for task in self.running.values() if task is not None]
+            if tasks:
+                await asyncio.wait(tasks)
+            else:
+                await self._change.wait()
 
 
 class TrioTasks(_Tasks):
@@ -160,7 +186,6 @@ class TrioTasks(_Tasks):
     def __init__(self, backend: str) -> None:
         super().__init__(backend)
         self._task_group = anyio.create_task_group()
-        self._change = Change(anyio.Event)
 
     async def __aenter__(self) -> "TrioTasks":
         await self._task_group.__aenter__()
@@ -173,6 +198,7 @@ class TrioTasks(_Tasks):
         await self._task_group.__aexit__(*exc_info)
 
     def _spawn(self, job: Job) -> None:
+        job.context.run(set_async_library, self._backend)
         self.running[job] = None  # until it runs
         job.context.run(self._task_group.start_soon, self._run, job)
 

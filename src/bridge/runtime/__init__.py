@@ -1,5 +1,6 @@
 """What both directions need of event loops, threads and the process."""
 
+from bridge.runtime.beside import Readers, task_group_reading
 from bridge.runtime.events import Change, Event
 from bridge.runtime.lifetime import Lifetime
 from bridge.runtime.loop import Loop, LoopClosed, running_loop, set_async_library
@@ -13,9 +14,11 @@ __all__ = [
     "Loop",
     "LoopClosed",
     "PerProcess",
+    "Readers",
     "Tally",
     "binary_semaphore",
     "call_at_exit",
     "running_loop",
     "set_async_library",
+    "task_group_reading",
 ]

@@ -55,18 +55,19 @@ class Readers:
 
     def add(self, number: int, function: Callable[[], bool]) -> None:
         """Call `function`, which must not raise, whenever the descriptor is readable, until it returns False."""
-        self._functions[number] = function
         if self._epoll is None:
             self._loop.add_reader(number, self._read, number)
         else:
             self._epoll.register(number, select.EPOLLIN)
+        self._functions[number] = function
 
     def remove(self, number: int) -> None:
         """Call the function no more. Idempotent, while the descriptor is open."""
         if self._functions.pop(number, None) is None:
             return
         if self._epoll is None:
-            self._loop.remove_reader(number)
+            if not self._loop.is_closed():
+                self._loop.remove_reader(number)
         else:
             self._epoll.unregister(number)
 
@@ -80,24 +81,11 @@ class Readers:
             self.remove(number)
 
 
-class Reading:
-    """Calls `function` whenever a socket is readable, during a block, until it returns False; on asyncio."""
-
-    def __init__(self, readers: Readers, sock: socket.socket, function: Callable[[], bool]) -> None:
-        self._readers = readers
-        self._number = sock.fileno()
-        self._function = function
-
-    async def __aenter__(self) -> None:
-        self._readers.add(self._number, self._function)
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        self._readers.remove(self._number)
-
-
 def task_group_reading(
     sock: socket.socket, function: Callable[[], bool]
 ) -> contextlib.AbstractAsyncContextManager[None]:
+    """Call `function`, which must not raise, whenever a socket is readable: during a block, until it returns False."""
+
     async def read() -> None:
         while True:
             await anyio.wait_readable(sock)

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import contextvars
 import os
-import socket
 import sys
 import threading
 import weakref
@@ -19,7 +18,7 @@ from typing import Any
 import anyio
 
 from bridge.errors import WouldBlockLoop
-from bridge.runtime.beside import Readers, Reading, TaskBeside, task_group_beside, task_group_reading
+from bridge.runtime.beside import Readers, TaskBeside, task_group_beside
 from bridge.runtime.events import Event, FutureEvent
 
 # The modules of loops that an eventfd of the bridge wakes, if the system has that. call_soon_threadsafe() takes a third
@@ -90,15 +89,12 @@ class Loop:
         """Call `function`, which must not raise, after everything that is ready now; on the loop."""
         self._wake_up(function)
 
-    def reading(
-        self, sock: socket.socket, function: Callable[[], bool]
-    ) -> contextlib.AbstractAsyncContextManager[None]:
-        """Call `function`, which must not raise, when `sock` is readable: during a block, until it returns False."""
-        if self.asyncio_loop is None:
-            return task_group_reading(sock, function)
+    def readers(self) -> Readers:
+        """Return what calls functions whenever their sockets are readable; on asyncio."""
         if self._readers is None:
+            assert self.asyncio_loop is not None
             self._readers = Readers(self.asyncio_loop)
-        return Reading(self._readers, sock, function)
+        return self._readers
 
     async def wait(self, event: Event, timeout: float) -> None:
         """Wait for `event`, no longer than `timeout` seconds; on asyncio at a tenth of a cancel scope's cost."""
@@ -115,6 +111,10 @@ class Loop:
     def refuse_calls(self) -> None:
         """Raise LoopClosed from now on in `call_soon`, as if the loop were closed."""
         self._refused = True
+
+    def on_its_thread(self) -> bool:
+        """Return whether the calling thread runs this loop, or ran it."""
+        return threading.get_ident() == self._thread
 
     def runs_here(self) -> bool:
         """Return whether the calling thread is running this loop."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 
-from bridge.runtime import Event, Loop
+from bridge.runtime import Event, Loop, Readers, task_group_reading
 
 try:
     import fcntl
@@ -44,6 +44,7 @@ class Client:
         self._loop = loop
         self._event: Event | None = None
         self._room: anyio.CancelScope | None = None  # while we wait for room
+        self._watching: Readers | None = None
 
     def write(self, parts: Iterable[bytes]) -> None:
         """Have the system take `parts`, or as much of them as it has room for now. Raises OSError."""
@@ -84,12 +85,20 @@ class Client:
         if self._room is not None:
             self._room.cancel()
 
-    def reading(self, left: Callable[[], object]) -> contextlib.AbstractAsyncContextManager[None]:
-        """Call `left` if the client leaves during a block, and drop what it sends."""
+    def watch(self, left: Callable[[], object]) -> None:
+        """Call `left` if the client leaves, until `close`, and drop what it sends; on asyncio."""
         # Set this late: it makes a reference cycle, and if an exception loses the response before it runs, only the
         # garbage collector would close its connection.
         self._left = left
-        return self._loop.reading(self._socket, self._read)
+        self._watching = self._loop.readers()
+        self._watching.add(self._socket.fileno(), self._read)
+
+    def reading(self, left: Callable[[], object]) -> contextlib.AbstractAsyncContextManager[None]:
+        """Do the same during a block, on trio; nothing while `watch` does it."""
+        if self._watching is not None:
+            return contextlib.nullcontext()
+        self._left = left
+        return task_group_reading(self._socket, self._read)
 
     def _read(self) -> bool:
         """Return whether the client is still there. One that only half-closes counts as gone."""
@@ -150,6 +159,8 @@ class Client:
         if reset:
             with contextlib.suppress(OSError):
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if self._watching is not None:
+            self._watching.remove(self._socket.fileno())
         self._socket.close()
         self._left = _nothing  # which refers to what refers to this: such a cycle would wait for the garbage collector
 

@@ -1,51 +1,33 @@
 """A response that has left its WSGI thread: the private loop answers the client, on the server's connection."""
 
-import contextlib
 import contextvars
-import logging
 import socket
-import threading
-import time
-
-import anyio
 
 from bridge.asgi_to_wsgi.http.client import Client
 from bridge.asgi_to_wsgi.http.exchange import HTTPExchange
-from bridge.asgi_to_wsgi.http.hop import LIMIT
+from bridge.asgi_to_wsgi.http.output import Output
 from bridge.asgi_to_wsgi.http.place import Place
-from bridge.asgi_to_wsgi.http.streams import File
+from bridge.asgi_to_wsgi.tasks import AsyncioTasks
 from bridge.runtime import Event
-from bridge.sansio.http1 import ResponseWriter, date_from_time
-from bridge.sansio.request_name import request_name
-from bridge.types import Headers
+from bridge.sansio.http1 import ResponseWriter
 
-_logger = logging.getLogger("bridge")
-
-# How many parts go into one system call at most: IOV_MAX is 1,024 on Linux.
-_WRITE_PARTS = 1000
 # What the system of any client takes before the client has read it, in bytes.
 _SMALL_BODY = 16 * 1024
-_ERROR_STATUS = "500 Internal Server Error"
-_ERROR_BODY = b"Internal Server Error\n"
-_ERROR_HEADERS: Headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(_ERROR_BODY)))]
 
 
-class DetachedResponse:
+class DetachedResponse(Output):
     """One response on its way from the app to the client, on the private loop.
 
     It replaces the WSGI thread: it takes what the app puts into the exchange's outbox. The app's `send`
     writes it to the connection; the task of this job does what has to wait: for a client that reads
-    slowly, for a file, and for the client's hanging up.
+    slowly, for a file, and for the client's hanging up. On asyncio that task is made only then, because
+    most responses never need it.
     """
 
-    _status = ""  # of the head that was sent
-    _size = 0  # bytes of body that the system has taken
-    _unsent_size = 0  # of those of the outbox that it has not taken yet
-    _complete = False
-    _cut = False
     _running = False
     _closed = False
     _event: Event | None = None  # while the task waits for the app
+    _tasks: AsyncioTasks | None = None  # while there is no task
 
     def __init__(
         self,
@@ -56,14 +38,8 @@ class DetachedResponse:
         is_last: bool = False,
     ) -> None:
         """`sock` is ours from now on, and does not block; `is_last` says that the client wants it closed."""
+        super().__init__(exchange, Client(sock, exchange.loop), writer, place, is_last)
         self.context = contextvars.Context()
-        self.exchange = exchange  # that this is the response of
-        self._client = Client(sock, exchange.loop)
-        self._writer = writer
-        self._place = place
-        self._is_last = is_last
-        # Guards the head and the connection's end, because `fail` may come from a thread while the loop answers:
-        self._lock = threading.Lock()
         exchange.detached = True
 
     # IN ANY THREAD
@@ -85,32 +61,33 @@ class DetachedResponse:
                 self._client.cut()
             if not self._running:
                 self._close()
-
-    def _answer_with_error(self) -> None:
-        """Send 500 if nothing was sent, so that the client need not wait."""
-        if not (self._status or self._client.gone):
-            self._status = _ERROR_STATUS
-            with contextlib.suppress(OSError):
-                self._client.send_last(self._error())
+        if self._tasks is not None and self.exchange.loop.on_its_thread():
+            self._end()
 
     def _close(self, reset: bool = False) -> None:
         self._closed = True
         self._client.close(reset)
         self._place.free()
-        self._place.note(self._status, self._size, False)
+        self._place.note(self._status, self._size, self._complete and not self._client.unsent)
 
     # ON THE LOOP
 
     def stop(self) -> None:
         """The loop is about to end: the exchange ends its event stream, and other responses may finish."""
 
+    def begin(self, tasks: AsyncioTasks) -> None:
+        """Answer the client without a task, until something has to wait."""
+        self._tasks = tasks
+        if self._starts():
+            self._client.watch(self._lose)
+            self.wake()
+        else:
+            self._end_without_task()
+
     async def run(self) -> None:
         """Answer the client, and close the connection."""
-        with self._lock:
-            if self._closed:
-                return  # `fail` was faster
-            self._running = True
-        self.exchange.wake = self.wake
+        if not self._starts():
+            return
         try:
             async with self._client.reading(self._lose):
                 try:
@@ -118,22 +95,62 @@ class DetachedResponse:
                 except OSError:  # the client has left, or does not read
                     self._lose()
         finally:
-            self.exchange.wake = _nothing
-            is_whole = self._complete and not self._client.unsent
-            if not (is_whole or any(isinstance(item, BaseException) for item in self.exchange.outbox)):
-                self.exchange.leave()  # only this task was cancelled, and the app may wait
-            with self._lock:
-                self._answer_with_error()  # if this task was cancelled before it sent anything
-                # An ordinary close would look like the body's end, also to a client that has only ended its own side.
-                self._close(reset=self._writer.ends_by_close and not is_whole)
+            self._end()
+
+    def _starts(self) -> bool:
+        """Take what the app sends from now on; return False if `fail` was faster."""
+        with self._lock:
+            self._running = not self._closed
+        if self._running:
+            self.exchange.wake = self.wake
+        return self._running
+
+    def _end(self) -> None:
+        """Close the connection; tell the app, unless its client has everything."""
+        self.exchange.wake = _nothing
+        is_whole = self._complete and not self._client.unsent
+        if not (is_whole or any(isinstance(item, BaseException) for item in self.exchange.outbox)):
+            self.exchange.leave()  # only this task was cancelled, and the app may wait
+        with self._lock:
+            self._answer_with_error()  # if this task was cancelled before it sent anything
+            # An ordinary close would look like the body's end, also to a client that has only ended its own side.
+            self._close(reset=self._writer.ends_by_close and not is_whole)
+        self._end_without_task()
+
+    def _end_without_task(self) -> None:
+        tasks, self._tasks = self._tasks, None
+        if tasks is not None:
+            tasks.ended(self)
 
     def wake(self) -> None:
-        """Send what is in the outbox, as far as the system takes it; wake the task if there is more to do."""
-        if self._event is not None:  # otherwise the task is about to look
-            self._pump()
-            client = self._client
-            if client.unsent or client.gone or self._complete or self._cut or self.exchange.outbox:
-                self._event.set()
+        """Send what is in the outbox, as far as the system takes it; have the task do the rest, if there is any."""
+        if self._event is None and self._tasks is None:
+            return  # the task is about to look
+        self._pump()
+        client = self._client
+        if client.unsent or client.gone or self._complete or self._cut or self.exchange.outbox:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Wake the task; if there is none, end the response, or make a task if something has to wait."""
+        client = self._client
+        if self._event is not None:
+            self._event.set()
+        elif self._tasks is not None:
+            if client.gone or self._cut or (self._complete and not client.unsent and self._hangs_up_at_once):
+                self._end()
+            else:
+                tasks, self._tasks = self._tasks, None
+                try:
+                    tasks.start(self)
+                except Exception as error:
+                    self._tasks = tasks
+                    self.fail(error)
+
+    @property
+    def _hangs_up_at_once(self) -> bool:
+        """Whether the connection of a complete response can be closed without waiting for the client to do so."""
+        return self._is_last and self._size <= _SMALL_BODY
 
     async def _answer(self) -> None:
         """Do what has to wait, until the response has ended and its client has hung up."""
@@ -146,7 +163,7 @@ class DetachedResponse:
                 await client.await_room()
             elif self._complete:
                 self._place.note(self._status, self._size, True)
-                if not (self._is_last and self._size <= _SMALL_BODY):
+                if not self._hangs_up_at_once:
                     await client.let_hang_up()
                 return
             elif self.exchange.outbox:
@@ -161,119 +178,7 @@ class DetachedResponse:
         self._client.give_up()
         if not self._complete or self._client.unsent:
             self.exchange.leave()
-        if self._event is not None:
-            self._event.set()
-
-    def _pump(self) -> None:
-        """Send what is in the outbox until there is something to wait for."""
-        client = self._client
-        try:
-            client.flush()
-            self._count()
-            if not self._status and self.exchange.response.head_is_due:
-                client.write(self._maybe_head())
-            while not (client.unsent or self._complete or self._cut or client.gone) and self._take():
-                self._count()
-        except OSError:
-            self._lose()
-        except Exception:
-            _logger.exception("%s: the detached response failed", request_name(self.exchange.scope))
-            self._cut = True
-            self.exchange.leave()
-
-    def _count(self) -> None:
-        """Count what was sent; make room for more if enough was."""
-        if self._unsent_size and not self._client.unsent:
-            exchange = self.exchange
-            exchange.taken += self._unsent_size
-            self._size += self._unsent_size
-            self._unsent_size = 0
-            if exchange.full and exchange.produced - exchange.taken <= LIMIT // 2:
-                exchange.make_room()
-
-    def _take(self) -> bool:
-        """Send what is in the outbox, up to a limit; return False if there is nothing, or a file comes first."""
-        outbox = self.exchange.outbox
-        parts: list[bytes] = []
-        while outbox and not (self._complete or self._cut):
-            if self._unsent_size >= LIMIT or len(parts) >= _WRITE_PARTS - 3:
-                break
-            if isinstance(outbox[0], File):
-                parts += self._maybe_head()
-                break
-            item = outbox.popleft()
-            if isinstance(item, bytes):
-                parts += self._maybe_head()
-                parts += self._writer.block(item)
-                self._unsent_size += len(item)
-            elif item is None:
-                parts += [*self._maybe_head(), self._writer.end()]
-                self._complete = True
-            elif isinstance(item, list):
-                parts.append(b"" if self._status else self._writer.early_hints(item))
-            elif isinstance(item, BaseException):
-                parts += self._fail(item)
-        self._client.write(parts)
-        return bool(parts)
-
-    def _maybe_head(self) -> list[bytes]:
-        """Return the head of the response, once."""
-        if self._status:
-            return []
-        response = self.exchange.response
-        if not self._begin(response.status):
-            return []
-        return [self._writer.head(response.status, response.headers, date_from_time(int(time.time())))]
-
-    def _begin(self, status: str) -> bool:
-        """Claim the head of the response; return False if it was sent, perhaps by `fail`."""
-        with self._lock:
-            if self._status:
-                return False
-            self._status = status
-        self._place.answered()
-        return True
-
-    def _fail(self, error: BaseException, what: str = "the ASGI app raised") -> list[bytes]:
-        """Log `error`; answer with 500, or cut a response that has begun, so that it looks incomplete."""
-        name, status = request_name(self.exchange.scope), self._status
-        when = f"in mid-response ({status[:3]})" if status else "before it answered"
-        _logger.error("%s: %s %s", name, what, when, exc_info=error)
-        if not self._begin(_ERROR_STATUS):
-            self._cut = True
-            return []
-        self._complete = True
-        return [self._error()]
-
-    def _error(self) -> bytes:
-        """Return the whole response to a request that the app has not answered."""
-        head = self._writer.head(_ERROR_STATUS, _ERROR_HEADERS, date_from_time(int(time.time())))
-        if self.exchange.method == "HEAD":
-            return head
-        self._size = len(_ERROR_BODY)
-        return head + _ERROR_BODY
-
-    async def _send_file(self) -> None:
-        """Send the file that is next in the outbox. Raises OSError if the client has left."""
-        client, file = self._client, self.exchange.outbox.popleft()
-        assert isinstance(file, File)
-        try:
-            blocks = iter(file)
-            while not client.gone:
-                try:
-                    block = await anyio.to_thread.run_sync(next, blocks, b"")
-                except Exception as error:  # from the disk, not the client
-                    client.write(self._fail(error, "a file could not be read"))
-                    return
-                if not block:
-                    return
-                client.write(self._writer.block(block))
-                while client.unsent and not client.gone:
-                    await client.await_room()
-                    client.flush()
-                self._size += 0 if client.unsent else len(block)
-        finally:
-            file.close()
+        self._go_on()
 
 
 def _nothing() -> None:

@@ -41,6 +41,8 @@ class HTTPExchange:
     has left.
     """
 
+    begin = None  # the app always needs a task
+
     # Written on the loop:
     wanted = 0  # how many blocks of the request body the app has asked for
     full = False  # a send() waits until the outbox has room
