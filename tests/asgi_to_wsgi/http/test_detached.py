@@ -1,24 +1,21 @@
 """Responses that leave their WSGI thread, on a connection that the test has opened in place of a server."""
 
 import contextlib
-import errno
 import gc
 import http.client
 import os
 import socket
 import threading
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import anyio.lowlevel
 import pytest
 
-from bridge.asgi_to_wsgi.http import access, client, detached
-from bridge.asgi_to_wsgi.http.access import Answered
+from bridge import ASGIToWSGI
+from bridge.asgi_to_wsgi.http import client, detached
 from bridge.asgi_to_wsgi.http.exchange import HTTPExchange
-from bridge.asgi_to_wsgi.http.streams import File
 from bridge.errors import AdapterClosed
 from bridge.sansio.http1 import ResponseWriter
 from bridge.types import Message, Receive, Scope, Send
@@ -39,6 +36,11 @@ from tests.references import is_freed
 from tests.sockets import read_all
 
 ALWAYS: dict[str, Any] = {"detach": "always", "detach_after": 0.001}
+
+
+def detached_responses(adapter: ASGIToWSGI) -> list[detached.DetachedResponse]:
+    jobs = adapter._private_loop.get().get().jobs()
+    return [job for job in jobs if isinstance(job, detached.DetachedResponse)]
 
 
 def test_an_app_that_waits_leaves_its_thread(adapt: Adapt) -> None:
@@ -139,84 +141,6 @@ def test_a_large_body_leaves(adapt: Adapt) -> None:
         in_thread(server.run)
         assert server.has_left
         assert server.read() == (200, body)
-
-
-@pytest.mark.parametrize("headers", [(), ((b"content-length", b"1000000"),)])
-def test_a_file_leaves(adapt: Adapt, tmp_path: Path, headers: tuple[tuple[bytes, bytes], ...]) -> None:
-    """A file (http.response.pathsend) does not hold a thread, either."""
-    path = tmp_path / "file"
-    path.write_bytes(b"0123456789" * 100_000)
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await start(send, *headers)
-        await send({"type": "http.response.pathsend", "path": str(path)})
-
-    with connected(adapt(app, detach="always", detach_after=60, pathsend=True)) as server:
-        in_thread(server.run)
-        assert server.has_left
-        assert server.read() == (200, path.read_bytes())
-
-
-def test_a_file_that_cannot_be_read_cuts_the_response(
-    adapt: Adapt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The disk's error is logged with the request, and the client can tell that its response is incomplete."""
-    path = tmp_path / "file"
-    path.write_bytes(b"0123456789")
-    receives: list[Message] = []
-
-    def blocks(file: File) -> Iterator[bytes]:
-        yield file.file.read(5)
-        raise OSError(errno.EIO, "the disk is broken")
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await start(send)
-        await send({"type": "http.response.pathsend", "path": str(path)})
-        await receive()
-        receives.append(await receive())
-
-    monkeypatch.setattr(File, "__iter__", blocks)
-    with connected(adapt(app, detach="always", detach_after=60, pathsend=True)) as server:
-        in_thread(server.run)
-        assert server.has_left
-        with pytest.raises(http.client.IncompleteRead):
-            server.read()
-    assert "GET /: a file could not be read in mid-response (200)" in caplog.text
-    assert "the disk is broken" in caplog.text
-
-
-@pytest.mark.parametrize(("size", "is_whole"), [(300_000, True), (100_000, False)])
-def test_a_file_that_changes_while_it_is_sent_does_not_break_the_framing(
-    adapt: Adapt,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    size: int,
-    is_whole: bool,
-) -> None:
-    """One that grows is sent up to its Content-Length; one that shrinks is cut, and the log says why."""
-    path = tmp_path / "file"
-    path.write_bytes(b"x" * 200_000)
-    noted: list[Answered] = []
-    read = File.__iter__
-
-    def change_and_read(file: File) -> Iterator[bytes]:
-        os.truncate(path, size)
-        return read(file)
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await start(send, (b"content-length", b"200000"))
-        await send({"type": "http.response.pathsend", "path": str(path)})
-
-    monkeypatch.setattr(File, "__iter__", change_and_read)
-    monkeypatch.setattr(access, "listeners", [noted.append])
-    with connected(adapt(app, pathsend=True, **ALWAYS)) as server:
-        in_thread(server.run)
-        assert server.has_left
-        assert read_all(server.client).partition(b"\r\n\r\n")[2] == b"x" * min(size, 200_000)
-        wait_until(lambda: noted)
-    assert (noted[0].whole, noted[0].size) == (is_whole, min(size, 200_000))
-    assert ("its file has shrunk to 100000 bytes" in caplog.text) is not is_whole
 
 
 @pytest.mark.parametrize("protocol", ["HTTP/1.1", "HTTP/1.0"])
@@ -434,13 +358,14 @@ def test_close_waits_for_a_detached_response(adapt: Adapt) -> None:
         assert not closing.is_alive()
 
 
-def test_a_response_that_outlasts_close_is_a_500(adapt: Adapt) -> None:
-    """A client whose response is cancelled at the end of the loop gets a 500."""
+def test_a_response_that_outlasts_close_is_a_500(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
+    """A client whose response is cancelled at the end of the loop gets a 500; the log does not say that it had left."""
     adapter = adapt(waiting(Gate(), started(), body_of()), detach="always", detach_after=0.001, shutdown_timeout=0.05)
     with connected(adapter) as server:
         in_thread(server.run)
         in_thread(adapter.close)
         assert server.read() == (500, b"Internal Server Error\n")
+    assert "client had left" not in caplog.text
 
 
 def test_close_ends_event_streams_cleanly(adapt: Adapt) -> None:
@@ -551,6 +476,30 @@ def test_close_streams_ends_a_detached_event_stream(adapt: Adapt) -> None:
         adapter.close_streams()
         assert events.read() == (200, b"data: 1\n\n")
         gate.open()
+        assert slow.read() == (200, b"late")
+
+
+def test_the_interpreters_exit_waits_for_what_a_client_has_yet_to_get(adapt: Adapt) -> None:
+    """It waits neither for an event stream, nor for a client that has everything and does not hang up."""
+    gate = Gate()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["query_string"]:
+            await start(send, (b"content-type", b"text/event-stream"))
+            await Gate().wait()
+        await waiting(gate, started(), body_of(b"late"))(scope, receive, send)
+
+    adapter = adapt(app, shutdown_timeout=0.05, **ALWAYS)
+    with connected(adapter) as slow, connected(adapter, QUERY_STRING="events") as events:
+        in_thread(slow.run)
+        (late,) = detached_responses(adapter)
+        in_thread(events.run)
+        (stream,) = set(detached_responses(adapter)) - {late}
+        assert late.is_to_finish
+        wait_until(lambda: not stream.is_to_finish, what="the stream's head")
+        gate.open()
+        wait_until(lambda: not late.is_to_finish, what="the end of the response")
+        assert adapter.statistics().detached == 2
         assert slow.read() == (200, b"late")
 
 

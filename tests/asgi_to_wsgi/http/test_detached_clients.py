@@ -351,14 +351,15 @@ def test_a_file_may_come_after_the_response_has_left(adapt: Adapt, tmp_path: Pat
         assert server.read() == (200, b"content of the file")
 
 
+@pytest.mark.parametrize("protocol", ["HTTP/1.1", "HTTP/1.0"])
 def test_a_client_that_wants_the_connection_closed_need_not_hang_up(
-    adapt: Adapt, monkeypatch: pytest.MonkeyPatch
+    adapt: Adapt, protocol: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Behind a small response to `Connection: close`, nothing is waited for."""
+    """After a small response to `Connection: close`, the adapter closes without waiting."""
     monkeypatch.setattr(client, "_LINGER", 60.0)
     gate = Gate()
     adapter = adapt(waiting(gate, started(), body_of(b"all")), detach="always", detach_after=0)
-    with connected(adapter, HTTP_CONNECTION="close") as server:
+    with connected(adapter, SERVER_PROTOCOL=protocol, HTTP_CONNECTION="close") as server:
         in_thread(server.run)
         gate.open()
         wait_until(lambda: adapter.statistics().detached == 0)
@@ -388,6 +389,25 @@ def test_a_body_that_ends_by_the_close_is_never_cut_by_a_clean_end(
             server.client.shutdown(socket.SHUT_WR)
         elif cut != "stalls":
             in_thread(adapter.close)
+        wait_until(lambda: not adapter.statistics().detached)
+        with server.client.makefile("rb") as rest, pytest.raises(ConnectionResetError):
+            rest.read()
+
+
+def test_a_whole_body_that_ends_by_the_close_is_never_cut_by_a_clean_end(
+    adapt: Adapt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end has left the app, but not all bytes have reached the system when the client is given up."""
+    monkeypatch.setattr(client, "STALL_TIMEOUT", 0.05)
+    gate = Gate()
+    body = b"x" * 200_000  # more than the system's buffers hold, and few enough to be written together with the end
+    adapter = adapt(waiting(gate, started(), body_of(body)), detach="always", detach_after=0)
+    with connected(adapter, SERVER_PROTOCOL="HTTP/1.0") as server:
+        server.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        server.client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        in_thread(server.run)
+        assert server.has_left
+        gate.open()
         wait_until(lambda: not adapter.statistics().detached)
         with server.client.makefile("rb") as rest, pytest.raises(ConnectionResetError):
             rest.read()

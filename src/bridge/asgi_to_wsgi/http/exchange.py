@@ -279,7 +279,7 @@ class HTTPExchange:
             item = self.outbox.popleft()
             if isinstance(item, File):
                 item.close()
-            elif isinstance(item, BaseException):  # raised while the thread was leaving, so nobody has seen it
+            elif isinstance(item, BaseException) and not isinstance(item, AdapterClosed):  # nobody has seen it
                 log_late_error(self.scope, self.response.status, self._ended, item)
 
     # IN ANY THREAD
