@@ -1,6 +1,7 @@
 """Requests that wait, many more than the server has threads: detached responses beside their floors and uvicorn.
 
 The floor of a server is the time in which it answers as many requests at once from a plain WSGI app that does not wait.
+"By hand" is an app of a few lines that takes each connection and answers on a loop, without an adapter.
 Linux only. Raise net.core.somaxconn to 16,384 for it, or the system drops connections that come at once, and their
 clients try again a second later; the number of those is printed.
 """
@@ -62,7 +63,7 @@ class Sleepers:
         self.servers: dict[str, Server] = {}
         self.lost = self.wrong = self.asked = 0
         for name, command in SERVERS.items():
-            for kind, app in (("bridge on {}", "auto"), ("{}, the floor", "floor")):
+            for kind, app in (("bridge on {}", "auto"), ("{}, by hand", "bare"), ("{}, the floor", "floor")):
                 argv = [part.replace("{app}", app) for part in command]
                 self.servers[kind.format(name)] = stack.enter_context(serving(argv))
         self.servers[NATIVE] = stack.enter_context(serving(UVICORN))

@@ -4,9 +4,12 @@ They need no framework, so that the memory of a server is that of the adapter.
 """
 
 import asyncio
+import socket
+import threading
 from collections.abc import Iterable
 
 from bridge import ASGIToWSGI
+from bridge.asgi_to_wsgi.sockets import maybe_connection, steal
 from bridge.types import Environ, Receive, Scope, Send, StartResponse
 
 calls = 0
@@ -50,12 +53,54 @@ def floor(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     return [number]
 
 
+class Bare:
+    """Take each connection by hand, and answer /wait from an asyncio loop: the least that a detached response can cost.
+
+    It checks nothing, does not notice when a client leaves, and would lose what the system does not take at once.
+    """
+
+    loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.new_event_loop()
+        threading.Thread(target=loop.run_forever, daemon=True).start()
+        return loop
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        connection = maybe_connection(environ, lasting=False)
+        assert connection is not None
+        with _lock:
+            loop = self.loop = self.loop or self.start()
+        sock = steal(connection)
+        loop.call_soon_threadsafe(self.spawn, sock, environ["QUERY_STRING"].encode("latin-1"))
+        start_response("202 Accepted", [("Content-Length", "0")])
+        return []
+
+    def spawn(self, sock: socket.socket, number: bytes) -> None:
+        task = asyncio.get_running_loop().create_task(self.answer(sock, number))
+        _tasks.add(task)
+        task.add_done_callback(_tasks.discard)
+
+    async def answer(self, sock: socket.socket, number: bytes) -> None:
+        await asyncio.sleep(1)
+        sock.send(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
+            % (len(number), number)
+        )
+        sock.close()
+
+
+_lock = threading.Lock()
+_tasks: set[asyncio.Task[None]] = set()
+
+
 async def hello(scope: Scope, receive: Receive, send: Send) -> None:
     headers = [(b"content-type", b"text/plain"), (b"content-length", b"5")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"hello"})
 
 
+bare = Bare()
 auto = ASGIToWSGI(app, lifespan="off", detach="auto", max_detached=20_000)
 hello_auto = ASGIToWSGI(hello, lifespan="off", detach="auto")
 hello_off = ASGIToWSGI(hello, lifespan="off")
