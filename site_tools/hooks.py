@@ -13,10 +13,12 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from mkdocs.utils import get_relative_url
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from site_tools.drawn import PICTURE, SCHEMES, is_drawn, path_of
+from site_tools.tables import with_marked_cells
 
 ROOT = Path(__file__).parent.parent
 # Files of the repository that are pages of the site, too.
@@ -50,6 +52,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     parts[::2] = [_escaped(part) for part in parts[::2]]
     markdown = "".join(parts)
     return LINK.sub(lambda found: _link(found[1], source, uri, repository) + (found[2] or ""), markdown)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Mark the cells of a page's tables."""
+    return with_marked_cells(html, get_relative_url("clauses/", page.url))
 
 
 def _picture(name: str, description: str, source: str, uri: str) -> str:
