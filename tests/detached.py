@@ -1,4 +1,4 @@
-"""Detach every response to a fake of a WSGI server: give it a connection, and read from that what the loop writes.
+"""Detach every response to a fake WSGI server: give it a connection, and read what the loop writes to that.
 
 `DetachedASGIToWSGI` stands for the adapter, a server like gunicorn around it, and a client. A fake server calls it as
 it calls any WSGI app, and gets status, headers and blocks as the client has read them.
@@ -33,7 +33,7 @@ from bridge.sansio.request_name import request_name
 from bridge.sansio.websocket import is_websocket_request
 from bridge.types import ASGIApp, Environ, ExcInfo, Headers, Message, Receive, Scope, Send, StartResponse, Write
 
-# Tests that expect what a detached response has no use for, and why.
+# Tests that do not apply to detached responses, and why.
 DIFFERENT = {
     "test_a_call_from_its_own_loop_is_refused": "the server reads the response on the loop that writes it",
     "test_a_dispatcher_is_asked": "the adapter hides its app",
@@ -63,11 +63,11 @@ DIFFERENT = {
 }
 ON_ASYNCIO_ONLY = {"test_the_app_runs_on_an_asyncio_loop", "test_the_loop_runs_between_requests"}
 
-# What the adapter logs of an error that would otherwise reach the server.
+# How the adapter logs an error that would otherwise reach the server.
 _RAISED = re.compile("(.*): .* (before it answered|in mid-response .*)")
-# What a client gets in place of that error.
+# What the client gets then.
 _ERROR = (b"500", [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", "22")])
-# How often an app looks whether its response has been detached, and how long that may take, in seconds.
+# How often an app checks whether its response has been detached, and how long that may take, in seconds.
 _TICK, _PATIENCE = 0.0005, 5.0
 
 LOOPS: dict[str, dict[str, Any]] = {
@@ -81,14 +81,14 @@ _connections: weakref.WeakSet["Connection"] = weakref.WeakSet()
 
 
 class DetachedASGIToWSGI(bridge.ASGIToWSGI):
-    """An `ASGIToWSGI` whose apps wait until their response is detached, once the request body is at its end.
+    """An `ASGIToWSGI` whose apps have read the request body, and then wait until their response is detached.
 
-    If the server has a connection of its own, or a test is about `detach`, all is as without this class.
+    If the server has a connection of its own, or the test sets `detach`, this class changes nothing.
     """
 
     loop = "asyncio"
 
-    @functools.wraps(bridge.ASGIToWSGI.__init__)  # type: ignore[misc]  # for those who look at its signature
+    @functools.wraps(bridge.ASGIToWSGI.__init__)  # type: ignore[misc]  # for code that looks at the signature
     def __init__(self, app: ASGIApp, **options: Any) -> None:
         self._forced = "detach" not in options
         loop = {} if "backend" in options or "backend_options" in options else LOOPS[self.loop]
@@ -126,7 +126,7 @@ class DetachedASGIToWSGI(bridge.ASGIToWSGI):
 
 
 class _Deciding(Detaching):
-    """Tells an app if it is decided that its response stays."""
+    """Lets an app go on when its response keeps its thread."""
 
     def maybe_take(self, *args: Any) -> Any:
         taken = super().maybe_take(*args)
@@ -136,10 +136,10 @@ class _Deciding(Detaching):
 
 
 def _is_for_a_connection(environ: Environ) -> bool:
-    """Return whether a connection can stand for this request's, which has none of its own."""
+    """Return whether the request has no connection of its own, and can be given one."""
     return (
         environ.get("SERVER_PROTOCOL", "").startswith("HTTP/1.")
-        and str(environ.get("REQUEST_METHOD")).isalpha()  # which fuzzing need not heed
+        and str(environ.get("REQUEST_METHOD")).isalpha()  # fuzzing also sends others
         and environ["REQUEST_METHOD"] != "CONNECT"
         and not is_websocket_request(environ)
         and not {"gunicorn.socket", "werkzeug.socket", "waitress.client_disconnected"} & environ.keys()
@@ -159,7 +159,7 @@ def _wait_until_decided(app: ASGIApp) -> ASGIApp:
         if connection is None:
             await app(scope, receive, send)
             return
-        _connection.set(None)  # what is only referred to from here is dropped when a server drops it
+        _connection.set(None)  # otherwise this would keep what a server has dropped
         connection.request_name = request_name(scope)
         decided, begun = connection.decided, False
         del connection
@@ -205,7 +205,7 @@ class Connection:
         _connections.add(self)
 
     def start_response(self, status: str, headers: Headers, exc_info: ExcInfo | None = None, /) -> Write:
-        """Pass the call on, unless it is what a server is told once its connection is taken."""
+        """Pass the call on, unless it is the 202 for a server whose connection was taken."""
         if os.fstat(self.server.fileno()).st_ino == self._inode:
             return self._start_response(status, headers, *[exc_info][: exc_info is not None])
         assert (status, headers) == ("202 Accepted", [("Content-Length", "0")])
@@ -215,7 +215,7 @@ class Connection:
     start_response.__module__ = "gunicorn.http.wsgi"  # a server that ASGIToWSGI(detach="auto") knows
 
     def read_head(self) -> None:
-        """Read up to the end of the head, and tell the server of it. Raises what the app raised before."""
+        """Read the head, and pass it to the server. Raises what the app raised before it."""
         while True:
             event = self._next_event()
             headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in event.headers.raw_items()]
@@ -260,11 +260,11 @@ class Connection:
         return event
 
     def _error(self) -> BaseException:
-        """Return what has cut the response: what the app raised, or else the end of its loop."""
+        """Return why the response was cut: what the app raised, or else the end of its loop."""
         return self.errors.popleft() if self.errors else AdapterClosed("the event loop has ended")
 
     def close_with(self, iterable: Iterable[bytes]) -> None:
-        """Close once `iterable`, of a response that has kept its thread, is closed."""
+        """Close when `iterable` is closed, which belongs to a response that has kept its thread."""
         if not isinstance(iterable, Blocks):
             self.close()
             return
@@ -278,7 +278,7 @@ class Connection:
         iterable._stop = stop_and_close
 
     def close(self) -> None:
-        """Leave, as a client does."""
+        """Close both ends, as if the client had left."""
         self._ended = True
         _connections.discard(self)
         self.server.close()
@@ -292,7 +292,7 @@ def _is_now(date: str) -> bool:
 
 
 def _pass_errors_on(record: logging.LogRecord) -> bool:
-    """Have an app's error reach the server, as that of a response that is not detached; else it is only logged."""
+    """Pass an app's error on to the server, which gets it when nothing is detached; drop its log record then."""
     raised = _RAISED.fullmatch(record.getMessage())
     if raised and record.exc_info and record.exc_info[1]:
         for connection in list(_connections):
@@ -303,7 +303,7 @@ def _pass_errors_on(record: logging.LogRecord) -> bool:
 
 
 def skip_what_differs(items: list[pytest.Item]) -> None:
-    """Mark the tests that have nothing to say of detached responses."""
+    """Skip the tests that do not apply to detached responses."""
     for item in items:
         name = getattr(item, "originalname", item.name)
         if name in DIFFERENT:
@@ -313,7 +313,7 @@ def skip_what_differs(items: list[pytest.Item]) -> None:
 
 
 def install(loop: str) -> None:
-    """Have `bridge.ASGIToWSGI` detach, before anything imports it; on `loop`, unless its options name another."""
+    """Make `bridge.ASGIToWSGI` detach, before anything imports it; on `loop`, unless its options name another."""
     DetachedASGIToWSGI.loop = loop
     bridge.ASGIToWSGI = adapter.ASGIToWSGI = DetachedASGIToWSGI  # type: ignore[misc]
     logging.getLogger("bridge").addFilter(_pass_errors_on)

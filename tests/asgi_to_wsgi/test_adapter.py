@@ -90,7 +90,7 @@ def test_start_and_close_may_be_called_twice(adapt: Adapt) -> None:
 
 
 def test_the_adapter_is_a_context_manager() -> None:
-    """with starts the loop, and closes it."""
+    """`with` starts the loop, and closes it."""
     before = len(threads())
     with ASGIToWSGI(hello, lifespan="off") as adapter:
         assert len(threads()) == before + 1

@@ -100,7 +100,7 @@ APPS = [starlette, starlette_with_middleware, fastapi, quart, litestar, falcon]
 @pytest.mark.parametrize("make", APPS, ids=lambda make: make.__name__)
 @pytest.mark.parametrize("spec_version", ["2.3", "2.4"])
 def test_a_client_that_leaves_is_no_error(make: Any, spec_version: str, caplog: pytest.LogCaptureFixture) -> None:
-    """It is none whether the framework listens for http.disconnect or waits for `send` to raise."""
+    """It is no error, whether the framework listens for http.disconnect or waits for `send` to raise."""
     app = make()
 
     async def as_told(scope: Any, receive: Any, send: Any) -> None:

@@ -59,7 +59,7 @@ def test_an_exception_from_without_leaves_no_app_behind(adapt: Adapt, error_clas
 
 
 def test_what_an_exception_from_without_ended_is_freed_at_once() -> None:
-    """Its frames hold sockets, perhaps, whose warnings would otherwise fail whichever test collects the garbage."""
+    """Its frames may hold sockets, whose warnings would otherwise fail whichever test collects the garbage."""
     references: list[weakref.ref[threading.Event]] = []
 
     def run() -> None:

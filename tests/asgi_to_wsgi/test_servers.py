@@ -159,7 +159,7 @@ class Owner:
 
 
 def test_cheroot_writes_nothing_more_to_a_connection_that_was_taken_and_closes_it() -> None:
-    """What it says is dropped; another server's start_response has no such file, and is left alone."""
+    """What cheroot still writes is discarded. Another server's start_response has no such file, and is left alone."""
     written: list[bytes] = []
     connection = types.SimpleNamespace(wfile=types.SimpleNamespace(write=written.append))
     request = types.SimpleNamespace(conn=connection, close_connection=False)
@@ -178,7 +178,7 @@ def test_cheroot_writes_nothing_more_to_a_connection_that_was_taken_and_closes_i
     ("buffered", "must_close", "expected"), [(b"", False, False), (b"GET", False, True), (b"GET", True, False)]
 )
 def test_gunicorn_is_asked_for_the_next_request(buffered: bytes, must_close: bool, expected: bool) -> None:
-    """What gunicorn has read behind a request counts unless gunicorn will close the connection, as `sync` does."""
+    """What gunicorn has read beyond a request counts, unless gunicorn will close the connection, as `sync` does."""
     request = types.SimpleNamespace(unreader=types.SimpleNamespace(buf=io.BytesIO(buffered)))
     owner = Owner(req=request, must_close=must_close)
     assert has_next_request({}, owner.start_response) is expected
@@ -217,7 +217,7 @@ def test_waitress_is_asked_for_the_next_request_once_it_has_added_all(
 
 
 def test_other_servers_drop_the_next_request() -> None:
-    """They need not be asked."""
+    """They need not be asked, because they close the connection."""
     assert not has_next_request({}, lambda status, headers: None)
     assert not has_next_request({"waitress.client_disconnected": lambda: False}, Owner().start_response)
 
@@ -232,7 +232,7 @@ class Bare:
 
 
 def test_a_start_response_of_another_class_is_only_called() -> None:
-    """It may be any callable (PEP 3333, Specification Details), which is not asked whose it is."""
+    """It may be any callable (PEP 3333, Specification Details), so none of its attributes are read."""
     start_response = Bare()
     environ = {"wsgi.multithread": True}
     assert not servers.is_start_response_of_server(start_response)

@@ -189,7 +189,7 @@ def test_a_stolen_descriptor_is_mute(
 
 @pytest.mark.parametrize("server", ["gunicorn", "waitress"])
 def test_the_connection_of_another_client_is_not_stolen(server: str, pair: tuple[socket.socket, socket.socket]) -> None:
-    """If the server has closed the connection, its number may belong to the next one."""
+    """If the server has closed the connection, the descriptor may belong to the next one."""
     number = pair[0].fileno()
     sock: Any = SimpleNamespace(fileno=lambda: number)  # the server's object, which does not know that it was closed
     connection = maybe_connection(http_environ(**environ_of(server, sock)))
@@ -206,7 +206,7 @@ def test_the_connection_of_another_client_is_not_stolen(server: str, pair: tuple
 def test_waitress_is_asked_whether_it_has_anything_to_send_and_does_not_close_meanwhile(
     pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """waitress's main thread sends and closes while the app runs; what is not sent yet must come first."""
+    """waitress's main thread sends and closes while the app runs; what is not sent yet must be sent first."""
     channel = Channel(pair[0], SimpleNamespace(channel_request_lookahead=0))
     connection = maybe_connection(http_environ(**{"waitress.client_disconnected": channel.client_disconnected}))
     assert connection is not None
@@ -292,7 +292,7 @@ def test_a_theft_that_fails_leaves_everything_as_it_was(
     monkeypatch.setattr(socket, "socketpair", no_more)
     with pytest.raises(OSError, match="too many open files"):
         steal(connection)
-    assert os.get_blocking(pair[0].fileno())  # the copy that was closed shared this with it
+    assert os.get_blocking(pair[0].fileno())  # the copy, which was closed, shared this mode
     pair[0].sendall(b"HTTP/1.1 500 Oops")
     assert pair[1].recv(100) == b"HTTP/1.1 500 Oops"
 

@@ -51,7 +51,7 @@ def test_a_request_holds_a_thread(adapt: Adapt) -> None:
 
 
 def test_a_background_task_is_no_request(adapt: Adapt) -> None:
-    """An app that runs on after its response is no request, and holds no thread."""
+    """An app that runs on after its response does not count as a request, and holds no thread."""
     gate = Gate()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -113,7 +113,7 @@ def test_an_error_is_a_500(server: Server) -> None:
 
 
 def test_a_server_goes_on_when_clients_have_left(server: Server) -> None:
-    """Connections that were reset while their responses were detached harm nothing."""
+    """After clients have reset the connections of detached responses, the next request is served."""
     for _ in range(10):
         with server.connect() as connection:
             connection.sendall(b"GET /events HTTP/1.1\r\nHost: example.org\r\n\r\n")
@@ -137,7 +137,7 @@ def test_each_request_has_one_call_and_one_answer(server: Server) -> None:
 
 
 def test_a_pipelined_request_is_answered_or_not_run(server: Server, request: pytest.FixtureRequest) -> None:
-    """A server that has read it, and keeps connections alive, answers it; else the app never sees it (RFC 9112 9.6)."""
+    """If the server has read it and keeps the connection, it answers. Else the app never sees it (RFC 9112 9.6)."""
     lasts = ("", "", "Connection: close\r\n")
     requests = [f"GET /sleep/{number} HTTP/1.1\r\nHost: a\r\n{last}\r\n" for number, last in enumerate(lasts)]
     with server.connect() as connection:

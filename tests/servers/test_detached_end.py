@@ -1,7 +1,7 @@
 """The end of a worker that has detached responses, on real servers.
 
-Its event streams are told at once. A response that the app has yet to send arrives whole, although the server knows
-nothing of it. Then the app shuts down.
+The apps of its event streams are told at once. A response that the app has yet to send arrives whole, although the
+server knows nothing of it. Then the app shuts down.
 """
 
 import importlib.util
@@ -57,7 +57,7 @@ slow = pytest.mark.slow
 
 
 class Case(NamedTuple):
-    """A server, what becomes of its worker, and whether another one takes its place."""
+    """A server, how its worker ends, and whether another one replaces it."""
 
     command: tuple[str, ...]
     end: str  # "SIGTERM", "SIGHUP" or "requests"
@@ -74,7 +74,7 @@ def gunicorn(end: str, *options: str) -> Case:
 
 
 def uwsgi(end: str, *options: str) -> Case:
-    """Reload mercy is how long uWSGI waits for a worker to end by itself."""
+    """Return a case of uWSGI. Its reload mercy is how long it waits for a worker to end by itself."""
     command = (
         *UWSGI,
         "--master",
@@ -92,7 +92,7 @@ def uwsgi(end: str, *options: str) -> Case:
 
 
 def script(name: str, closes_first: bool = False) -> Case:
-    """A server in a script, which SIGTERM makes exit; the README's way is to close the adapter first."""
+    """Return a case of a server in a script that exits on SIGTERM; the documented way is to close the adapter first."""
     kind = KINDS[name]
     code = kind.command[-1].format(module="app", attribute="wsgi_app", port="{port}")
     if closes_first:

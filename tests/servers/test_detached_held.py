@@ -1,4 +1,4 @@
-"""Servers on which `detach="auto"` changes nothing, or answers through a proxy that speaks uwsgi."""
+"""Servers on which `detach="auto"` changes nothing, and servers that answer through a proxy that speaks uwsgi."""
 
 import contextlib
 import shutil
@@ -19,7 +19,7 @@ from tests.servers.wsgi_websocket_hosts import make_certificate
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Wait, and answer with what the adapter has detached and kept; stream events; or fail."""
+    """Depending on the path, answer late with the numbers of responses that were detached and kept, stream, or fail."""
     path = scope["path"]
     headers = [(b"content-type", b"text/event-stream" if path == "/events" else b"text/plain")]
     if path == "/events":
@@ -110,7 +110,7 @@ def serving_kind(kind: Kind, app: str = APP) -> Iterator[tuple[Server, httpx.Cli
     [pytest.param(kind, id=kind.name, marks=() if kind.name in DEFAULT else pytest.mark.slow) for kind in HELD],
 )
 def test_a_response_keeps_its_thread_where_its_connection_cannot_be_taken(held: Kind) -> None:
-    """The server answers as without the option, be the response late, a stream, empty, or an error."""
+    """The server answers as it does without the option, whether the response is late, a stream, empty, or an error."""
     with serving_kind(held) as (server, client):
         for path in ("/", "/length", "/"):
             response = client.get(path)
@@ -126,7 +126,7 @@ def test_a_response_keeps_its_thread_where_its_connection_cannot_be_taken(held: 
 
 
 def test_a_response_behind_middleware_keeps_its_thread() -> None:
-    """What the middleware adds reaches the client."""
+    """The headers that the middleware adds reach the client."""
     with serving_kind(KINDS["gunicorn-gthread"], f"{__name__}:with_middleware") as (_, client):
         for path in ("/", "/events"):
             assert client.get(path).headers["x-middleware"] == "1"
@@ -185,7 +185,7 @@ def proxy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_a_detached_response_passes_through_nginx(proxy: Server) -> None:
-    """nginx frames it for its client, with a length and without, and a body that has none has none."""
+    """nginx frames it for its client, with a length and without, and adds no body to a response that has none."""
     first = proxy.client.get("/")
     assert first.text.partition(" ")[0] != "0"
     assert first.headers["date"]
@@ -200,6 +200,6 @@ def test_a_detached_response_passes_through_nginx(proxy: Server) -> None:
 
 
 def test_nginx_passes_on_that_a_detached_response_was_cut(proxy: Server) -> None:
-    """The connection is reset, which is no end of a body without a length, so nginx does not end its own, either."""
+    """The connection is reset. This does not end a body without a length, so nginx does not end its own, either."""
     with pytest.raises(httpx.RemoteProtocolError):
         proxy.client.get("/broken")

@@ -41,7 +41,7 @@ def test_a_background_task_finds_its_own_environ(adapt: Adapt) -> None:
 
 
 @pytest.mark.parametrize("leaves", [False, True], ids=["stays", "leaves"])
-def test_nothing_is_asked_of_the_server_behind_its_call(adapt: Adapt, leaves: bool) -> None:
+def test_nothing_is_asked_of_the_server_after_its_call(adapt: Adapt, leaves: bool) -> None:
     """wsgi.input, start_response and wsgi.early_hints are not used after the call, even if the app asks for them."""
     served, done = threading.Event(), threading.Event()
     touched: list[str] = []

@@ -45,7 +45,7 @@ def test_an_empty_response_is_complete(adapt: Adapt, messages: list[Message]) ->
 
 
 def test_each_block_arrives_before_the_next_is_sent(adapt: Adapt) -> None:
-    """The app waits, before its second block, for the server to have had the first one."""
+    """The server has the first block before the app sends the second one."""
     seen = threading.Event()
     server = WSGIServer(adapt(answers(start(), body(b"one", True), seen, body(b"two", True), body())))
 

@@ -139,7 +139,7 @@ def test_a_server_that_closes_before_it_takes_the_last_block(adapt: Adapt) -> No
 
 @pytest.mark.parametrize("last", [b"", b"data: 2\n\n"], ids=["only the end", "an event"])
 def test_an_event_stream_ends_without_its_client(adapt: Adapt, last: bytes) -> None:
-    """Its client leaves when it has what it wanted: the end, which says nothing, is no error then, and an event is."""
+    """Its client leaves when it has what it wanted. Then an empty last message is no error, but another event is."""
 
     class Events(Tail):
         async def finish(self, receive: Receive, send: Send) -> None:

@@ -173,7 +173,7 @@ def test_a_detached_response_has_the_framing_that_fits(
 
 @pytest.mark.parametrize("raises", [False, True])
 def test_a_response_to_head_has_no_body_whatever_the_app_makes_of_its_scope(adapt: Adapt, raises: bool) -> None:
-    """The adapter knows the request itself, also to tell which later one is like it."""
+    """The adapter remembers the method and the path itself, also to recognise later requests of the same kind."""
     gate = Gate()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -391,7 +391,7 @@ def test_close_ends_event_streams_cleanly(adapt: Adapt) -> None:
 
 
 def test_a_detached_response_is_freed_without_the_garbage_collector(adapt: Adapt) -> None:
-    """A reference cycle would keep it, and its request, until the collector runs, which thousands of them make slow."""
+    """A reference cycle would keep it and its request until the collector runs, and thousands of them slow it down."""
     gate = Gate()
     references: list[weakref.ref[HTTPExchange]] = []
 
@@ -415,7 +415,7 @@ def test_a_detached_response_is_freed_without_the_garbage_collector(adapt: Adapt
 
 
 def test_a_response_that_failed_is_not_answered(adapt: Adapt) -> None:
-    """A loop that reaches it later does not touch its connection, whose number may by then belong to another one."""
+    """If the loop reaches it later, it does not touch the connection, whose descriptor may be another one's by then."""
     ended: list[str] = []
     ours, client = socket.socketpair()
     adapter = adapt(waiting(Gate()))

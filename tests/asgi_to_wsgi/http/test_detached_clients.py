@@ -25,7 +25,7 @@ EVENTS = (b"content-type", b"text/event-stream")
 
 
 class Told:
-    """What an app was told: a context that records, and swallows, the errors raised in it."""
+    """What an app was told: a context that records and swallows the errors that are raised in it."""
 
     def __init__(self) -> None:
         self.received: list[Message] = []
@@ -79,7 +79,7 @@ LEAVE: dict[str, Callable[[socket.socket], object]] = {
 
 
 @pytest.mark.parametrize("leave", LEAVE.values(), ids=LEAVE.keys())
-def test_a_client_that_leaves_behind_the_head_ends_the_stream(
+def test_a_client_that_leaves_after_the_head_ends_the_stream(
     adapt: Adapt, leave: Callable[[socket.socket], object]
 ) -> None:
     """The app that waits for its first event is told at once, and its `send` raises (ASGI HTTP spec 2.4)."""
@@ -124,7 +124,7 @@ def test_a_client_that_leaves_in_mid_body_ends_the_stream(
 
 
 def test_a_client_that_has_left_before_its_response_leaves_ends_it(adapt: Adapt) -> None:
-    """The connection of a client that has already closed is taken like any other, and the app is told."""
+    """The adapter takes the connection of a client that has already closed it like any other, and tells the app."""
     told, gate = Told(), Gate()
     with connected(adapt(streaming(gate, told, EVENTS), detach="always", detach_after=60)) as server:
         server.client.close()
@@ -135,7 +135,7 @@ def test_a_client_that_has_left_before_its_response_leaves_ends_it(adapt: Adapt)
     assert isinstance(told.error, OSError)
 
 
-def test_an_app_goes_on_behind_its_response(adapt: Adapt) -> None:
+def test_an_app_goes_on_after_its_response(adapt: Adapt) -> None:
     """Background work runs after the client has everything and has left, and no later `send` raises."""
     told, gate = Told(), Gate()
 
@@ -159,7 +159,7 @@ def test_an_app_goes_on_behind_its_response(adapt: Adapt) -> None:
     assert told.error is None
 
 
-def test_an_error_behind_the_response_does_not_touch_it(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_after_the_response_does_not_touch_it(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
     """The client has the whole response, and the log has the error."""
     gate = Gate()
     adapter = adapt(
@@ -175,7 +175,7 @@ def test_an_error_behind_the_response_does_not_touch_it(adapt: Adapt, caplog: py
 
 @pytest.mark.parametrize("error", [ZeroDivisionError(), None], ids=["raises", "ends early"])
 @pytest.mark.parametrize("body", [b"part", b"x" * 5_000_000], ids=["small", "large"])
-def test_an_error_behind_a_part_of_a_body_with_a_length_cuts_it(
+def test_an_error_after_a_part_of_a_body_with_a_length_cuts_it(
     adapt: Adapt, body: bytes, error: Exception | None
 ) -> None:
     """The client gets the bytes that were sent before, fewer than the Content-Length."""
@@ -233,7 +233,7 @@ def test_early_hints_come_before_the_head_or_not_at_all(
 
 
 def test_what_a_client_sends_meanwhile_is_dropped(adapt: Adapt) -> None:
-    """A second request on the connection, however long, does not fill it, nor does it make the close a reset."""
+    """A second request on the connection, however long, neither fills it nor turns the close into a reset."""
     gate = Gate()
     body = b"y" * 300_000
     adapter = adapt(waiting(gate, started(), body_of(body)), detach="always", detach_after=0)
@@ -338,7 +338,7 @@ def test_a_file_does_not_hold_a_thread_for_a_client_that_does_not_read(
 
 
 def test_a_file_may_come_after_the_response_has_left(adapt: Adapt, tmp_path: Path) -> None:
-    """The task that waits for the app sends it."""
+    """The private loop sends it."""
     path = tmp_path / "file"
     path.write_bytes(b"content of the file")
     gate = Gate()
@@ -370,7 +370,7 @@ def test_a_client_that_wants_the_connection_closed_need_not_hang_up(
 def test_a_body_that_ends_by_the_close_is_never_cut_by_a_clean_end(
     adapt: Adapt, cut: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client of HTTP/1.0 that still reads gets a reset, whether the adapter closes or gives the client up."""
+    """A client of HTTP/1.0 that still reads gets a reset, whether the adapter closes or gives up on the client."""
     size = 100 if cut == "closes" else 20_000_000  # more than the system's buffers hold
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -397,7 +397,7 @@ def test_a_body_that_ends_by_the_close_is_never_cut_by_a_clean_end(
 def test_a_whole_body_that_ends_by_the_close_is_never_cut_by_a_clean_end(
     adapt: Adapt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The end has left the app, but not all bytes have reached the system when the client is given up."""
+    """The app has sent the end, but the system has not taken all bytes when the adapter gives up on the client."""
     monkeypatch.setattr(client, "STALL_TIMEOUT", 0.05)
     gate = Gate()
     body = b"x" * 200_000  # more than the system's buffers hold, and few enough to be written together with the end
@@ -416,7 +416,7 @@ def test_a_whole_body_that_ends_by_the_close_is_never_cut_by_a_clean_end(
 def test_a_large_body_waits_for_a_client_that_wants_the_connection_closed(
     adapt: Adapt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Behind a large response to `Connection: close`, the place is held until the client has hung up."""
+    """After a large response to `Connection: close`, the place stays taken until the client has hung up."""
     monkeypatch.setattr(client, "_LINGER", 60.0)
     body = b"x" * 100_000
     gate = Gate()
@@ -425,7 +425,7 @@ def test_a_large_body_waits_for_a_client_that_wants_the_connection_closed(
         in_thread(server.run)
         gate.open()
         assert server.read() == (200, body)
-        assert server.client.recv(1) == b""  # the adapter has ended its side alone
+        assert server.client.recv(1) == b""  # the adapter has ended only its own side
         respond(adapter, http_environ())  # the loop has gone on since
         assert adapter.statistics().detached == 1
         server.client.close()

@@ -42,7 +42,7 @@ def test_a_loop_that_dies_answers_what_is_detached() -> None:
         wait_until(lambda: adapter.statistics().detached == 0)
 
 
-# Between taking a socket and passing it on, an exception leaves closing it to whoever drops the last reference.
+# If an exception lands between taking a socket and passing it on, the socket is closed with its last reference.
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 @pytest.mark.filterwarnings("ignore:.*Place.free:pytest.PytestUnraisableExceptionWarning")  # it lands there, too
 @pytest.mark.parametrize("file", ["leaving", "detaching", "patience"])
@@ -68,7 +68,7 @@ def test_an_interrupted_departure_leaves_nothing_behind(file: str) -> None:
 
 
 def test_a_response_that_fails_before_its_task_runs_is_closed_at_once(adapt: Adapt) -> None:
-    """No loop will do it: its connection is closed and its place is free when `fail` returns."""
+    """No loop will close it later, so its connection is closed and its place is free when `fail` returns."""
     ended: list[str] = []
     ours, client = socket.socketpair()
     adapter = adapt(waiting(Gate()))
@@ -83,7 +83,7 @@ def test_a_response_that_fails_before_its_task_runs_is_closed_at_once(adapt: Ada
 
 
 def test_a_response_that_fails_while_its_task_runs_is_closed_by_the_task(adapt: Adapt) -> None:
-    """`fail` only answers: the task still uses the descriptor, whose number could be another's by then."""
+    """`fail` only answers, because the task still uses the descriptor, whose number another connection could get."""
     ended: list[str] = []
     ours, client = socket.socketpair()
     adapter = adapt(waiting(Gate()))
@@ -150,14 +150,14 @@ def test_a_response_that_gets_no_task_is_cut() -> None:
 
 
 def test_a_stream_whose_loop_is_blocked_is_cut() -> None:
-    """When `close()` leaves such a loop behind, the client hears of it, and no longer waits."""
+    """When `close()` gives up on the loop, the connection ends, so that the client no longer waits."""
     gate, go_on = Gate(), threading.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await start(send, (b"content-type", b"text/event-stream"))
         await block(send, b"part", True)
         await gate.wait()
-        go_on.wait(20)  # with the loop
+        go_on.wait(20)  # blocks the loop
 
     adapter = ASGIToWSGI(app, lifespan="off", detach="always", detach_after=60, shutdown_timeout=0.05)
     with connected(adapter) as server:
@@ -167,7 +167,7 @@ def test_a_stream_whose_loop_is_blocked_is_cut() -> None:
             read_until(server.client, b"part\r\n")
             gate.open()
             in_thread(adapter.close, 15)
-            assert read_all(server.client) in (b"", b"0\r\n\r\n")  # which is sent if the loop hears of it first
+            assert read_all(server.client) in (b"", b"0\r\n\r\n")  # the end is sent if the loop hears of it first
         finally:
             go_on.set()
         wait_until(lambda: adapter.statistics().detached == 0)

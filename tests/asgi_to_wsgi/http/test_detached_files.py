@@ -21,7 +21,7 @@ from tests.sockets import read_all
 
 @pytest.mark.parametrize("headers", [(), ((b"content-length", b"1000000"),)])
 def test_a_file_leaves(adapt: Adapt, tmp_path: Path, headers: tuple[tuple[bytes, bytes], ...]) -> None:
-    """A file (http.response.pathsend) does not hold a thread, either."""
+    """A file (http.response.pathsend) holds no thread while its client reads."""
     path = tmp_path / "file"
     path.write_bytes(b"0123456789" * 100_000)
 
@@ -72,7 +72,7 @@ def test_a_file_that_changes_while_it_is_sent_does_not_break_the_framing(
     size: int,
     is_whole: bool,
 ) -> None:
-    """One that grows is sent up to its Content-Length; one that shrinks is cut, and the log says why."""
+    """A file that grows is sent up to its Content-Length. If one shrinks, the response is cut, and the log says why."""
     path = tmp_path / "file"
     path.write_bytes(b"x" * 200_000)
     noted: list[Answered] = []

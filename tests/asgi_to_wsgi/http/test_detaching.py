@@ -67,7 +67,7 @@ def test_scarce_descriptors_keep_responses_in_their_threads(adapt: Adapt, caplog
 
 
 def test_middleware_keeps_responses_in_their_threads(adapt: Adapt, caplog: pytest.LogCaptureFixture) -> None:
-    """ "auto" leaves only if start_response is the server's own, as middleware's headers would be lost."""
+    """With "auto", a response leaves only if start_response is the server's own: middleware's headers would be lost."""
     caplog.set_level(logging.DEBUG, "bridge")
     gate = Gate()
     gate.open()
@@ -79,7 +79,7 @@ def test_middleware_keeps_responses_in_their_threads(adapt: Adapt, caplog: pytes
 
 
 def test_a_body_that_is_not_read_keeps_the_response_in_its_thread(adapt: Adapt) -> None:
-    """Only the WSGI thread reads wsgi.input, so it stays while there is something to read."""
+    """Only the WSGI thread can read wsgi.input, so it stays while there is something to read."""
     gate = Gate()
     gate.open()
     adapter = adapt(waiting(gate, started(), body_of(b"x" * 300_000)), detach="always", detach_after=0)
@@ -89,7 +89,7 @@ def test_a_body_that_is_not_read_keeps_the_response_in_its_thread(adapt: Adapt) 
 
 
 def test_a_connection_that_cannot_be_taken_keeps_the_thread(adapt: Adapt) -> None:
-    """An unknown server is served as without the option."""
+    """On an unknown server, the option changes nothing."""
     gate = Gate()
     gate.open()
     server = WSGIServer(adapt(waiting(gate, started(), body_of(b"x" * 300_000)), detach="always", detach_after=0))
@@ -99,7 +99,7 @@ def test_a_connection_that_cannot_be_taken_keeps_the_thread(adapt: Adapt) -> Non
 
 def test_a_busy_server_detaches_sooner(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
     """If no other thread is free, a response leaves long before `detach_after`."""
-    monkeypatch.setattr(patience, "_LATE", math.inf)  # or a busy machine would be told to take its time
+    monkeypatch.setattr(patience, "_LATE", math.inf)  # otherwise a busy machine would take its time
     gate = Gate()
     adapter = adapt(waiting(gate, started(), body_of(b"late")), detach="always", detach_after=3600)
     with connected(adapter, **{"wsgi.multithread": False}) as server:

@@ -50,7 +50,7 @@ def test_an_error_before_any_byte_reaches_the_server(adapt: Adapt, messages: lis
 
 
 def test_an_error_in_mid_body_cuts_the_response(adapt: Adapt) -> None:
-    """The iterator raises the app's exception behind what was sent, and is over then."""
+    """The iterator yields what was sent, raises the app's exception, and is then exhausted."""
     seen = threading.Event()
     server = WSGIServer(adapt(answers(start(), body(b"partial", True), seen, ZeroDivisionError("mid"))))
 
@@ -80,7 +80,7 @@ def test_an_error_after_the_response_is_logged(
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
 def test_an_exception_that_would_stop_the_loop_is_an_error_of_the_request(adapt: Adapt, error: BaseException) -> None:
-    """SystemExit and its like end the request, and neither the loop nor the server's thread."""
+    """SystemExit and the like end only the request, not the loop or the server's thread."""
     fine = answers(start(), body(b"fine"))
     failing = answers(error)
 

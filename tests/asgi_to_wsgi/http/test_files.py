@@ -32,7 +32,7 @@ class FileWrapper:
 @pytest.mark.parametrize("wrapper", [None, FileWrapper])
 @pytest.mark.parametrize("length", [None, b"6", b"4"])
 def test_a_file_is_sent_by_path(adapt: Adapt, tmp_path: Path, wrapper: Any, length: bytes | None) -> None:
-    """pathsend gives the server's own file wrapper the file, whole; without one, or cut short, it is read here."""
+    """The server's own file wrapper gets a whole file. The adapter reads a part of a file, or one without a wrapper."""
     path = tmp_path / "file"
     path.write_bytes(b"abcdef")
     headers = [] if length is None else [(b"content-length", length)]

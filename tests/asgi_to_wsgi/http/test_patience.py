@@ -35,7 +35,7 @@ def waited(patience: Patience, seconds: float, *args: Any, **keys: Any) -> Any:
 
 
 def test_a_request_like_one_that_waits_leaves_at_once() -> None:
-    """As soon as the other has waited as long as this one would, there is no need to see."""
+    """Once the other has waited for `detach_after`, this one need not wait first."""
     patience = Patience(AFTER)
     assert not patience.is_of_waiting_kind(exchange())
     waited(patience, AFTER / 2)
@@ -49,7 +49,7 @@ def test_a_request_like_one_that_waits_leaves_at_once() -> None:
 
 
 def test_the_answer_of_a_response_that_left_says_whether_the_next_one_does() -> None:
-    """One that took long is remembered, one that did not is forgotten; an event stream is never short."""
+    """A kind whose answer took long is remembered, and one with a quick answer is forgotten, unless it is a stream."""
     patience = Patience(AFTER)
     patience.answered(waited(patience, AFTER * 2))
     assert patience.is_of_waiting_kind(exchange())
@@ -61,7 +61,7 @@ def test_the_answer_of_a_response_that_left_says_whether_the_next_one_does() -> 
 
 
 def test_requests_differ_by_their_paths_but_not_by_what_is_numbered() -> None:
-    """A part of the path with a digit in it is taken for a number or an identifier."""
+    """A part of the path that has a digit counts as a number or an identifier."""
     patience = Patience(AFTER)
     waited(patience, AFTER * 2, "/users/17/reports/9c2f")
     assert patience.is_of_waiting_kind(exchange("/users/205/reports/a7"))
@@ -70,7 +70,7 @@ def test_requests_differ_by_their_paths_but_not_by_what_is_numbered() -> None:
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clients choose the paths."""
+    """Clients choose the paths, and could fill the memory with them."""
     monkeypatch.setattr(patience_module, "_MOST_KINDS", 3)
     patience = Patience(AFTER)
     for name in "abcdefgh":
@@ -80,7 +80,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_looks_in_vain_become_rarer() -> None:
-    """What answers soon, or computes, is not worth a look at each request, and what left shows that it may be again."""
+    """While looks find only apps that compute or have answered, the wait doubles; a response that leaves resets it."""
     patience = Patience(AFTER)
     shorts = [patience.short]
     asked: Any = exchange()
@@ -96,7 +96,7 @@ def test_looks_in_vain_become_rarer() -> None:
 
 
 def test_a_request_leaves_at_once_after_one_that_waited(adapt: Adapt) -> None:
-    """Although its app has answered by the time that anybody could have looked."""
+    """It does so even if its app answers before anybody could look."""
     gate = Gate()
     adapter = adapt(waiting(gate, started(), body_of(b"late")), detach="always", detach_after=0.05)
     with connected(adapter) as first, connected(adapter) as second:
@@ -130,7 +130,7 @@ def test_an_event_stream_that_left_at_once_has_its_head_at_once(adapt: Adapt) ->
 
 
 def test_an_app_in_a_thread_of_a_pool_keeps_its_wsgi_thread(adapt: Adapt) -> None:
-    """It may compute, as FastAPI's `def` endpoints do; only `detach_after` ends the server's patience with it."""
+    """It may compute, as FastAPI's `def` endpoints do, so it leaves only after `detach_after`."""
     entered, proceed = threading.Event(), threading.Event()
 
     def endpoint() -> None:
@@ -174,7 +174,7 @@ def test_an_app_in_a_thread_of_a_pool_keeps_its_wsgi_thread(adapt: Adapt) -> Non
 
 def test_a_newcomer_hurries_those_who_wait(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the last thread is taken, a call that waits leaves long before `detach_after`."""
-    monkeypatch.setattr(patience_module, "_LATE", math.inf)  # or a busy machine would be told to take its time
+    monkeypatch.setattr(patience_module, "_LATE", math.inf)  # otherwise a busy machine would take its time
     gate = Gate()
     app = waiting(gate, started(), body_of(b"late"))
     adapter = adapt(app, detach="always", detach_after=3600)
@@ -201,7 +201,7 @@ def test_a_newcomer_hurries_those_who_wait(adapt: Adapt, monkeypatch: pytest.Mon
 
 
 def test_a_stream_that_is_held_occupies_its_thread_to_its_end(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads are scarce for the others until then."""
+    """Until then, other requests have one thread less."""
     monkeypatch.setattr(patience_module, "_LATE", math.inf)
     gate = Gate()
 
