@@ -49,7 +49,7 @@ def adapt_for_files(adapt: ToWSGI, pytestconfig: pytest.Config) -> ToWSGI:
 
 @pytest.fixture
 def serve(adapt: ToWSGI, pytestconfig: pytest.Config) -> Iterator[WSGIServer]:
-    """A WSGI server; its requests end with the test, and before the adapters are closed."""
+    """A WSGI server. Its requests end with the test, before the adapters are closed."""
     thorough = is_thorough(pytestconfig)
     server = WSGIServer(deadline_for(pytestconfig), strict=thorough)
     yield server
@@ -60,7 +60,7 @@ def serve(adapt: ToWSGI, pytestconfig: pytest.Config) -> Iterator[WSGIServer]:
 
 @pytest.fixture
 def connect(adapt: ToWSGI, serve: WSGIServer, pytestconfig: pytest.Config) -> Iterator[Connect]:
-    """Called with an ASGI app, and variables of the environ, starts a WebSocket; skips where there are none."""
+    """Starts a WebSocket with an app and variables of the environ; skips the test if the adapter has no WebSockets."""
     if OFFERED not in pytestconfig.stash:
         pytestconfig.stash[OFFERED] = is_thorough(pytestconfig) or offers_websockets(adapt, serve)
     if not pytestconfig.stash[OFFERED]:

@@ -1,4 +1,4 @@
-"""ASGI apps that record what an adapter gives them, and what else more than one module of tests needs."""
+"""ASGI apps that record what an adapter passes to them, and functions for several modules of tests."""
 
 import threading
 from collections.abc import Awaitable, Callable
@@ -20,7 +20,7 @@ Step: TypeAlias = Callable[[Scope, Send], Awaitable[None]]
 
 
 def block(body: bytes) -> dict[str, Any]:
-    """Return the message for a block of a response's body that others follow."""
+    """Return a message with one block of a response's body, which says that more will follow."""
     return {"type": "http.response.body", "body": body, "more_body": True}
 
 
@@ -52,13 +52,13 @@ def scope_of(adapt: ToWSGI, serve: WSGIServer, environ: Environ | None = None) -
 
 
 def skip_without(adapt: ToWSGI, serve: WSGIServer, extension: str, **variables: Any) -> None:
-    """Skip the test where the adapter does not offer an extension, in an environ with some variables."""
+    """Skip the test if the adapter does not offer an extension in an environ with these variables."""
     if extension not in (scope_of(adapt, serve, http_environ(**variables)).get("extensions") or {}):
         pytest.skip(f"the adapter does not offer {extension}")
 
 
 def sending(*messages: Message, errors: list[Exception]) -> ASGIApp:
-    """Return an app that sends messages, and goes on where send() raises."""
+    """Return an app that sends messages, and continues if send() raises."""
 
     @http_app
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,7 +82,7 @@ async def complete_shutdown(scope: Scope, send: Send) -> None:
 
 
 class LifespanApp:
-    """An app with a lifespan that notes each message; it calls `startup` and `shutdown` at these."""
+    """An app with a lifespan that notes each message, and calls `startup` and `shutdown` when these arrive."""
 
     def __init__(self, startup: Step = complete_startup, shutdown: Step = complete_shutdown) -> None:
         self.events: list[str] = []
@@ -108,7 +108,7 @@ class LifespanApp:
         await send({**END, "body": b"done"})
 
     def skip_without_lifespan(self) -> None:
-        """Skip the test where a request did not come with a lifespan, which is a matter of a test of its own."""
+        """Skip the test if the request came without a lifespan, because another test checks that."""
         if self.scopes[0]["type"] != "lifespan":
             pytest.skip("the adapter runs no lifespan")
 
@@ -120,7 +120,7 @@ def is_refused(request: WSGIRequest) -> bool:
 
 
 def close_of(app: Any) -> Callable[[], object]:
-    """Return the close() of an adapter; skip the test where it has none."""
+    """Return the adapter's close(); skip the test if it has none."""
     if not hasattr(app, "close"):
         pytest.skip("the adapter has no close()")
     close: Callable[[], object] = app.close

@@ -83,7 +83,7 @@ def test_the_spec_version_is_kept(adapt: ToWSGI, serve: WSGIServer) -> None:
 
 @clause("ASGI-HTTP-074")
 def test_send_raises_once_the_client_has_left(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """Each later send() on a closed response raises an OSError of the adapter's own."""
+    """After the server has closed the response, each send() raises an OSError of the adapter's own class."""
     app = Leaving(serve.deadline)
     leave(serve, adapt(app), app)
     assert [isinstance(error, OSError) for error in app.errors] == [True] * 3
@@ -94,7 +94,7 @@ def test_send_raises_once_the_client_has_left(adapt: ToWSGI, serve: WSGIServer) 
 def test_the_error_of_a_disconnect_may_leave_the_app(
     adapt: ToWSGI, serve: WSGIServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If an app does not catch the error from send(), it ends, and nothing is logged."""
+    """If an app does not catch the error that send() raises, it ends, and nothing is logged."""
     app = Leaving(serve.deadline, catch=False)
     adapter = adapt(app)
     assert leave(serve, adapter, app).error is None
@@ -108,7 +108,7 @@ def test_the_error_of_a_disconnect_may_leave_the_app(
 
 @clause("ASGI-HTTP-079")
 def test_receive_gives_a_disconnect_after_the_response(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """Once the response is complete, receive() says that all is over, as often as it is called."""
+    """Once the response is complete, each receive() returns http.disconnect."""
     received: list[Message] = []
 
     @http_app
@@ -124,7 +124,7 @@ def test_receive_gives_a_disconnect_after_the_response(adapt: ToWSGI, serve: WSG
 
 @clause("ASGI-HTTP-080")
 def test_receive_gives_a_disconnect_once_the_client_has_left(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """Every receive() on a closed response says so."""
+    """After the server has closed the response, each receive() returns http.disconnect."""
     app = Leaving(serve.deadline, receives=2)
     leave(serve, adapt(app), app)
     assert app.received == [{"type": "http.disconnect"}] * 2
@@ -132,7 +132,7 @@ def test_receive_gives_a_disconnect_once_the_client_has_left(adapt: ToWSGI, serv
 
 @clause("ASGI-HTTP-084")
 def test_send_raises_after_a_disconnect_was_received(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """An app that was told that its client has left cannot send to it any more."""
+    """After the app has received http.disconnect, send() raises."""
     app = Leaving(serve.deadline, receives=1)
     leave(serve, adapt(app), app)
     assert app.received == [{"type": "http.disconnect"}]
@@ -142,7 +142,7 @@ def test_send_raises_after_a_disconnect_was_received(adapt: ToWSGI, serve: WSGIS
 
 @clause("ASGI-HTTP-081")
 def test_receive_waits_while_there_is_nothing_to_say(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """Between the end of the request's body and that of the response, receive() does not return."""
+    """Between the end of the request's body and the end of the response, receive() does not return."""
     early: list[Message] = []
 
     @http_app
@@ -160,7 +160,7 @@ def test_receive_waits_while_there_is_nothing_to_say(adapt: ToWSGI, serve: WSGIS
 @clause("ASGI-HTTP-082")
 @pytest.mark.parametrize("leaves", [False, True], ids=["completion", "disconnect"])
 def test_receive_is_woken_by_the_end_of_the_response(adapt: ToWSGI, serve: WSGIServer, leaves: bool) -> None:
-    """A task that waits in receive() hears that the client has left, or that another task has answered."""
+    """A receive() that waits returns when the client leaves, or when another task completes the response."""
     received: list[Message] = []
     go_on = threading.Event()
 
@@ -190,7 +190,7 @@ def test_receive_is_woken_by_the_end_of_the_response(adapt: ToWSGI, serve: WSGIS
 
 @clause("ASGI-HTTP-085")
 def test_one_task_may_listen_while_another_streams(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """The pair that frameworks make of a streaming response works: the first to end cancels the other."""
+    """A framework streams in one task and listens for the disconnect in another; the first to end cancels the other."""
 
     @http_app
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -210,7 +210,7 @@ def test_one_task_may_listen_while_another_streams(adapt: ToWSGI, serve: WSGISer
 
 @clause("ASGI-HTTP-085")
 def test_many_tasks_may_send(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """The blocks of several tasks are mixed, and those of each are in their order."""
+    """If several tasks send, their blocks are interleaved, and each task's blocks stay in order."""
 
     @http_app
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

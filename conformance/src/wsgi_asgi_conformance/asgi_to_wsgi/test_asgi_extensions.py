@@ -19,7 +19,7 @@ from wsgi_asgi_conformance.samples import http_environ
 from wsgi_asgi_conformance.types import Message, Receive, Scope, Send
 from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
-# What is not offered
+# What the adapter does not offer
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 )
 @pytest.mark.parametrize("protocol", ["HTTP/1.1", "HTTP/2.0"])
 def test_what_wsgi_has_no_way_for_is_not_offered(adapt: ToWSGI, serve: WSGIServer, name: str, protocol: str) -> None:
-    """WSGI cannot push, nor send trailers without a callable for them, and debugging is for test clients."""
+    """The adapter does not offer push, debug, or trailers that the server cannot send."""
     environ = http_environ(SERVER_PROTOCOL=protocol, HTTP_TE="trailers")
     assert name not in (scope_of(adapt, serve, environ).get("extensions") or {})
 
@@ -50,7 +50,7 @@ def test_what_wsgi_has_no_way_for_is_not_offered(adapt: ToWSGI, serve: WSGIServe
 )
 @pytest.mark.parametrize("place", [0, 1, 2], ids=["before the start", "after the start", "in the body"])
 def test_what_is_not_offered_is_refused(adapt: ToWSGI, serve: WSGIServer, message: dict[str, Any], place: int) -> None:
-    """send() raises, and the app may go on without; nothing of the message is in the response."""
+    """send() raises for an extension that was not offered; the response has none of it, and the app may continue."""
     if message["type"] in (scope_of(adapt, serve).get("extensions") or {}):
         pytest.skip(f"the adapter offers {message['type']}")
     errors: list[Exception] = []
@@ -65,7 +65,7 @@ def test_what_is_not_offered_is_refused(adapt: ToWSGI, serve: WSGIServer, messag
 
 
 class Calls:
-    """A server's callable, such as wsgi.early_hints, which keeps what it is called with."""
+    """A server's callable, such as wsgi.early_hints, which records its arguments."""
 
     def __init__(self) -> None:
         self.called_with: list[Any] = []
@@ -77,7 +77,7 @@ class Calls:
 @clause("ASGI-EXT-018")
 @pytest.mark.parametrize("facility", [None, "not callable"])
 def test_early_hints_need_a_server_that_sends_them(adapt: ToWSGI, serve: WSGIServer, facility: str | None) -> None:
-    """The extension is not offered where the server has no callable for it."""
+    """The adapter offers early hints only if the server has a callable for them."""
     environ = http_environ(**{"wsgi.early_hints": facility})
     assert "http.response.early_hint" not in (scope_of(adapt, serve, environ).get("extensions") or {})
 
@@ -85,7 +85,7 @@ def test_early_hints_need_a_server_that_sends_them(adapt: ToWSGI, serve: WSGISer
 @clause("ASGI-EXT-018", "ASGI-EXT-019", "ASGI-EXT-020")
 @pytest.mark.parametrize("place", [0, 1, 2], ids=["before the start", "after the start", "in the body"])
 def test_early_hints_are_given_to_the_server(adapt: ToWSGI, serve: WSGIServer, place: int) -> None:
-    """Each message's links are Link headers of a hint; the response is as it would be without, and nothing raises."""
+    """The links of each message become Link headers of one hint; the response stays the same, and nothing raises."""
     skip_without(adapt, serve, "http.response.early_hint", **{"wsgi.early_hints": Calls()})
     hints, errors = Calls(), list[Exception]()
     messages: list[Message] = [START, block(b"one"), END]
@@ -98,7 +98,7 @@ def test_early_hints_are_given_to_the_server(adapt: ToWSGI, serve: WSGIServer, p
     assert errors == []
     assert (request.status, request.headers, request.body) == ("200 OK", [], b"one")
     given = [headers for headers in hints.called_with if headers]
-    # In the body they may be ignored: the server has sent its headers by then, and has no hints any more.
+    # Within the body the adapter may ignore them, because the server has sent its headers by then.
     all_of_them = [[("Link", "</a>; rel=preload"), ("Link", "</b>")], [("Link", "</c>")]]
     assert given == all_of_them or (place == 2 and given == [])
 
@@ -112,7 +112,7 @@ TRAILERS = {"type": "http.response.trailers", "headers": [(b"x-trailer", b"1")]}
 @clause("ASGI-HTTP-060", "ASGI-EXT-024", "ASGI-EXT-026")
 @pytest.mark.parametrize("accepts", ["trailers", None])
 def test_trailers_complete_a_response_that_promised_them(adapt: ToWSGI, serve: WSGIServer, accepts: str | None) -> None:
-    """The last of them ends it, what comes after is ignored, and WSGI has no place for them."""
+    """The last trailers end the response and later messages are ignored, although WSGI cannot send trailers."""
     errors: list[Exception] = []
     more = {**TRAILERS, "more_trailers": True}
     app = sending(TRAILING, block(b"one"), END, more, TRAILERS, {**END, "body": b"two"}, errors=errors)
@@ -123,7 +123,7 @@ def test_trailers_complete_a_response_that_promised_them(adapt: ToWSGI, serve: W
 
 @clause("ASGI-HTTP-060", "ASGI-EXT-024")
 def test_a_response_that_promised_trailers_waits_for_them(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """The response does not end with its last body, nor with trailers that others follow."""
+    """The response ends neither with its last body nor with trailers that say more_trailers."""
     go_on = threading.Event()
 
     @http_app
@@ -143,7 +143,7 @@ def test_a_response_that_promised_trailers_waits_for_them(adapt: ToWSGI, serve: 
 
 @clause("ASGI-HTTP-060")
 def test_trailers_that_do_not_come_are_an_error(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """An app that promised trailers, and returns without, has its response cut off."""
+    """If an app promised trailers and returns without sending them, its response is cut off."""
     request = serve(adapt(sending(TRAILING, block(b"one"), END, errors=[])))
     assert is_refused(request)
     assert "exhausted" not in [entry.kind for entry in request.log]
@@ -155,7 +155,7 @@ SEND_TRAILERS = ("wsgi.ext.http.send_trailers", "gunicorn.http2.send_trailers")
 @clause("ASGI-EXT-023")
 @pytest.mark.parametrize("key", SEND_TRAILERS)
 def test_trailers_need_a_server_that_sends_them(adapt: ToWSGI, serve: WSGIServer, key: str) -> None:
-    """The extension is not offered where the server's value cannot be called."""
+    """The adapter does not offer trailers if the server's value for them is not callable."""
     environ = http_environ(HTTP_TE="trailers", **{key: "not callable"})
     assert "http.response.trailers" not in (scope_of(adapt, serve, environ).get("extensions") or {})
 
@@ -164,7 +164,7 @@ def test_trailers_need_a_server_that_sends_them(adapt: ToWSGI, serve: WSGIServer
 @pytest.mark.parametrize("accepts", ["trailers", "deflate;q=0.5, trailers", "deflate", None])
 @pytest.mark.parametrize("key", SEND_TRAILERS)
 def test_trailers_are_given_to_the_server(adapt: ToWSGI, serve: WSGIServer, key: str, accepts: str | None) -> None:
-    """All of them reach its callable at once, if the client takes any, and the response is as it would be without."""
+    """The server's callable gets all trailers in one call if the client accepts any; the response stays the same."""
     skip_without(adapt, serve, "http.response.trailers", **{key: Calls(), "HTTP_TE": "trailers"})
     trailers, errors = Calls(), list[Exception]()
     more = {**TRAILERS, "headers": [(b"x-first", b"0")], "more_trailers": True}
@@ -183,7 +183,7 @@ def test_trailers_are_given_to_the_server(adapt: ToWSGI, serve: WSGIServer, key:
     ids=["not promised", "before the end of the body", "before the start"],
 )
 def test_trailers_out_of_place_are_refused(adapt: ToWSGI, serve: WSGIServer, before: list[Message]) -> None:
-    """send() raises, and the response goes on as if the message had not been."""
+    """send() raises for trailers out of place, and the response continues as if they had not been sent."""
     errors: list[Exception] = []
     after: list[Message] = [END] if before else [START, block(b"one"), END]
     if TRAILING in before:

@@ -21,7 +21,7 @@ from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 
 def in_child(check: Callable[[], bool], deadline: float) -> bool:
-    """Return what `check` returns in a fork of this process; False where it takes too long."""
+    """Return what `check` returns in a fork of this process, or False if it takes too long."""
     read_end, write_end = os.pipe()
     if (pid := os.fork()) == 0:
         try:
@@ -43,7 +43,7 @@ def in_child(check: Callable[[], bool], deadline: float) -> bool:
 
 @clause("ASGI-LS-001", "ASGI-LS-002", "ASGI-LS-016")
 def test_a_lifespan_runs_once_on_the_loop_of_the_requests(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """Five first requests at once find one lifespan started before them, in the thread that they run in."""
+    """Five first requests at once see one lifespan, started before them, in the thread that they run in."""
     app = LifespanApp()
     adapter = adapt(app)
     requests = [serve(adapter) for _ in range(5)]
@@ -58,7 +58,7 @@ def test_a_lifespan_runs_once_on_the_loop_of_the_requests(adapt: ToWSGI, serve: 
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 @pytest.mark.parametrize("served", [False, True], ids=["new", "in use"])
 def test_an_adapter_may_be_made_before_a_fork(adapt: ToWSGI, serve: WSGIServer, served: bool) -> None:
-    """A child serves, on a loop and with a lifespan of its own, whether or not its parent has served."""
+    """A child serves on a loop and with a lifespan of its own, whether or not its parent has served."""
     app = LifespanApp()
     adapter = adapt(app)
     if served:
@@ -77,7 +77,7 @@ def test_an_adapter_may_be_made_before_a_fork(adapt: ToWSGI, serve: WSGIServer, 
 
 @clause("ASGI-LS-004")
 def test_the_scope_is_a_lifespans(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """A lifespan has a type, the versions, perhaps a state, and nothing of a request."""
+    """The scope of a lifespan has a type, the versions and perhaps a state, and no key of a request."""
     app = LifespanApp()
     serve(adapt(app)).finish()
     app.skip_without_lifespan()
@@ -93,7 +93,7 @@ def test_the_scope_is_a_lifespans(adapt: ToWSGI, serve: WSGIServer) -> None:
 def test_an_app_may_not_support_it(
     adapt: ToWSGI, serve: WSGIServer, caplog: pytest.LogCaptureFixture, receives: bool, raises: bool
 ) -> None:
-    """An app that raises, or ends, without an answer is served all the same, and hears no more of a lifespan."""
+    """If an app raises or returns without an answer, the adapter serves it, and sends it no more lifespan messages."""
     events: list[str] = []
     inner = Recording()
 
@@ -121,7 +121,7 @@ def test_an_app_may_not_support_it(
 
 @clause("ASGI-LS-016", "ASGI-LS-017")
 def test_requests_wait_for_the_startup(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """No request runs before the app has said that its startup is complete, and then all do."""
+    """No request runs before the app has completed its startup, and then all do."""
 
     async def startup(scope: Scope, send: Send) -> None:
         await anyio.sleep(0.02)  # the time there is to do it wrong
@@ -141,7 +141,7 @@ def test_requests_wait_for_the_startup(adapt: ToWSGI, serve: WSGIServer) -> None
 def test_a_failed_startup_refuses_requests(
     adapt: ToWSGI, serve: WSGIServer, caplog: pytest.LogCaptureFixture, message: str | None
 ) -> None:
-    """Requests are errors that say what the app has said, if anything, and do not reach the app."""
+    """Requests fail with the app's message, if there is one, and do not reach the app."""
 
     async def startup(scope: Scope, send: Send) -> None:
         failed = {"type": "lifespan.startup.failed"}
@@ -158,7 +158,7 @@ def test_a_failed_startup_refuses_requests(
     assert not isinstance(requests[0].error, KeyError)
 
 
-# What is invalid
+# Invalid messages
 
 
 @clause("ASGI-LS-027")
@@ -175,7 +175,7 @@ def test_a_failed_startup_refuses_requests(
     ids=["http", "shutdown at startup", "unknown", "the server's own", "complete twice", "failed after complete"],
 )
 def test_an_invalid_message_is_refused(adapt: ToWSGI, serve: WSGIServer, invalid: list[Message]) -> None:
-    """send() raises, and the lifespan goes on as if the message had not been."""
+    """send() raises, and the lifespan continues as if the message had not been sent."""
     errors: list[Exception] = []
     *valid, wrong = invalid
 

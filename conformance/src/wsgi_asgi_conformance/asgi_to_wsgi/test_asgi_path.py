@@ -21,14 +21,14 @@ from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
     ],
 )
 def test_path_is_decoded_once(adapt: ToWSGI, serve: WSGIServer, path_info: str, path: str) -> None:
-    """PATH_INFO has no percent-encoding any more, so only its UTF-8 is decoded, and the query is elsewhere."""
+    """PATH_INFO is no longer percent-encoded, so the adapter decodes only its UTF-8; the query is not part of it."""
     scope = scope_of(adapt, serve, http_environ("GET", path_info, QUERY_STRING="x=1"))
     assert scope["path"] == path
 
 
 @clause("ASGI-HTTP-013")
 def test_a_slash_that_the_server_left_encoded_is_decoded(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """cheroot leaves %2F in PATH_INFO, and the request's target tells that it was no encoded percent sign."""
+    """cheroot leaves %2F in PATH_INFO; the request's target shows that it was not an encoded percent sign."""
     environ = http_environ("GET", "/a%2Fb c", REQUEST_URI="/a%2Fb%20c")
     assert scope_of(adapt, serve, environ)["path"] == "/a/b c"
     environ = http_environ("GET", "/a%2Fb c", REQUEST_URI="/a%252Fb%20c")
@@ -38,7 +38,7 @@ def test_a_slash_that_the_server_left_encoded_is_decoded(adapt: ToWSGI, serve: W
 @clause("ASGI-HTTP-014")
 @pytest.mark.parametrize("script_name", ["", "/\xff"])
 def test_a_path_that_is_not_utf_8_is_no_crash(adapt: ToWSGI, serve: WSGIServer, script_name: str) -> None:
-    """The app gets a str of some kind, or the client a 400."""
+    """The app gets some str for it, or the client gets a 400."""
     app = Recording()
     request = serve(adapt(app), http_environ("GET", "/\xff\xfe", SCRIPT_NAME=script_name)).finish()
     assert request.status.startswith("400 ") or (
@@ -62,7 +62,7 @@ def test_a_path_that_is_not_utf_8_is_no_crash(adapt: ToWSGI, serve: WSGIServer, 
 def test_raw_path_is_the_request_target_without_its_query(
     adapt: ToWSGI, serve: WSGIServer, name: str, target: str, path_info: str, raw_path: bytes
 ) -> None:
-    """The path as the client wrote it, where the server kept the request's target; or there is none."""
+    """If the server passes the target, raw_path is the path as the client wrote it; it may also be absent."""
     environ = http_environ("GET", path_info, QUERY_STRING=target.partition("?")[2], **{name: target})
     assert scope_of(adapt, serve, environ).get("raw_path") in (None, raw_path)
 
@@ -70,7 +70,7 @@ def test_raw_path_is_the_request_target_without_its_query(
 @clause("ASGI-HTTP-015")
 @pytest.mark.parametrize("path_info", ["/a b", "/a%20b", "/\xe4\xb8\xad", "/a?b#c"])
 def test_raw_path_without_a_target_is_of_the_path(adapt: ToWSGI, serve: WSGIServer, path_info: str) -> None:
-    """How the client wrote it nobody can tell, so there is none, or the path encoded anew."""
+    """Without a target nobody knows what the client wrote, so raw_path is absent, or the path encoded anew."""
     raw_path = scope_of(adapt, serve, http_environ("GET", path_info)).get("raw_path")
     if raw_path is not None:
         assert b"?" not in raw_path
@@ -93,7 +93,7 @@ def test_raw_path_without_a_target_is_of_the_path(adapt: ToWSGI, serve: WSGIServ
 def test_query_string_stays_as_it_is(
     adapt: ToWSGI, serve: WSGIServer, variable: str | None, query_string: bytes
 ) -> None:
-    """The bytes of QUERY_STRING, which stay percent-encoded."""
+    """query_string is the bytes of QUERY_STRING, still percent-encoded."""
     assert scope_of(adapt, serve, http_environ(QUERY_STRING=variable))["query_string"] == query_string
 
 
@@ -113,7 +113,7 @@ def test_query_string_stays_as_it_is(
 def test_root_path_is_script_name_and_path_begins_with_it(
     adapt: ToWSGI, serve: WSGIServer, script_name: str | None, path_info: str, root_path: str, path: str
 ) -> None:
-    """SCRIPT_NAME is the root_path, and SCRIPT_NAME + PATH_INFO the path, both decoded as UTF-8."""
+    """root_path is SCRIPT_NAME and path is SCRIPT_NAME + PATH_INFO, both decoded as UTF-8."""
     scope = scope_of(adapt, serve, http_environ("GET", path_info, SCRIPT_NAME=script_name))
     assert scope.get("root_path", "") == root_path
     assert scope["path"] == path
@@ -121,7 +121,7 @@ def test_root_path_is_script_name_and_path_begins_with_it(
 
 @clause("ASGI-HTTP-107")
 def test_a_character_may_be_split_between_script_name_and_path_info(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """A prefix that a server cut off inside of a character is no crash."""
+    """The adapter does not fail if the server has cut off a prefix within a character."""
     app = Recording()
     request = serve(adapt(app), http_environ("GET", "\xa9/x", SCRIPT_NAME="/caf\xc3")).finish()
     assert request.status.startswith("400 ") or app.scopes[0]["path"].endswith("/x")

@@ -31,7 +31,7 @@ def path(tmp_path: Path) -> str:
 def test_a_file_is_sent(
     adapt_for_files: ToWSGI, serve: WSGIServer, tmp_path: Path, variables: Environ, size: int
 ) -> None:
-    """The response is the file, in blocks, with the server's wsgi.file_wrapper and without."""
+    """The response is the file, in blocks, with the server's wsgi.file_wrapper and without it."""
     skip_without(adapt_for_files, serve, NAME)
     content = bytes(number % 251 for number in range(size))
     (tmp_path / "file").write_bytes(content)
@@ -49,7 +49,7 @@ def test_a_file_is_sent(
     ids=["block", "end", "pathsend"],
 )
 def test_a_file_is_the_whole_body(adapt_for_files: ToWSGI, serve: WSGIServer, path: str, surplus: Any) -> None:
-    """The response ends with the file; what comes after is ignored, as after any response, or refused."""
+    """The response ends with the file; later messages are ignored, as after any response, or refused."""
     skip_without(adapt_for_files, serve, NAME)
     app = sending(START, pathsend(path), pathsend(path) if isinstance(surplus, str) else surplus, errors=[])
     assert serve(adapt_for_files(app)).finish().body == b"content"
@@ -60,7 +60,7 @@ def test_a_file_is_the_whole_body(adapt_for_files: ToWSGI, serve: WSGIServer, pa
 def test_a_file_is_not_mixed_with_a_body(
     adapt_for_files: ToWSGI, serve: WSGIServer, path: str, before: list[Message]
 ) -> None:
-    """Before the start and behind a block send() raises, and nothing of the file is in the response."""
+    """send() raises before the start and after a block, and none of the file is in the response."""
     skip_without(adapt_for_files, serve, NAME)
     errors: list[Exception] = []
     after = [START, block(b"one"), END][len(before) :]
@@ -76,7 +76,7 @@ def test_a_file_is_not_mixed_with_a_body(
     ids=["none", "relative", "folder", "bytes", "None", "int"],
 )
 def test_a_path_that_cannot_be_sent_is_an_error(adapt_for_files: ToWSGI, serve: WSGIServer, wrong: object) -> None:
-    """send() raises into the app, and nothing was sent, so the app's error is a 500."""
+    """send() raises into the app, and because nothing was sent, the client gets a 500."""
     skip_without(adapt_for_files, serve, NAME)
     errors: list[Exception] = []
 
@@ -103,7 +103,7 @@ def test_a_path_that_cannot_be_sent_is_an_error(adapt_for_files: ToWSGI, serve: 
 def test_a_file_has_the_headers_of_the_app(
     adapt_for_files: ToWSGI, serve: WSGIServer, path: str, variables: Environ, headers: list[tuple[bytes, bytes]]
 ) -> None:
-    """No Content-Type is guessed from the file, and no header added."""
+    """The adapter guesses no Content-Type from the file, and adds no header."""
     skip_without(adapt_for_files, serve, NAME)
     app = sending({**START, "headers": headers}, pathsend(path), errors=[])
     request = serve(adapt_for_files(app), http_environ(**variables)).finish()

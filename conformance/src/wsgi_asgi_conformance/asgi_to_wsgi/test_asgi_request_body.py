@@ -15,7 +15,7 @@ from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 @clause("ASGI-HTTP-034")
 @pytest.mark.parametrize("size", [0, 5, 200_000])
 def test_a_chunked_body_comes_without_its_coding(adapt: ToWSGI, serve: WSGIServer, size: int) -> None:
-    """A body of unknown length, which the server has decoded and ends by itself, arrives whole."""
+    """A body of unknown length, which the server has decoded and terminates itself, arrives whole."""
     body = os.urandom(size)
     environ = http_environ("POST", HTTP_TRANSFER_ENCODING="chunked", **{"wsgi.input_terminated": True})
     app = Recording()
@@ -25,7 +25,7 @@ def test_a_chunked_body_comes_without_its_coding(adapt: ToWSGI, serve: WSGIServe
 
 @clause("ASGI-HTTP-039")
 def test_a_large_body_comes_in_events_that_add_up(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """A megabyte arrives in events of bytes, none of which is all of it."""
+    """A megabyte arrives in several events, each with only a part of it as bytes."""
     body = os.urandom(1024 * 1024)
     app = Recording()
     serve(adapt(app), http_environ("POST", "/", body)).finish()
@@ -38,7 +38,7 @@ def test_a_large_body_comes_in_events_that_add_up(adapt: ToWSGI, serve: WSGIServ
 @clause("ASGI-HTTP-040")
 @pytest.mark.parametrize("size", [0, 1, 4096, 65535, 65536, 65537, 131072, 1_000_000])
 def test_more_body_is_false_in_the_last_event_alone(adapt: ToWSGI, serve: WSGIServer, size: int) -> None:
-    """An app that receives until more_body is False has the whole body then, and no sooner."""
+    """An app that receives until more_body is False then has the whole body."""
     app = Recording()
     serve(adapt(app), http_environ("POST", "/", b"x" * size)).finish()
     more = [message.get("more_body", False) for message in app.received]
@@ -52,7 +52,7 @@ def test_more_body_is_false_in_the_last_event_alone(adapt: ToWSGI, serve: WSGISe
 def test_a_request_without_a_body_is_one_event(
     adapt: ToWSGI, serve: WSGIServer, method: str, length: str | None
 ) -> None:
-    """Without a CONTENT_LENGTH the adapter does not read, whatever may follow on the connection."""
+    """Without CONTENT_LENGTH, the adapter does not read, whatever follows on the connection."""
     app = Recording()
     serve(adapt(app), http_environ(method, CONTENT_LENGTH=length), b"the next request", more_body=True).finish()
     assert [(m["type"], m.get("body", b""), m.get("more_body", False)) for m in app.received] == [
@@ -67,7 +67,7 @@ def test_a_request_without_a_body_is_one_event(
     ids=["large", "expect"],
 )
 def test_the_app_is_called_before_the_body_is_there(adapt: ToWSGI, serve: WSGIServer, variables: Environ) -> None:
-    """An app that does not call receive() answers before any byte of the body is read."""
+    """An app that does not call receive() can answer before any of the body is read."""
 
     @http_app
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,7 +81,7 @@ def test_the_app_is_called_before_the_body_is_there(adapt: ToWSGI, serve: WSGISe
 
 @clause("ASGI-HTTP-047")
 def test_only_receive_pulls_the_body(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """While an app works on the first event, the server is not asked for the rest."""
+    """While the app works on the first event, the adapter does not read further."""
     first, go_on = threading.Event(), threading.Event()
     received: list[Message] = []
 
@@ -144,7 +144,7 @@ def test_a_slow_client_stalls_nothing_but_receive(adapt: ToWSGI, serve: WSGIServ
 
 @clause("ASGI-HTTP-083")
 def test_a_cancelled_receive_loses_nothing(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """A cancelled receive() ends at once although its read waits, and the next one returns the data."""
+    """A cancelled receive() ends at once although its read waits, and the next receive() returns the data."""
     give_up = threading.Event()
     cancelled: list[bool] = []
     received: list[Message] = []

@@ -16,7 +16,7 @@ from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 @clause("ASGI-HTTP-056")
 def test_an_error_after_the_start_is_no_success(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """The start waits for the body, so that the client gets a 500 if the app raises in between."""
+    """The start waits for the body, so the client gets a 500 if the app raises in between."""
 
     @http_app
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,7 +82,7 @@ def test_a_message_out_of_order_is_refused(
 @clause("ASGI-HTTP-063")
 @pytest.mark.parametrize("status", [200, 204, 299, 304, 404, 418, 451, 500, 599, http.HTTPStatus.NOT_FOUND], ids=repr)
 def test_a_status_is_any_integer_of_a_final_response(adapt: ToWSGI, serve: WSGIServer, status: int) -> None:
-    """What nobody has registered is a status too, and an enum's member is its number."""
+    """A status may be unregistered, or a member of an enum, which counts as its number."""
     request = serve(adapt(asgi_response(status=status))).finish()
     code, space, reason = request.status.partition(" ")
     assert (code, space) == (str(int(status)), " ")
@@ -92,7 +92,7 @@ def test_a_status_is_any_integer_of_a_final_response(adapt: ToWSGI, serve: WSGIS
 @clause("ASGI-HTTP-063")
 @pytest.mark.parametrize("status", [-200, 0, 99, 1000, True, "200", 200.0, None], ids=repr)
 def test_a_status_that_is_none_is_refused(adapt: ToWSGI, serve: WSGIServer, status: Any) -> None:
-    """send() raises, at the start or with the body, and the server gets no such status."""
+    """send() raises, at the start or with the body, and the status does not reach the server."""
     errors: list[Exception] = []
 
     @http_app
@@ -137,7 +137,7 @@ def test_a_block_that_was_sent_goes_out_by_itself(adapt: ToWSGI, serve: WSGIServ
 
 @clause("ASGI-HTTP-065")
 def test_the_last_body_completes_the_response(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """The iterable ends with the last block, even while the app continues to work."""
+    """The iterable ends with the last block, even if the app continues to work."""
     go_on, done = threading.Event(), threading.Event()
 
     @http_app
@@ -155,7 +155,7 @@ def test_the_last_body_completes_the_response(adapt: ToWSGI, serve: WSGIServer) 
 
 @clause("ASGI-HTTP-066")
 def test_a_body_may_be_left_out(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """A message of just a type is an empty block and the last one."""
+    """A message with nothing but its type is an empty block, and the last one."""
 
     @http_app
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -173,7 +173,7 @@ def test_a_body_may_be_left_out(adapt: ToWSGI, serve: WSGIServer) -> None:
     ids=["empty inside", "empty first", "empty last", "many"],
 )
 def test_blocks_are_joined_in_their_order(adapt: ToWSGI, serve: WSGIServer, blocks: tuple[bytes, ...]) -> None:
-    """The body is all blocks, one after the other; an empty one ends nothing."""
+    """The body consists of all blocks in order, and an empty block does not end it."""
     assert serve(adapt(asgi_response(*blocks))).finish().body == b"".join(blocks)
 
 
@@ -221,7 +221,7 @@ def test_an_app_without_a_response_is_an_error(adapt: ToWSGI, serve: WSGIServer,
 @clause("ASGI-HTTP-072")
 @pytest.mark.parametrize("raises", [False, True], ids=["returns", "raises"])
 def test_a_response_that_is_not_complete_is_cut_off(adapt: ToWSGI, serve: WSGIServer, raises: bool) -> None:
-    """If an app ends within its response, the server sees an error instead of the end."""
+    """If an app returns before its response is complete, the server sees an error, not an end."""
     seen = threading.Event()
 
     @http_app
@@ -243,7 +243,7 @@ def test_a_response_that_is_not_complete_is_cut_off(adapt: ToWSGI, serve: WSGISe
 def test_an_error_after_the_response_is_logged(
     adapt: ToWSGI, serve: WSGIServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The client has its response, and the developer is told of the error."""
+    """The client gets its response, and the error is logged."""
 
     @http_app
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

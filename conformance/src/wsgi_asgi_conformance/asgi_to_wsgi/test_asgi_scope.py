@@ -13,7 +13,7 @@ from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 @clause("ASGI-HTTP-003")
 def test_requests_at_the_same_time_have_scopes_of_their_own(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """Each of eight requests that are all open at once gets the response that was made from its own scope."""
+    """Each of eight concurrent requests gets the response that was made from its own scope."""
     scopes: list[Scope] = []
     all_open = threading.Event()
 
@@ -66,7 +66,7 @@ def test_the_type_is_http(adapt: ToWSGI, serve: WSGIServer, method: str) -> None
 def test_http_version_has_a_minor_number_in_version_1_alone(
     adapt: ToWSGI, serve: WSGIServer, protocol: str, version: str
 ) -> None:
-    """Servers write HTTP/2 in two ways, ASGI in one."""
+    """Servers write HTTP/2 in two ways; ASGI has only "2"."""
     assert scope_of(adapt, serve, http_environ(SERVER_PROTOCOL=protocol))["http_version"] == version
 
 
@@ -78,14 +78,14 @@ def test_http_version_has_a_minor_number_in_version_1_alone(
 def test_method_is_request_method_in_upper_case(
     adapt: ToWSGI, serve: WSGIServer, request_method: str, method: str
 ) -> None:
-    """Any REQUEST_METHOD becomes a method; ASGI has them in upper case."""
+    """Any REQUEST_METHOD becomes the method, in upper case as ASGI requires."""
     assert scope_of(adapt, serve, http_environ(request_method))["method"] == method
 
 
 @clause("ASGI-HTTP-011")
 @pytest.mark.parametrize(("url_scheme", "scheme"), [("http", "http"), ("https", "https"), ("", "http")])
 def test_scheme_is_not_empty(adapt: ToWSGI, serve: WSGIServer, url_scheme: str, scheme: str) -> None:
-    """wsgi.url_scheme is the scheme; where a server leaves it empty, ASGI's default stands."""
+    """The scheme is wsgi.url_scheme; if the server leaves that empty, ASGI's default applies."""
     environ = http_environ(**{"wsgi.url_scheme": url_scheme})
     assert scope_of(adapt, serve, environ).get("scheme", "http") == scheme
 
@@ -104,7 +104,7 @@ def test_scheme_is_not_empty(adapt: ToWSGI, serve: WSGIServer, url_scheme: str, 
 def test_client_is_a_host_and_a_port(
     adapt: ToWSGI, serve: WSGIServer, variables: Environ, expected: list[Any] | None
 ) -> None:
-    """REMOTE_ADDR and REMOTE_PORT are the client, a str and an int; without them there is none."""
+    """The client is REMOTE_ADDR as a str and REMOTE_PORT as an int, and None without them."""
     client = scope_of(adapt, serve, http_environ(**variables)).get("client")
     assert client == expected if client is None else list(client) == expected
 
@@ -112,7 +112,7 @@ def test_client_is_a_host_and_a_port(
 @clause("ASGI-HTTP-028")
 @pytest.mark.parametrize("port", [None, "", "many"])
 def test_client_without_a_port_is_none_or_has_a_number(adapt: ToWSGI, serve: WSGIServer, port: str | None) -> None:
-    """REMOTE_PORT is no variable of CGI's, so most servers give none: the port is a number even so."""
+    """Most servers do not set REMOTE_PORT, which CGI does not have; the port is a number even then."""
     client = scope_of(adapt, serve, http_environ(REMOTE_PORT=port)).get("client")
     assert client is None or (client[0] == "192.0.2.1" and type(client[1]) is int)
 
@@ -120,7 +120,7 @@ def test_client_without_a_port_is_none_or_has_a_number(adapt: ToWSGI, serve: WSG
 @clause("ASGI-HTTP-030")
 @pytest.mark.parametrize("name", ["192.0.2.2", "example.org", "::1"])
 def test_server_is_a_host_and_a_port(adapt: ToWSGI, serve: WSGIServer, name: str) -> None:
-    """SERVER_NAME and SERVER_PORT are the server, a str and an int."""
+    """The server is SERVER_NAME as a str and SERVER_PORT as an int."""
     server = scope_of(adapt, serve, http_environ(SERVER_NAME=name, SERVER_PORT="8080"))["server"]
     assert list(server) == [name, 8080]
     assert type(server[1]) is int
@@ -128,7 +128,7 @@ def test_server_is_a_host_and_a_port(adapt: ToWSGI, serve: WSGIServer, name: str
 
 @clause("ASGI-HTTP-030")
 def test_server_has_no_brackets(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """CGI writes an IPv6 address in brackets, and ASGI as it is."""
+    """CGI writes an IPv6 address in brackets, and ASGI writes it without."""
     server = scope_of(adapt, serve, http_environ(SERVER_NAME="[::1]", SERVER_PORT="8080"))["server"]
     assert list(server) == ["::1", 8080]
 
@@ -136,6 +136,6 @@ def test_server_has_no_brackets(adapt: ToWSGI, serve: WSGIServer) -> None:
 @clause("ASGI-HTTP-030")
 @pytest.mark.parametrize("port", [None, "", "0"])
 def test_server_on_a_unix_socket_has_no_port(adapt: ToWSGI, serve: WSGIServer, port: str | None) -> None:
-    """A path without a port is [path, None], or no server at all."""
+    """For a path without a port, the server is [path, None], or None."""
     server = scope_of(adapt, serve, http_environ(SERVER_NAME="/run/app.sock", SERVER_PORT=port)).get("server")
     assert server is None or list(server) == ["/run/app.sock", None]

@@ -25,7 +25,7 @@ from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 @clause("ASGI-LS-023")
 def test_the_shutdown_comes_after_the_requests(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """A request in flight at close() ends first, and the shutdown comes then, once."""
+    """On close(), a request in flight ends first; then the app gets lifespan.shutdown, once."""
     in_flight, go_on = threading.Event(), threading.Event()
 
     async def answer(scope: Scope, send: Send) -> None:
@@ -67,7 +67,7 @@ def test_there_is_no_shutdown_after_a_failed_startup(adapt: ToWSGI, serve: WSGIS
 
 @clause("ASGI-LS-024")
 def test_close_waits_for_the_shutdown(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """close() returns when the app has shut down, and the loop's thread has ended by then."""
+    """close() returns after the app has shut down, and by then the loop's thread has ended."""
 
     async def shutdown(scope: Scope, send: Send) -> None:
         await anyio.sleep(0.05)
@@ -88,7 +88,7 @@ def test_close_waits_for_the_shutdown(adapt: ToWSGI, serve: WSGIServer) -> None:
 def test_a_failed_shutdown_is_logged(
     adapt: ToWSGI, serve: WSGIServer, caplog: pytest.LogCaptureFixture, message: str | None
 ) -> None:
-    """close() returns all the same, and the log has the app's message, if there is one."""
+    """close() returns nevertheless, and the log has the app's message, if there is one."""
 
     async def shutdown(scope: Scope, send: Send) -> None:
         failed = {"type": "lifespan.shutdown.failed"}
@@ -107,7 +107,7 @@ def test_a_failed_shutdown_is_logged(
 @clause("ASGI-LS-028")
 @pytest.mark.parametrize("when", ["serving", "shutdown"])
 def test_an_error_after_the_startup_breaks_nothing(adapt: ToWSGI, serve: WSGIServer, when: str) -> None:
-    """Requests in flight and new ones are served though the lifespan has raised, and close() returns."""
+    """After the lifespan has raised, requests in flight and new ones are served, and close() returns."""
     raised, go_on = threading.Event(), threading.Event()
 
     async def fail(scope: Scope, send: Send) -> None:
@@ -150,7 +150,7 @@ def test_close_may_be_called_again(adapt: ToWSGI, serve: WSGIServer) -> None:
 
 @clause("ASGI-LS-029")
 def test_close_may_be_called_without_a_request(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """An adapter that never served anything has nothing to shut down."""
+    """close() returns at once for an adapter that has never served anything."""
     app = LifespanApp()
     close(adapt(app), serve.deadline)
     assert app.events in ([], ["lifespan", "lifespan.startup", "lifespan.shutdown"])
@@ -158,7 +158,7 @@ def test_close_may_be_called_without_a_request(adapt: ToWSGI, serve: WSGIServer)
 
 @clause("ASGI-LS-029")
 def test_the_interpreters_exit_shuts_the_app_down(pytestconfig: pytest.Config, serve: WSGIServer) -> None:
-    """A process that just ends has its app shut down, and does end."""
+    """If the process simply ends, the app shuts down, and the process does end."""
     script = """
 import importlib, sys
 from wsgi_asgi_conformance.asgi_to_wsgi.recording import LifespanApp

@@ -9,7 +9,7 @@ from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 
 class StateApp(LifespanApp):
-    """An app with a lifespan that begins with `at_startup` in its state."""
+    """An app with a lifespan whose startup puts `at_startup` into the state."""
 
     def __init__(self, at_startup: dict[Any, Any] | None = None) -> None:
         super().__init__(self._startup)
@@ -23,7 +23,7 @@ class StateApp(LifespanApp):
         await complete_startup(scope, send)
 
     def states(self, adapt: ToWSGI, serve: WSGIServer, requests: int = 1) -> list[Any]:
-        """Return the lifespan's state and that of each request; skip the test where there is none."""
+        """Return the lifespan's state and that of each request; skip the test if there is none."""
         adapter = adapt(self)
         for _ in range(requests):
             serve(adapter).finish()
@@ -35,7 +35,7 @@ class StateApp(LifespanApp):
 
 @clause("ASGI-LS-010")
 def test_the_state_is_an_empty_dict_at_first(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """An app finds nothing in its state but what it puts there."""
+    """The state holds only what the app puts there."""
     app = StateApp()
     (state, _) = app.states(adapt, serve)
     assert type(state) is dict
@@ -44,7 +44,7 @@ def test_the_state_is_an_empty_dict_at_first(adapt: ToWSGI, serve: WSGIServer) -
 
 @clause("ASGI-LS-011", "ASGI-LS-014", "ASGI-HTTP-033")
 def test_each_request_has_a_copy_of_the_state(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """What startup put into the state is in each request's own dict, as the same objects."""
+    """Each request gets a dict of its own with the objects that the startup put into the state."""
     pool: list[int] = []
     lifespan, one, two = StateApp({"pool": pool}).states(adapt, serve, requests=2)
     assert type(one) is dict
@@ -55,7 +55,7 @@ def test_each_request_has_a_copy_of_the_state(adapt: ToWSGI, serve: WSGIServer) 
 
 @clause("ASGI-LS-011")
 def test_what_a_request_adds_to_its_state_is_its_own(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """A key is seen by no other request, and a change of a shared object by all."""
+    """No other request sees a key that a request adds; all see a change to a shared object."""
     seen: list[dict[str, Any]] = []
     lifespan: list[Scope] = []
 
@@ -84,7 +84,7 @@ def test_what_a_request_adds_to_its_state_is_its_own(adapt: ToWSGI, serve: WSGIS
 
 @clause("ASGI-LS-012")
 def test_the_state_is_left_alone(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """Whatever an app puts there stays as it is, of any type, and nothing is added."""
+    """What an app puts into the state stays unchanged, whatever its type, and nothing is added."""
     strange: dict[Any, Any] = {"": None, 1: object(), ("a", b"b"): type, "type": "mine", None: lambda: None}
     lifespan, one = StateApp(strange).states(adapt, serve)
     assert lifespan == one == strange
@@ -93,7 +93,7 @@ def test_the_state_is_left_alone(adapt: ToWSGI, serve: WSGIServer) -> None:
 @clause("ASGI-LS-013", "ASGI-HTTP-033")
 @pytest.mark.parametrize("supported", [True, False], ids=["with lifespan", "without lifespan"])
 def test_the_state_is_in_both_scopes_or_in_neither(adapt: ToWSGI, serve: WSGIServer, supported: bool) -> None:
-    """A request has a state if its lifespan had one; where the app has no lifespan it may, or may not."""
+    """A request has a state if its lifespan has one; without a lifespan, it may have one or not."""
     scopes: list[Scope] = []
     app = StateApp({"key": 1})
 

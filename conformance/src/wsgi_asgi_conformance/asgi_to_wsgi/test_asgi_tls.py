@@ -16,7 +16,7 @@ CLIENT = {"SSL_CLIENT_CERT": CERTIFICATES[0], "SSL_CLIENT_S_DN": "CN=client,O=Ex
 
 
 def tls_of(adapt: ToWSGI, serve: WSGIServer, variables: Environ) -> Any:
-    """Return the tls extension of a request over TLS, with `variables`; skip the test where there is none."""
+    """Return the tls extension of a request over TLS with `variables`; skip the test if there is none."""
     scope = scope_of(adapt, serve, http_environ(**{**TLS, **variables}))
     if "tls" not in (scope.get("extensions") or {}):
         pytest.skip("the adapter makes no tls extension of SSL_* variables")
@@ -30,14 +30,14 @@ def tls_of(adapt: ToWSGI, serve: WSGIServer, variables: Environ) -> Any:
     ids=["plain", "stray variables", "client's word"],
 )
 def test_there_is_no_tls_on_a_plain_connection(adapt: ToWSGI, serve: WSGIServer, variables: Environ) -> None:
-    """Where the server says http, the extension is absent, whatever else is in the environ."""
+    """If the server says http, there is no tls extension, whatever else the environ holds."""
     environ = http_environ(**{**variables, "wsgi.url_scheme": "http"})
     assert "tls" not in (scope_of(adapt, serve, environ).get("extensions") or {})
 
 
 @clause("ASGI-TLS-002")
 def test_tls_without_variables_is_absent_or_empty(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """A server that says https, and no more, is no crash, and no value is made up."""
+    """If the server says only https, the adapter does not fail, and invents no value."""
     scope = scope_of(adapt, serve, http_environ(**{"wsgi.url_scheme": "https"}))
     assert (scope["type"], scope["scheme"]) == ("http", "https")
     tls = (scope.get("extensions") or {}).get("tls", {})
@@ -46,7 +46,7 @@ def test_tls_without_variables_is_absent_or_empty(adapt: ToWSGI, serve: WSGIServ
 
 @clause("ASGI-TLS-004", "ASGI-EXT-017")
 def test_tls_is_a_dict_with_all_that_is_mandatory(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """The extension is a dict, which has the three mandatory entries."""
+    """The extension is a dict with the three mandatory keys."""
     tls = tls_of(adapt, serve, {})
     assert type(tls) is dict
     assert tls.keys() >= {"server_cert", "tls_version", "cipher_suite"}
@@ -55,14 +55,14 @@ def test_tls_is_a_dict_with_all_that_is_mandatory(adapt: ToWSGI, serve: WSGIServ
 @clause("ASGI-TLS-005")
 @pytest.mark.parametrize("certificate", [CERTIFICATES[0], None], ids=["given", "unknown"])
 def test_server_cert_is_there_or_none(adapt: ToWSGI, serve: WSGIServer, certificate: str | None) -> None:
-    """SSL_SERVER_CERT is the server's certificate, as PEM."""
+    """server_cert is SSL_SERVER_CERT, as PEM, or None."""
     assert tls_of(adapt, serve, {"SSL_SERVER_CERT": certificate})["server_cert"] == certificate
 
 
 @clause("ASGI-TLS-006")
 @pytest.mark.parametrize("length", [0, 1, 2, 3])
 def test_client_cert_chain_begins_with_the_client(adapt: ToWSGI, serve: WSGIServer, length: int) -> None:
-    """The client's certificate comes first, and then the chain's in their order; without one there is none."""
+    """The client's certificate comes first, then the chain's in order; without one, the chain is empty."""
     variables: Environ = {f"SSL_CLIENT_CERT_CHAIN_{number}": CERTIFICATES[number + 1] for number in range(length - 1)}
     tls = tls_of(adapt, serve, {**(CLIENT if length else {}), **variables})
     assert list(tls.get("client_cert_chain", ())) == CERTIFICATES[:length]
@@ -83,7 +83,7 @@ def test_client_cert_chain_begins_with_the_client(adapt: ToWSGI, serve: WSGIServ
 def test_client_cert_name_is_the_subject(
     adapt: ToWSGI, serve: WSGIServer, variables: Environ, name: str | None, chain: list[str]
 ) -> None:
-    """SSL_CLIENT_S_DN is the name, which may come without a chain."""
+    """The name is SSL_CLIENT_S_DN, which may come without a chain."""
     tls = tls_of(adapt, serve, variables)
     assert tls.get("client_cert_name") == name
     assert list(tls.get("client_cert_chain", ())) == chain
@@ -92,7 +92,7 @@ def test_client_cert_name_is_the_subject(
 @clause("ASGI-TLS-007")
 @pytest.mark.parametrize("name", ["/O=Example/CN=client", "", None])
 def test_client_cert_name_is_there_if_the_chain_is(adapt: ToWSGI, serve: WSGIServer, name: str | None) -> None:
-    """A certificate whose subject is not known as RFC 4514 has it leaves no chain without a name behind."""
+    """If the subject is not in the form of RFC 4514, the extension has no chain without a name."""
     tls = tls_of(adapt, serve, {**CLIENT, "SSL_CLIENT_S_DN": name})
     if list(tls.get("client_cert_chain", ())):
         assert tls["client_cert_name"] == "CN=client,O=Example"
@@ -103,14 +103,14 @@ def test_client_cert_name_is_there_if_the_chain_is(adapt: ToWSGI, serve: WSGISer
 @clause("ASGI-TLS-008")
 @pytest.mark.parametrize("verified", ["SUCCESS", "NONE", "", None])
 def test_client_cert_error_is_none_where_nothing_failed(adapt: ToWSGI, serve: WSGIServer, verified: str | None) -> None:
-    """A certificate that was verified, and none at all, are no errors."""
+    """The error is None for a verified certificate, and without a certificate."""
     assert tls_of(adapt, serve, {**CLIENT, "SSL_CLIENT_VERIFY": verified}).get("client_cert_error") is None
 
 
 @clause("ASGI-TLS-008")
 @pytest.mark.parametrize("verified", ["FAILED:certificate has expired", "FAILED:", "FAILED"])
 def test_client_cert_error_says_what_failed(adapt: ToWSGI, serve: WSGIServer, verified: str) -> None:
-    """A verification that failed is a text that is not empty, with the reason if there is one."""
+    """After a failed verification, the error is not empty, and holds the reason if there is one."""
     error = tls_of(adapt, serve, {**CLIENT, "SSL_CLIENT_VERIFY": verified})["client_cert_error"]
     assert type(error) is str
     assert verified.partition(":")[2] in error
@@ -131,7 +131,7 @@ def test_client_cert_error_says_what_failed(adapt: ToWSGI, serve: WSGIServer, ve
     ],
 )
 def test_tls_version_is_a_number(adapt: ToWSGI, serve: WSGIServer, protocol: str | None, version: int | None) -> None:
-    """SSL_PROTOCOL has a number in the TLS specifications, or it is not known."""
+    """SSL_PROTOCOL becomes its number in the TLS specifications, or None."""
     assert tls_of(adapt, serve, {"SSL_PROTOCOL": protocol})["tls_version"] == version
 
 
@@ -147,13 +147,13 @@ def test_tls_version_is_a_number(adapt: ToWSGI, serve: WSGIServer, protocol: str
     ],
 )
 def test_cipher_suite_is_a_number(adapt: ToWSGI, serve: WSGIServer, cipher: str | None, suite: int | None) -> None:
-    """SSL_CIPHER is OpenSSL's name, ASGI's is the number of 16 bits that IANA keeps."""
+    """SSL_CIPHER, a name of OpenSSL's, becomes IANA's 16-bit number."""
     assert tls_of(adapt, serve, {"SSL_CIPHER": cipher})["cipher_suite"] == suite
 
 
 @clause("ASGI-TLS-013")
 def test_tls_changes_no_messages(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """A request over TLS has the same messages, and the same response, as one without."""
+    """A request over TLS has the same messages and the same response as one without."""
     apps = [Recording(), Recording()]
     for app, variables in zip(apps, ({}, {**TLS, **CLIENT}), strict=True):
         request = serve(adapt(app), http_environ("POST", "/", b"x" * 100_000, **variables)).finish()

@@ -83,7 +83,7 @@ def test_the_loop_runs_between_requests(adapt: ToWSGI, serve: WSGIServer) -> Non
 
 @clause("ASGI-CORE-008")
 def test_the_app_is_called_once_a_request(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """Each request is one call, and at most one more call is for a lifespan."""
+    """The app is called once for each request, and at most once more, for a lifespan."""
     adapter = adapt(app := LifespanApp())
     for _ in range(5):
         serve(adapter).finish()
@@ -95,7 +95,7 @@ def test_the_app_is_called_once_a_request(adapt: ToWSGI, serve: WSGIServer) -> N
 
 @clause("ASGI-CORE-009")
 def test_the_app_may_go_on_after_its_response(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """The client has the whole response, and the app runs to its end."""
+    """The client gets the whole response, and the app runs to its end."""
     go_on, done = threading.Event(), threading.Event()
 
     @http_app
@@ -114,7 +114,7 @@ def test_the_app_may_go_on_after_its_response(adapt: ToWSGI, serve: WSGIServer) 
 
 @clause("ASGI-CORE-010", "ASGI-CORE-027")
 def test_each_scope_is_a_dict_of_its_own(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """What an app does to a scope does not show in the next scope or in the environ."""
+    """A change that an app makes to a scope shows neither in the next scope nor in the environ."""
     kept: list[Scope] = []
 
     @http_app
@@ -190,7 +190,7 @@ def test_the_app_is_any_callable_that_returns_an_awaitable(adapt: ToWSGI, serve:
 
 @clause("ASGI-CORE-021")
 def test_an_asgi_2_app_works_or_is_refused(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """A callable of one argument, which returns one of two, is served as such, or is a TypeError."""
+    """A callable of one argument that returns a callable of two is served as an ASGI 2 app, or raises TypeError."""
 
     def app(scope: Scope) -> Callable[[Receive, Send], Coroutine[Any, Any, None]]:
         async def instance(receive: Receive, send: Send) -> None:
@@ -207,7 +207,7 @@ def test_an_asgi_2_app_works_or_is_refused(adapt: ToWSGI, serve: WSGIServer) -> 
 
 @clause("CONV-016")
 def test_the_app_has_the_context_of_the_server(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """The app sees the context variables that WSGI middleware has set, each request its own."""
+    """In each request, the app sees the context variables that WSGI middleware has set for it."""
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="")
 
     @http_app
@@ -229,7 +229,7 @@ def test_the_app_has_the_context_of_the_server(adapt: ToWSGI, serve: WSGIServer)
 
 @clause("ASGI-CORE-015", "ASGI-CORE-024")
 def test_scopes_say_what_they_are(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """Each has a type, which names a protocol, and the version of ASGI that the app is called by."""
+    """Each scope has a type, which names a protocol, and the ASGI version that the app is called with."""
     app = LifespanApp()
     serve(adapt(app)).finish()
     assert {scope["type"] for scope in app.scopes} <= {"http", "lifespan"}
@@ -239,7 +239,7 @@ def test_scopes_say_what_they_are(adapt: ToWSGI, serve: WSGIServer) -> None:
 
 @clause("ASGI-CORE-024", "ASGI-CORE-011")
 def test_messages_have_types_of_their_protocol(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """The messages that an app receives are dicts, and of types that the spec of the protocol has."""
+    """The messages that an app receives are dicts, with types from the spec of the protocol."""
     app = Recording()
     received: list[Any] = []
 

@@ -15,7 +15,7 @@ from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 
 def is_plain(value: object) -> bool:
-    """Return whether a value is of what the spec has messages made of, and of no subclass of that."""
+    """Return whether a value is of a type that the spec allows in messages, and not of a subclass."""
     if type(value) is dict:
         return all(type(key) is str and is_plain(item) for key, item in value.items())
     if type(value) in (list, tuple):
@@ -28,7 +28,7 @@ def is_plain(value: object) -> bool:
 @clause("ASGI-CORE-012", "ASGI-CORE-040")
 @pytest.mark.parametrize("length", [0, 3, 200_000])
 def test_messages_are_made_of_plain_values(adapt: ToWSGI, serve: WSGIServer, length: int) -> None:
-    """A message that an app receives has str keys, bytes for a body, and no value of a type that it might not know."""
+    """A message that an app receives has str keys, bytes as its body, and only values of the spec's types."""
     app = Recording()
     serve(adapt(app), http_environ("POST", "/", bytes(length))).finish()
     assert all(map(is_plain, app.received))
@@ -37,7 +37,7 @@ def test_messages_are_made_of_plain_values(adapt: ToWSGI, serve: WSGIServer, len
 
 @clause("ASGI-CORE-040")
 def test_a_scope_is_made_of_plain_values(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """What is text for the spec is str, what is bytes there is bytes, and each key is str."""
+    """Each key is a str, and each value is str or bytes as the spec says."""
     environ = http_environ("POST", "/\xc3\xa9", b"one", QUERY_STRING="a=1", SCRIPT_NAME="/app", HTTP_X_ONE="\xe9")
     scope = scope_of(adapt, serve, environ | {"RAW_URI": "/%C3%A9?a=1"})
     assert {type(key) for key in scope} == {str}
@@ -51,7 +51,7 @@ def test_a_scope_is_made_of_plain_values(adapt: ToWSGI, serve: WSGIServer) -> No
 
 @clause("ASGI-CORE-016")
 def test_each_message_is_a_dict_of_its_own(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """What an app does to a message does not show in the next, whether that is a body or a disconnect."""
+    """A change that an app makes to a message, a body or a disconnect, does not show in the next."""
     received: list[Message] = []
     done = threading.Event()
 
@@ -82,7 +82,7 @@ def test_each_message_is_a_dict_of_its_own(adapt: ToWSGI, serve: WSGIServer) -> 
 
 @clause("ASGI-CORE-017")
 def test_send_returns_none(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """And takes its message as a positional argument."""
+    """send() takes its message as a positional argument, and returns None."""
     returned: list[object] = []
 
     @http_app
@@ -96,7 +96,7 @@ def test_send_returns_none(adapt: ToWSGI, serve: WSGIServer) -> None:
 
 @clause("ASGI-CORE-017")
 def test_send_waits_for_the_server(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """send() waits while the server takes nothing, until the server closes the response."""
+    """If the server takes nothing, send() waits until the server closes the response."""
     sent = 0
     ended = threading.Event()
 
@@ -127,7 +127,7 @@ def test_send_waits_for_the_server(adapt: ToWSGI, serve: WSGIServer) -> None:
 
 @clause("ASGI-CORE-017", "ASGI-HTTP-064")
 def test_a_send_that_was_held_up_goes_on(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """When the server takes blocks again, a waiting app sends the rest."""
+    """When the server takes blocks again, an app that waits in send() sends the rest."""
 
     @http_app
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -143,7 +143,7 @@ def test_a_send_that_was_held_up_goes_on(adapt: ToWSGI, serve: WSGIServer) -> No
 
 @clause("ASGI-CORE-020", "ASGI-CORE-036")
 def test_send_after_a_disconnect_does_as_the_version_says(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """It does nothing, or raises an OSError, as it must where the scope claims version 2.4 or later; it never hangs."""
+    """send() does nothing or raises an OSError, as it must if the scope claims version 2.4 or later; it never hangs."""
     version = ""
     left, done = threading.Event(), threading.Event()
     errors: list[Exception] = []
@@ -208,7 +208,7 @@ def test_an_error_of_send_is_no_error_of_the_app(
 
 
 def refused(adapt: ToWSGI, serve: WSGIServer, *messages: Any) -> list[bool]:
-    """Return of each message whether send() raises for it, in an app that answers all the same."""
+    """Return for each message whether send() raises for it, in an app that answers nevertheless."""
     raised: list[bool] = []
 
     @http_app
@@ -243,7 +243,7 @@ def refused(adapt: ToWSGI, serve: WSGIServer, *messages: Any) -> list[bool]:
     ],
 )
 def test_a_message_of_an_unknown_type_is_refused(adapt: ToWSGI, serve: WSGIServer, kind: str) -> None:
-    """send() raises into the app, which may then send what is right."""
+    """send() raises into the app, which may then send a valid message."""
     assert refused(adapt, serve, {"type": kind}) == [True]
 
 
@@ -252,7 +252,7 @@ def test_a_message_of_an_unknown_type_is_refused(adapt: ToWSGI, serve: WSGIServe
     "message", [{"type": "http.response.start"}, {"status": 200}, {}, None, "http.response.start", [], 7], ids=repr
 )
 def test_a_message_without_what_it_needs_is_refused(adapt: ToWSGI, serve: WSGIServer, message: Any) -> None:
-    """A start without its status, a message without a type, and what is no message at all."""
+    """send() raises for a start without a status, a message without a type, and anything that is not a message."""
     assert refused(adapt, serve, message) == [True]
 
 
@@ -276,20 +276,20 @@ def test_a_message_without_what_it_needs_is_refused(adapt: ToWSGI, serve: WSGISe
 def test_a_start_with_values_of_wrong_types_is_refused(
     adapt: ToWSGI, serve: WSGIServer, values: dict[str, Any]
 ) -> None:
-    """send() raises into the app, which may then send what is right."""
+    """send() raises into the app, which may then send a valid start."""
     assert refused(adapt, serve, {**START, **values}) == [True]
 
 
 @clause("ASGI-CORE-030")
 @pytest.mark.parametrize("body", ["text", 7, [b"one"], {"body": b"one"}], ids=repr)
 def test_a_body_of_a_wrong_type_is_refused(adapt: ToWSGI, serve: WSGIServer, body: Any) -> None:
-    """send() raises into the app, which may then send what is right."""
+    """send() raises into the app, which may then send a valid body."""
     assert refused(adapt, serve, START, {**END, "body": body}) == [False, True]
 
 
 @clause("ASGI-CORE-032")
 def test_keys_that_nobody_knows_are_ignored(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """Unknown keys, as of a later version of the spec, raise nothing."""
+    """Unknown keys, which a later version of the spec may define, do not raise."""
     more = {"x": object(), "priority": 1, "more": True}
     assert refused(adapt, serve, {**START, **more}, {**block(b""), **more}) == [False, False]
 
@@ -311,7 +311,7 @@ EXTENSIONS: dict[str, dict[str, Any]] = {
 def test_extensions_are_those_that_work(
     factory: str, serve: WSGIServer, name: str, variables: dict[str, Any], request: pytest.FixtureRequest
 ) -> None:
-    """What the scope offers is accepted, and for what it does not offer send() raises."""
+    """send() accepts what the scope offers, and raises for what it does not offer."""
     offered: list[dict[str, Any]] = []
     raised = False
 

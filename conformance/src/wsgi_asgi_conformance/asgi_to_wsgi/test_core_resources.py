@@ -24,7 +24,7 @@ FILES = Path("/proc/self/fd")
 
 
 class Token:
-    """What is in an environ to tell whether that is still there."""
+    """An object in an environ that shows whether the environ still exists."""
 
 
 @http_app
@@ -49,7 +49,7 @@ async def app_of_all_ends(scope: Scope, receive: Receive, send: Send) -> None:
 
 @clause("CONV-017")
 def test_nothing_is_left_of_a_request(adapt: ToWSGI, serve: WSGIServer, caplog: pytest.LogCaptureFixture) -> None:
-    """However requests end, afterwards there are as many threads, tasks and files as before, and no environ is kept."""
+    """However requests end, afterwards there are as many threads, tasks and files as before, and no environ is left."""
     adapter = adapt(app_of_all_ends)
     tokens: list[weakref.ref[Token]] = []
 
@@ -126,14 +126,14 @@ print(time.time())
 
 
 def run(config: pytest.Config, script: str, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a script in a process of its own, to its end."""
+    """Run a script in a process of its own until it ends."""
     command = [sys.executable, "-c", APP + script, adapter_name(config, "asgi_to_wsgi"), *args]
     return subprocess.run(command, env=child_environ(**env), input="", capture_output=True, text=True, timeout=20)
 
 
 @clause("CONV-012")
 def test_an_adapter_works_in_a_cgi_script(pytestconfig: pytest.Config) -> None:
-    """A process of one thread that serves one request has the whole response out, and ends with the lifespan's end."""
+    """A process with one thread that serves one request writes the whole response, and ends after the lifespan."""
     variables = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": "/cgi-bin/x", "PATH_INFO": "/", "SERVER_PROTOCOL": "HTTP/1.1"}
     result = run(pytestconfig, CGI, **variables, SERVER_NAME="example.org", SERVER_PORT="80", QUERY_STRING="")
     assert result.returncode == 0
@@ -146,7 +146,7 @@ def test_an_adapter_works_in_a_cgi_script(pytestconfig: pytest.Config) -> None:
 @clause("CONV-018")
 @pytest.mark.parametrize("paths", [[], ["/endless"]], ids=["served", "aborted"])
 def test_the_interpreter_ends_after_requests(pytestconfig: pytest.Config, paths: list[str]) -> None:
-    """Nothing of the adapter keeps the process alive, after a complete response or an abandoned one."""
+    """The adapter does not keep the process alive, after a complete response or an abandoned one."""
     result = run(pytestconfig, ABORTED, *paths)
     assert result.returncode == 0
     assert time.time() - float(result.stdout) < 5  # 2 by the clause, on a machine that does nothing else

@@ -15,7 +15,7 @@ from wsgi_asgi_conformance.samples import http_environ
 from wsgi_asgi_conformance.types import Environ, Receive, Scope, Send, StartResponse
 from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
-# What servers have in an environ that others have not, as they were seen to; None is for what they leave out.
+# How the environs of real servers differ; None marks what a server leaves out.
 SERVERS: dict[str, dict[str, Any]] = {
     "wsgiref": {
         "GATEWAY_INTERFACE": "CGI/1.1",
@@ -95,7 +95,7 @@ SERVERS: dict[str, dict[str, Any]] = {
 @clause("CONV-011", "CONV-012")
 @pytest.mark.parametrize("server", SERVERS)
 def test_requests_of_all_servers_are_served(adapt: ToWSGI, serve: WSGIServer, server: str) -> None:
-    """An environ as each of them makes it comes to the same scope, body and response."""
+    """The environs of all servers lead to the same scope, body and response."""
     variables = {"QUERY_STRING": "x=%20", "CONTENT_TYPE": "text/plain", "HTTP_CONNECTION": "keep-alive"}
     environ = http_environ("POST", "/caf\xc3\xa9/a b", b"one", **variables, **SERVERS[server])
     request = serve(adapt(app := Recording()), environ).finish()
@@ -153,13 +153,13 @@ TEXT = [(b"content-type", b"text/plain"), (b"x-one", b"a; b=c")]
 def test_wsgiref_validate_has_no_complaint(
     adapt: ToWSGI, serve: WSGIServer, method: str, app: Any, fails: bool
 ) -> None:
-    """A server that checks all that it can finds nothing, whatever the response."""
+    """wsgiref.validate finds nothing wrong with any response."""
     request = serve(validator(adapt(app)), http_environ(method, "/", bytes(100_000))).until_ended()
     assert request.error is None or (fails and isinstance(request.error, ValueError))
 
 
 class StrictServer(SimpleHandler):
-    """The server in wsgiref, for one request: it asserts what PEP 3333 says of status and headers."""
+    """The server in wsgiref, for one request. It asserts what PEP 3333 says about status and headers."""
 
     origin_server = True
 
@@ -172,7 +172,7 @@ class StrictServer(SimpleHandler):
     "headers", [[], [(b"connection", b"close"), (b"transfer-encoding", b"chunked")]], ids=["plain", "hop-by-hop"]
 )
 def test_wsgiref_serves_the_adapter(adapt: ToWSGI, serve: WSGIServer, headers: list[tuple[bytes, bytes]]) -> None:
-    """Its handlers assert that no header is hop-by-hop, and that each has the right type."""
+    """wsgiref's handlers assert that no header is hop-by-hop, and that each has the right type."""
     output, environ = io.BytesIO(), http_environ("POST", "/", b"one")
     server = StrictServer(environ["wsgi.input"], output, sys.stderr, environ, multithread=True)
     adapter = adapt(asgi_response(b"one", b"two", headers=headers))

@@ -1,4 +1,4 @@
-"""Requests by httpx, whose WSGITransport is a server of its own making: it knows nothing of the fakes."""
+"""Requests by httpx, whose WSGITransport is a server that does not depend on the fakes."""
 
 import json
 import threading
@@ -58,7 +58,7 @@ def fetch(serve: WSGIServer) -> Fetch:
 
 @http_app
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with the request's body, message by message."""
+    """Answer with the request's body, one message for each received."""
     await send(START)
     more_body = True
     while more_body:
@@ -78,7 +78,7 @@ async def describe(scope: Scope, receive: Receive, send: Send) -> None:
 
 @clause("ASGI-HTTP-105", "ASGI-HTTP-006", "ASGI-HTTP-052", "RFC6265-002")
 def test_status_and_headers_arrive(adapt: ToWSGI, fetch: Fetch) -> None:
-    """In their order, repeats and all."""
+    """The status and all headers arrive, in order, with repeats."""
     headers = [(b"set-cookie", b"a=1; Path=/"), (b"x-one", b"1"), (b"set-cookie", b"b=2"), (b"x-empty", b"")]
     response = fetch(adapt(asgi_response(b"one", status=418, headers=headers)))
     assert response.status_code == 418
@@ -89,13 +89,13 @@ def test_status_and_headers_arrive(adapt: ToWSGI, fetch: Fetch) -> None:
 @clause("ASGI-HTTP-039", "ASGI-HTTP-067", "RFC3875-027")
 @pytest.mark.parametrize("body", [b"", b"one\r\n\0", LONG], ids=["empty", "short", "long"])
 def test_a_body_goes_up_and_down(adapt: ToWSGI, fetch: Fetch, body: bytes) -> None:
-    """What the app receives is what was sent, and what the app sends is what arrives."""
+    """The app receives what the client sent, and the client receives what the app sends."""
     assert fetch(adapt(echo), "POST", content=body).content == body
 
 
 @clause("P3333-131", "P3333-133", "ASGI-HTTP-064")
 def test_a_body_is_streamed_down(adapt: ToWSGI, fetch: Fetch, serve: WSGIServer) -> None:
-    """The client has the first block before the app goes on."""
+    """The client has the first block before the app sends the next."""
     first_is_there = threading.Event()
 
     @http_app
@@ -119,7 +119,7 @@ def test_a_body_is_streamed_down(adapt: ToWSGI, fetch: Fetch, serve: WSGIServer)
 
 @clause("P3333-037", "ASGI-HTTP-074", "ASGI-HTTP-080")
 def test_a_client_that_closes_the_response_has_left(adapt: ToWSGI, fetch: Fetch, serve: WSGIServer) -> None:
-    """The app, which would go on for good, hears of it by http.disconnect."""
+    """An endless app receives http.disconnect."""
     heard: list[Message] = []
     ended = threading.Event()
 
@@ -148,7 +148,7 @@ def test_a_client_that_closes_the_response_has_left(adapt: ToWSGI, fetch: Fetch,
 @clause("RFC9110-005", "ASGI-HTTP-063")
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
 def test_a_response_may_have_no_body(adapt: ToWSGI, fetch: Fetch, method: str, status: int) -> None:
-    """It ends as any other does, and its headers are the app's."""
+    """A response without a body ends like any other, with the app's headers."""
     response = fetch(adapt(asgi_response(status=status, headers=[(b"etag", b'"a"')])), method)
     assert (response.status_code, response.content) == (status, b"")
     assert response.headers["etag"] == '"a"'
@@ -156,7 +156,7 @@ def test_a_response_may_have_no_body(adapt: ToWSGI, fetch: Fetch, method: str, s
 
 @clause("P3333-153", "ASGI-CORE-034")
 def test_an_error_reaches_the_client_or_the_server(adapt: ToWSGI, fetch: Fetch) -> None:
-    """It is raised to the server, or answered with 500 and exc_info, which a server may raise as well."""
+    """The adapter raises the error into the server, or answers with 500 and exc_info, which a server may raise."""
 
     @http_app
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -173,8 +173,8 @@ def test_an_error_reaches_the_client_or_the_server(adapt: ToWSGI, fetch: Fetch) 
 
 @clause("ASGI-HTTP-013", "ASGI-HTTP-017", "ASGI-HTTP-018", "ASGI-HTTP-020", "ASGI-HTTP-028", "ASGI-HTTP-030")
 def test_the_url_is_put_together_from_variables(adapt: ToWSGI, fetch: Fetch) -> None:
-    """Mount prefix, path, query, host and port are where ASGI has them, with the prefix in the path."""
-    # A path in ASCII: of another one this server gives the text, and not its bytes as latin-1.
+    """Mount prefix, path, query, host and port are where ASGI puts them, and path includes the prefix."""
+    # The path is ASCII, because this server passes others as text, not as bytes in latin-1.
     path = "/a%20b/%2525?q=%20+%C3%A9&q=&=x"
     scope = fetch(adapt(describe), path=path, transport={"script_name": "/base", "remote_addr": "192.0.2.1"}).json()
     assert (scope["root_path"], scope["path"]) == ("/base", "/base/a b/%25")
@@ -187,7 +187,7 @@ def test_the_url_is_put_together_from_variables(adapt: ToWSGI, fetch: Fetch) -> 
 
 @clause("RFC3875-026", "ASGI-HTTP-024", "ASGI-HTTP-095")
 def test_variables_are_request_headers(adapt: ToWSGI, fetch: Fetch) -> None:
-    """In lower case and with hyphens, content-type and content-length among them."""
+    """Header names are in lower case with hyphens, content-type and content-length among them."""
     sent = {"X-One-Two": "1", "Cookie": "a=1; b=2", "Content-Type": "text/x-a"}
     headers = fetch(adapt(describe), "PUT", headers=sent, content=b"one").json()["headers"]
     expected = [["x-one-two", "1"], ["cookie", "a=1; b=2"], ["content-type", "text/x-a"], ["content-length", "3"]]
@@ -211,14 +211,14 @@ async def take_upload(
 
 @site.post("/sync")
 def take_sync(posted: dict[str, Any], tasks: fastapi.BackgroundTasks) -> dict[str, Any]:
-    """Run in a thread of anyio's, as all endpoints that are no coroutines."""
+    """Run in a thread of anyio's, like all endpoints that are not coroutines."""
     tasks.add_task(len, posted)
     return posted
 
 
 @clause("ASGI-HTTP-095", "ASGI-HTTP-039")
 def test_fastapi_takes_json(adapt: ToWSGI, fetch: Fetch) -> None:
-    """In a coroutine and in a thread; content-type and content-length say what the body is."""
+    """FastAPI reads JSON in coroutines and in threads; content-type and content-length are those of the body."""
     adapter, posted = adapt(site), {"one": ["caf\xe9", 1]}
     response = fetch(adapter, "POST", "/json/name?a=b", json=posted)
     assert response.json() == {"name": "name", "query": "b", "posted": posted}
@@ -229,6 +229,6 @@ def test_fastapi_takes_json(adapt: ToWSGI, fetch: Fetch) -> None:
 
 @clause("ASGI-HTTP-039", "ASGI-HTTP-047")
 def test_fastapi_takes_an_upload(adapt: ToWSGI, fetch: Fetch) -> None:
-    """A form with a file that is long enough for more than one message."""
+    """FastAPI reads a form with a file that needs more than one message."""
     response = fetch(adapt(site), "POST", "/upload", data={"one": "caf\xe9"}, files={"file": ("a.bin", LONG)})
     assert response.json() == {"one": "caf\xe9", "file": ["a.bin", LONG.hex()]}

@@ -22,13 +22,13 @@ EVERY_BYTE = bytes(range(256)) + b"\r\n\n"
     ids=["whole", "split at a line end", "byte by byte"],
 )
 def test_a_response_body_is_any_bytes(adapt: ToWSGI, serve: WSGIServer, blocks: tuple[bytes, ...]) -> None:
-    """Each byte there is comes out as it went in, and in its place."""
+    """Each byte arrives unchanged and in its place."""
     assert serve(adapt(asgi_response(*blocks))).finish().body == EVERY_BYTE
 
 
 @clause("P3333-024")
 def test_a_request_body_is_any_bytes(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """It is no text, and has no lines."""
+    """The adapter treats the body as bytes, not as text or lines."""
     content = EVERY_BYTE * 500
     app = Recording()
     serve(adapt(app), http_environ("POST", "/", content)).finish()
@@ -47,7 +47,7 @@ def test_a_request_body_is_any_bytes(adapt: ToWSGI, serve: WSGIServer) -> None:
     ids=["plain", "chunked", "gzip", "charset"],
 )
 def test_no_coding_is_applied_to_the_body(adapt: ToWSGI, serve: WSGIServer, headers: list[tuple[bytes, bytes]]) -> None:
-    """Whatever the app says of its body, and the client accepts, the bytes are the app's."""
+    """Whatever the app says about its body, and whatever the client accepts, the bytes stay the app's."""
     environ = http_environ(HTTP_ACCEPT_ENCODING="gzip, br", HTTP_TE="trailers, chunked")
     request = serve(adapt(asgi_response(b"one" * 1000, b"\r\n", headers=headers)), environ).finish()
     assert request.body == b"one" * 1000 + b"\r\n"
@@ -57,7 +57,7 @@ def test_no_coding_is_applied_to_the_body(adapt: ToWSGI, serve: WSGIServer, head
 
 @clause("P3333-131", "P3333-132", "P3333-133")
 def test_each_block_comes_without_waiting_for_the_next(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """An app that makes a block once the server has the one before gets through to its end."""
+    """An app that makes a block only after the server has the previous one reaches its end."""
     taken = [threading.Event() for _ in range(4)]
 
     @http_app
@@ -80,7 +80,7 @@ def test_each_block_comes_without_waiting_for_the_next(adapt: ToWSGI, serve: WSG
 @clause("P3333-134", "P3333-141", "P3333-142")
 @pytest.mark.parametrize("blocks", [(), (b"one",), (b"one", b"", b"two")], ids=repr)
 def test_write_is_not_used(adapt: ToWSGI, serve: WSGIServer, blocks: tuple[bytes, ...]) -> None:
-    """All of the body is yielded; write() is for apps that cannot do that."""
+    """The adapter yields the whole body; write() is for apps that cannot do that."""
     request = serve(adapt(asgi_response(*blocks))).finish()
     assert request.values("write") == []
     assert b"".join(request.blocks) == b"".join(blocks)
@@ -102,7 +102,7 @@ class FileWrapper:
 def test_a_file_is_sent_by_the_servers_file_wrapper(
     adapt_for_files: ToWSGI, serve: WSGIServer, tmp_path: Path, leave: bool
 ) -> None:
-    """A path that the app sends is what the server's wrapper is for; it is returned itself, and closes the file."""
+    """The adapter returns the server's own wrapper around a file that the app sends by path; the wrapper closes it."""
     path = tmp_path / "file"
     path.write_bytes(b"content of the file")
     offered: list[bool] = []

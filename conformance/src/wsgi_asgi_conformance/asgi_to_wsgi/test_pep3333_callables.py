@@ -25,7 +25,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class Bare:
-    """A callable, and nothing else: whoever looks at an attribute of it gets an error."""
+    """A callable and nothing else: any access to one of its attributes raises."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         object.__setattr__(self, "function", function)
@@ -43,7 +43,7 @@ class Bare:
 def test_start_response_is_any_callable(
     adapt: ToWSGI, serve: WSGIServer, make: Callable[[StartResponse], StartResponse]
 ) -> None:
-    """A start_response without a name or a signature is called as any other."""
+    """A start_response without a name or a signature works like any other."""
     adapter = adapt(asgi_response(b"one", b"two"))
     request = serve(lambda environ, start_response: adapter(environ, make(start_response))).finish()
     assert (request.status, request.body) == ("200 OK", b"onetwo")
@@ -51,7 +51,7 @@ def test_start_response_is_any_callable(
 
 @clause("P3333-006")
 def test_an_adapter_is_called_again_and_again(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """Nothing of one request is left over for the next."""
+    """Nothing of one request shows in the next."""
     adapter = adapt(echo)
     for number in range(30):
         content = b"" if number % 3 == 2 else f"body {number}".encode()
@@ -61,7 +61,7 @@ def test_an_adapter_is_called_again_and_again(adapt: ToWSGI, serve: WSGIServer) 
 
 @clause("P3333-006", "CONV-019")
 def test_threads_share_an_adapter(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """Requests of many threads that are all open at once get each the response to its own path and body."""
+    """Each of many concurrent requests, from as many threads, gets the response to its own path and body."""
     adapter = adapt(echo)
     contents = [f"{number}: ".encode() + bytes([number]) * number * 100 for number in range(60)]
     requests = [
@@ -77,9 +77,9 @@ def test_threads_share_an_adapter(adapt: ToWSGI, serve: WSGIServer) -> None:
 
 @clause("P3333-010")
 def test_both_adapters_in_a_row_change_nothing(adapt: ToWSGI, serve: WSGIServer, pytestconfig: pytest.Config) -> None:
-    """A WSGI app behind both adapters gets the same request and gives the same response as without."""
+    """A WSGI app behind both adapters gets the same request, and gives the same response, as without them."""
     if adapter_name(pytestconfig, "wsgi_to_asgi") == "none":
-        pytest.skip("there is no adapter of the other direction")
+        pytest.skip("no adapter of the other direction was given")
     kept: list[Environ] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -101,7 +101,7 @@ def test_both_adapters_in_a_row_change_nothing(adapt: ToWSGI, serve: WSGIServer,
 
 @clause("P3333-015")
 def test_an_environ_may_hold_anything_more(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """A server's own keys, with values of any type, are no trouble, and are no headers."""
+    """The server's own keys, with values of any type, do not disturb the adapter, and do not become headers."""
     more: dict[str, Any] = {"server.socket": object(), "server.call": print, "server.number": 7, "PATH": "/bin"}
     scope = scope_of(adapt, serve, http_environ(**more, HTTPS="off", **{"x.http": [1]}))
     assert scope["headers"] == [(b"host", b"example.org")]
@@ -121,7 +121,7 @@ async def late_error(scope: Scope, receive: Receive, send: Send) -> None:
     ids=["empty", "one block", "two blocks", "no content", "error"],
 )
 def test_what_is_returned_is_an_iterable_of_bytes(adapt: ToWSGI, serve: WSGIServer, app: Any) -> None:
-    """Whatever the app does, each item is bytes, and the whole is neither a str nor bytes itself."""
+    """Whatever the app does, each item is bytes, and the iterable itself is neither str nor bytes."""
     request = serve(adapt(app)).until_ended()
     (returned,) = request.values("return")
     assert isinstance(returned, Iterable)
@@ -132,7 +132,7 @@ def test_what_is_returned_is_an_iterable_of_bytes(adapt: ToWSGI, serve: WSGIServ
 @clause("P3333-026")
 @pytest.mark.parametrize("blocks", [(), (b"",), (b"one",), (b"one", b"two", b"three")], ids=repr)
 def test_len_is_the_number_of_blocks(adapt: ToWSGI, serve: WSGIServer, blocks: tuple[bytes, ...]) -> None:
-    """An iterable that has a len() has as many items, as servers make a Content-Length from a single one."""
+    """A len() of the iterable is its number of items, because servers derive a Content-Length from a single one."""
     adapter = adapt(asgi_response(*blocks))
     lengths: list[int] = []
 
@@ -149,7 +149,7 @@ def test_len_is_the_number_of_blocks(adapt: ToWSGI, serve: WSGIServer, blocks: t
 
 @clause("P3333-096")
 def test_the_server_may_change_the_headers(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """They are a list of tuples, which is the server's to keep and change."""
+    """The headers are a list of tuples, which the server may keep and change."""
     constant = [(b"x-one", b"1"), (b"x-two", b"2")]
 
     @http_app

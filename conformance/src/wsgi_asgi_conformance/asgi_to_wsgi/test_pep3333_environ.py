@@ -10,7 +10,7 @@ from wsgi_asgi_conformance.samples import http_environ
 from wsgi_asgi_conformance.types import Environ, Scope
 from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
-# What a scope has by the spec, less what an adapter may put beside it.
+# The keys that the spec defines; an adapter may add others.
 _CONNECTION = ("type", "asgi", "http_version", "scheme", "headers", "client", "server", "extensions")
 _TARGET = ("method", "path", "raw_path", "query_string", "root_path")
 
@@ -35,7 +35,7 @@ def of_spec(scope: Scope) -> dict[str, Any]:
 def test_a_variable_may_be_missing(
     adapt: ToWSGI, serve: WSGIServer, name: str, key: str, allowed: list[object]
 ) -> None:
-    """Without it the app is served, and gets the default of the spec."""
+    """The adapter serves a request without the variable, with the spec's default."""
     environ = http_environ("GET", "/x", SCRIPT_NAME="/app", QUERY_STRING="a=1", SERVER_SOFTWARE="x/1")
     del environ[name]
     assert scope_of(adapt, serve, environ).get(key) in allowed
@@ -44,7 +44,7 @@ def test_a_variable_may_be_missing(
 @clause("P3333-055")
 @pytest.mark.parametrize("name", ["CONTENT_TYPE", "HTTP_HOST"])
 def test_a_header_may_be_missing(adapt: ToWSGI, serve: WSGIServer, name: str) -> None:
-    """What the client did not send is no header of the scope, not even an empty one."""
+    """A header that the client did not send is absent from the scope, not empty."""
     environ = http_environ("POST", "/", b"one", CONTENT_TYPE="text/plain")
     del environ[name]
     left = {b"host", b"content-type", b"content-length"} - {
@@ -56,7 +56,7 @@ def test_a_header_may_be_missing(adapt: ToWSGI, serve: WSGIServer, name: str) ->
 @clause("P3333-056")
 @pytest.mark.parametrize("name", ["SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "CONTENT_TYPE", "CONTENT_LENGTH"])
 def test_an_empty_variable_is_an_absent_one(adapt: ToWSGI, serve: WSGIServer, name: str) -> None:
-    """Both give the same scope, in which there is no empty content-type and no empty content-length."""
+    """An empty variable and a missing one give the same scope, without an empty content-type or content-length."""
     scopes = []
     for value in (None, ""):
         app = Recording()
@@ -69,7 +69,7 @@ def test_an_empty_variable_is_an_absent_one(adapt: ToWSGI, serve: WSGIServer, na
 
 @clause("P3333-167")
 def test_the_scope_is_of_the_environ_that_the_adapter_gets(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """What WSGI middleware has rewritten before counts, in the path, the headers and all else."""
+    """The scope shows the path, headers and everything else as WSGI middleware has rewritten them."""
     adapter = adapt(app := Recording())
 
     def middleware(environ: Environ, start_response: Any) -> Any:
@@ -93,7 +93,7 @@ def test_the_scope_is_of_the_environ_that_the_adapter_gets(adapt: ToWSGI, serve:
 @pytest.mark.parametrize("name", ["RAW_URI", "REQUEST_URI"])
 @pytest.mark.parametrize("query", ["", "?a=%20"])
 def test_raw_path_is_from_the_request_target(adapt: ToWSGI, serve: WSGIServer, name: str, query: str) -> None:
-    """Where the server keeps the target of the request, `raw_path` is the path in it, as the client wrote it."""
+    """If the server passes the request's target, raw_path is the path in it, as the client wrote it."""
     scope = scope_of(adapt, serve, http_environ("GET", "/caf\xc3\xa9/a b", **{name: f"/caf%C3%A9/a%20b{query}"}))
     if scope.get("raw_path") is None:
         pytest.skip(f"the adapter does not look at {name}")
@@ -106,7 +106,7 @@ def test_raw_path_is_from_the_request_target(adapt: ToWSGI, serve: WSGIServer, n
 def test_a_request_target_that_disagrees_is_left_out(
     adapt: ToWSGI, serve: WSGIServer, name: str, target: object
 ) -> None:
-    """After middleware has rewritten PATH_INFO, the target is of another path."""
+    """If middleware has rewritten PATH_INFO, the target belongs to another path, and raw_path does not use it."""
     scope = scope_of(adapt, serve, http_environ("GET", "/new", **{name: target}))
     assert scope["path"] == "/new"
     assert scope.get("raw_path") in (None, b"/new")

@@ -18,11 +18,11 @@ from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 
 class AppError(Exception):
-    """What the apps here raise."""
+    """The error that the apps here raise."""
 
 
 def raises_after(*messages: Message) -> Any:
-    """Return an app that raises once it has sent some messages."""
+    """Return an app that sends some messages, and then raises."""
 
     @http_app
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -34,7 +34,7 @@ def raises_after(*messages: Message) -> Any:
 
 
 class Endless:
-    """An app that sends until it hears, in any way there is, that its client has left; `ended` says that it did."""
+    """An app that sends until it learns, in any way, that its client has left; then it sets `ended`."""
 
     def __init__(self) -> None:
         self.started = threading.Event()
@@ -66,7 +66,7 @@ class Endless:
 @clause("P3333-037")
 @pytest.mark.parametrize("blocks", [0, 1, 3])
 def test_the_server_may_close_the_response_at_any_point(adapt: ToWSGI, serve: WSGIServer, blocks: int) -> None:
-    """A server that wants no more of a response closes it, and the app hears of that and ends."""
+    """If the server closes the response, the app hears of it and ends."""
     app = Endless()
     request = serve(adapt(app), hold_after=blocks)
     request.until_logged("return").until_logged("block", blocks)
@@ -87,7 +87,7 @@ def test_exc_info_is_for_errors_alone(adapt: ToWSGI, serve: WSGIServer, blocks: 
 @clause("P3333-114")
 @pytest.mark.parametrize("messages", [(), (START,)], ids=["at once", "after the start"])
 def test_exc_info_is_that_of_the_error(adapt: ToWSGI, serve: WSGIServer, messages: tuple[Message, ...]) -> None:
-    """An adapter that answers for an app that raised gives the server what it raised; else it raises that."""
+    """If the adapter answers for an app that raised, it passes the app's error as exc_info; else it raises that."""
     request = serve(adapt(raises_after(*messages))).until_ended()
     if request.error is None:
         error_type, error, traceback = request.starts[-1].args[2]
@@ -102,7 +102,7 @@ def test_exc_info_is_that_of_the_error(adapt: ToWSGI, serve: WSGIServer, message
 def test_what_start_response_raises_for_exc_info_is_raised(
     adapt: ToWSGI, serve: WSGIServer, messages: tuple[Message, ...]
 ) -> None:
-    """A server that can no longer change its answer raises the error again, which ends the response."""
+    """If the server can no longer change its answer, it raises the error again, and that ends the response."""
     adapter = adapt(raises_after(*messages))
 
     def server(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -120,7 +120,7 @@ def test_what_start_response_raises_for_exc_info_is_raised(
 
 @clause("P3333-115")
 def test_what_start_response_raises_is_raised(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """The server gets its own exception back, and no block of the response."""
+    """The server's own exception comes back to it, and no block of the response does."""
 
     def server(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         def refusing(*args: Any) -> Callable[[bytes], object]:
@@ -162,7 +162,7 @@ def test_an_error_is_not_kept(adapt: ToWSGI, serve: WSGIServer, messages: tuple[
 def test_an_error_before_any_output_is_told(
     adapt: ToWSGI, serve: WSGIServer, messages: tuple[Message, ...], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The server gets the error itself, or a 500 and the error where it can be seen."""
+    """The server gets the error itself, or a 500 and the error as exc_info or in the log."""
     with caplog.at_level(logging.DEBUG):
         request = serve(adapt(raises_after(*messages))).until_ended()
     if request.error is None:
@@ -187,7 +187,7 @@ def test_an_error_after_some_output_ends_the_response_by_an_error(
 
 @clause("ASGI-CORE-034")
 def test_an_app_that_raised_is_done_with(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """The request is over, and the next one is served as usual."""
+    """After the request, the next one is served as usual."""
     calls: list[str] = []
 
     @http_app

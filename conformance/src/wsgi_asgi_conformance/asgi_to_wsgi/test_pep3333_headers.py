@@ -24,7 +24,7 @@ HOP_BY_HOP = [
 
 
 def sends(errors: list[Exception], headers: Any) -> Any:
-    """Return an app whose response has `headers`; it notes that send() refuses them, and ends by that."""
+    """Return an app whose response has `headers`; it notes that send() refuses them, and then ends."""
 
     @http_app
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,7 +44,7 @@ def names(request: WSGIRequest) -> list[str]:
 
 @clause("P3333-002")
 def test_the_server_gets_native_strings_and_bytes(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """Status, names and values are of the type str itself, and blocks of bytes itself."""
+    """Status, names and values are exactly of the type str, and blocks exactly of the type bytes."""
     request = serve(adapt(asgi_response(b"one", b"two", headers=[(b"x-one", b"1")]))).finish()
     status, headers = request.starts[0].args[:2]
     strings = [status, *(part for header in headers for part in header)]
@@ -69,7 +69,7 @@ def test_a_block_of_another_type_does_not_reach_the_server(adapt: ToWSGI, serve:
 
 @clause("P3333-003", "P3333-149")
 def test_native_strings_are_latin_1(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """A header's bytes are a str of as many characters, each of them below 256."""
+    """Each byte of a header becomes one character below 256."""
     value = bytes(range(0x20, 0x7F)) + bytes(range(0xA0, 0x100)) + "中\N{GRINNING FACE}".encode()
     request = serve(adapt(asgi_response(headers=[(b"x-one", b"a" + value + b"z")]))).finish()
     assert request.status.encode("latin-1")
@@ -78,7 +78,7 @@ def test_native_strings_are_latin_1(adapt: ToWSGI, serve: WSGIServer) -> None:
 
 @clause("P3333-144")
 def test_encoded_words_are_not_decoded(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """RFC 2047 is for the app and its client: a value is the same on both sides."""
+    """RFC 2047 concerns only the app and its client, so a value is the same on both sides."""
     word = "=?utf-8?q?caf=C3=A9?="
     assert (b"x-word", word.encode()) in scope_of(adapt, serve, http_environ(HTTP_X_WORD=word))["headers"]
     request = serve(adapt(asgi_response(headers=[(b"x-word", word.encode())]))).finish()
@@ -115,7 +115,7 @@ def test_a_value_with_control_characters_is_refused(adapt: ToWSGI, serve: WSGISe
 
 @clause("P3333-100")
 def test_a_tab_in_a_value_does_not_reach_the_server(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """HTTP has it for a space, PEP 3333 and wsgiref.validate for a control character: a space it is, or refused."""
+    """HTTP allows a tab, but PEP 3333 and wsgiref.validate forbid it: it becomes a space, or is refused."""
     request = serve(adapt(asgi_response(headers=[(b"x-one", b"a\tb")]))).until_ended()
     assert is_refused(request) or request.headers == [("x-one", "a b")]
 
@@ -123,7 +123,7 @@ def test_a_tab_in_a_value_does_not_reach_the_server(adapt: ToWSGI, serve: WSGISe
 @clause("RFC9110-003")
 @pytest.mark.parametrize("value", [b" v", b"v ", b"\tv", b" \tv\t "], ids=repr)
 def test_space_around_a_value_is_not_part_of_it(adapt: ToWSGI, serve: WSGIServer, value: bytes) -> None:
-    """It is stripped or left alone."""
+    """The adapter strips the space or leaves it."""
     request = serve(adapt(asgi_response(headers=[(b"x-one", value)]))).finish()
     assert request.headers in ([("x-one", "v")], [("x-one", value.decode())])
 
@@ -131,7 +131,7 @@ def test_space_around_a_value_is_not_part_of_it(adapt: ToWSGI, serve: WSGIServer
 @clause("P3333-104", "RFC9110-007", "RFC9110-001")
 @pytest.mark.parametrize("name", [*HOP_BY_HOP, b"Transfer-Encoding", b"CONNECTION"], ids=bytes.decode)
 def test_hop_by_hop_headers_do_not_reach_the_server(adapt: ToWSGI, serve: WSGIServer, name: bytes) -> None:
-    """They belong to the server: the adapter drops or refuses them, whatever their case."""
+    """Hop-by-hop headers belong to the server, so the adapter drops or refuses them, whatever their case."""
     errors: list[Exception] = []
     value = {b"connection": b"close", b"transfer-encoding": b"chunked"}.get(name.lower(), b"x-other")
     request = serve(adapt(sends(errors, [(b"x-one", b"1"), (name, value)]))).until_ended()
@@ -162,7 +162,7 @@ def test_headers_that_connection_names_do_not_reach_the_server(
 def test_content_length_is_the_apps(
     adapt: ToWSGI, serve: WSGIServer, blocks: tuple[bytes, ...], declared: bool
 ) -> None:
-    """The adapter passes it on unchanged; if it adds one, the number is right."""
+    """The adapter passes the app's Content-Length on unchanged; if it adds one itself, the number is right."""
     length = len(b"".join(blocks))
     headers = [(b"Content-Length", str(length).encode())] if declared else []
     request = serve(adapt(asgi_response(*blocks, headers=headers))).finish()
@@ -196,7 +196,7 @@ def test_a_response_means_the_same(
 
 @clause("P3333-163")
 def test_a_conditional_request_is_the_apps_to_answer(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """If-None-Match gets to the app, and its 200 to the client, whatever the ETag is."""
+    """If-None-Match reaches the app, and its 200 reaches the client, whatever the ETag is."""
     variables = {"HTTP_IF_NONE_MATCH": '"1"', "HTTP_RANGE": "bytes=0-0"}
     headers = scope_of(adapt, serve, http_environ(**variables))["headers"]
     assert {(b"if-none-match", b'"1"'), (b"range", b"bytes=0-0")} <= {tuple(header) for header in headers}
@@ -216,7 +216,7 @@ def test_a_conditional_request_is_the_apps_to_answer(adapt: ToWSGI, serve: WSGIS
     ids=["headers", "no headers", "no content"],
 )
 def test_an_adapter_adds_no_odd_header(adapt: ToWSGI, serve: WSGIServer, app: Any) -> None:
-    """No `status`, which is CGI's, and no name that wsgiref.validate would complain of."""
+    """The adapter adds no `Status` header, which is CGI's, and none that wsgiref.validate rejects."""
     request = serve(adapt(app)).finish()
     assert "status" not in names(request)
     assert all(name.replace("-", "").isalnum() and not name.endswith("-") for name in names(request))

@@ -16,7 +16,7 @@ WRITERS = {"write", "writelines", "flush"}
 
 
 class Spied:
-    """A stream of the server's that notes which of its attributes are looked at, and what is called with what."""
+    """A stream of the server's that notes which of its attributes are read, and the arguments of each call."""
 
     def __init__(self, stream: Any, names: set[str]) -> None:
         self.looked_at: set[str] = set()
@@ -40,7 +40,7 @@ class Spied:
 
 
 class Errors:
-    """What `wsgi.errors` is made of, for a `Spied`."""
+    """The methods of `wsgi.errors`, for a `Spied`."""
 
     def write(self, text: str) -> None:
         assert type(text) is str
@@ -66,7 +66,7 @@ async def failing_late(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def spied(app: WSGIApp) -> tuple[WSGIApp, list[Spied]]:
-    """Return `app` with both streams spied on, and the two spies."""
+    """Return `app`, called with spies in place of both streams, and the two spies."""
     spies: list[Spied] = []
 
     def server(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -78,7 +78,7 @@ def spied(app: WSGIApp) -> tuple[WSGIApp, list[Spied]]:
 
 
 def posted(adapt: ToWSGI, serve: WSGIServer, app: Any) -> tuple[WSGIRequest, list[Spied]]:
-    """Serve a request whose body comes in two parts, the second only where it is read; return it at its end."""
+    """Serve a request whose body comes in two parts, the second only when it is read; return the ended request."""
     server, spies = spied(adapt(app))
     request = serve(server, http_environ("POST", CONTENT_LENGTH="200000"), bytes(100_000), more_body=True)
     request.feed(bytes(100_000))
@@ -95,7 +95,7 @@ APPS = pytest.mark.parametrize(
 @clause("P3333-085")
 @APPS
 def test_streams_have_no_more_than_the_methods_of_the_pep(adapt: ToWSGI, serve: WSGIServer, app: Any) -> None:
-    """The adapter looks at no other attribute, and passes only arguments that every server accepts."""
+    """The adapter uses only the attributes that PEP 3333 lists, and passes only arguments that every server accepts."""
     _, (input_stream, errors) = posted(adapt, serve, app)
     assert input_stream.looked_at <= READERS
     assert errors.looked_at <= WRITERS
@@ -105,7 +105,7 @@ def test_streams_have_no_more_than_the_methods_of_the_pep(adapt: ToWSGI, serve: 
 @clause("P3333-086")
 @APPS
 def test_streams_are_not_closed(adapt: ToWSGI, serve: WSGIServer, app: Any) -> None:
-    """However a request ends, the adapter leaves its streams open, because they are the server's."""
+    """However a request ends, the adapter leaves its streams open, because they belong to the server."""
     for spy in posted(adapt, serve, app)[1]:
         assert "close" not in spy.looked_at
 
@@ -126,7 +126,7 @@ def test_streams_are_not_closed_when_the_client_leaves(
 @clause("P3333-087")
 @APPS
 def test_what_is_written_to_wsgi_errors_is_flushed_text(adapt: ToWSGI, serve: WSGIServer, app: Any) -> None:
-    """An adapter that tells of an error there, which it need not, writes lines of str, and flushes them."""
+    """If the adapter reports an error there, it writes lines of str, and flushes them."""
     _, (_, errors) = posted(adapt, serve, app)
     assert errors.calls == [] or errors.calls[-1][0] == "flush"
     for text in (args[0] for name, args in errors.calls if name == "write"):
@@ -137,7 +137,7 @@ def test_what_is_written_to_wsgi_errors_is_flushed_text(adapt: ToWSGI, serve: WS
 @clause("P3333-084")
 @pytest.mark.parametrize("length", [1, 3, 65_536, 65_537, 200_000])
 def test_the_body_is_read_up_to_content_length(adapt: ToWSGI, serve: WSGIServer, length: int) -> None:
-    """No read asks for more than is left, where the next request may follow, and all of the body is there."""
+    """No read asks for more than is left, because the next request may follow, and the whole body arrives."""
     app = Recording()
     environ = http_environ("POST", CONTENT_LENGTH=str(length))
     request = serve(adapt(app), environ, b"x" * length, b"POST / HTTP/1.1", more_body=True).finish()
@@ -149,7 +149,7 @@ def test_the_body_is_read_up_to_content_length(adapt: ToWSGI, serve: WSGIServer,
 @pytest.mark.parametrize("length", [None, "", "0"], ids=["absent", "empty", "zero"])
 @pytest.mark.parametrize("coding", [None, "chunked"], ids=["plain", "chunked"])
 def test_no_body_is_not_read(adapt: ToWSGI, serve: WSGIServer, length: str | None, coding: str | None) -> None:
-    """Without CONTENT_LENGTH, and without a server that says where a body ends, a read could wait for ever."""
+    """Without CONTENT_LENGTH, and without a server that marks the body's end, a read could wait for ever."""
     app = Recording()
     environ = http_environ("POST", CONTENT_LENGTH=length, HTTP_TRANSFER_ENCODING=coding)
     request = serve(adapt(app), environ, more_body=True).finish()
@@ -163,7 +163,7 @@ def test_no_body_is_not_read(adapt: ToWSGI, serve: WSGIServer, length: str | Non
 def test_a_terminated_body_is_read_to_its_end(
     adapt: ToWSGI, serve: WSGIServer, coding: str | None, content: bytes
 ) -> None:
-    """With wsgi.input_terminated the stream itself says where the body ends."""
+    """With wsgi.input_terminated, the stream itself marks the end of the body."""
     app = Recording()
     environ = http_environ("POST", HTTP_TRANSFER_ENCODING=coding, **{"wsgi.input_terminated": True})
     serve(adapt(app), environ, content).finish()
@@ -218,7 +218,7 @@ def test_a_body_that_ends_early_is_a_disconnect(adapt: ToWSGI, serve: WSGIServer
 
 @clause("P3333-149")
 def test_a_body_is_bytes_whatever_the_stream_returns(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """A server whose read() returns another kind of byte string is no trouble to the app."""
+    """If the server's read() returns another kind of byte string, the app gets bytes nevertheless."""
 
     def server(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         environ["wsgi.input"] = stream = Spied(environ["wsgi.input"], READERS)
@@ -234,7 +234,7 @@ def test_a_body_is_bytes_whatever_the_stream_returns(adapt: ToWSGI, serve: WSGIS
 @clause("P3333-159")
 @pytest.mark.parametrize("read", [False, True])
 def test_a_client_that_waits_for_100_continue_is_asked_by_receive(adapt: ToWSGI, serve: WSGIServer, read: bool) -> None:
-    """A server sends 100 Continue at the first read, so the adapter does not read before the app receives."""
+    """A server sends 100 Continue at the first read, so the adapter reads only after the app has called receive()."""
     environ = http_environ("POST", "/", b"one", HTTP_EXPECT="100-continue")
     request = serve(adapt(Recording() if read else asgi_response(b"refused", status=417)), environ).finish()
     assert bool(request.values("read")) is read
@@ -255,7 +255,7 @@ def test_a_client_that_waits_for_100_continue_is_asked_by_receive(adapt: ToWSGI,
 def test_hop_by_hop_headers_of_a_request_change_nothing(
     adapt: ToWSGI, serve: WSGIServer, variables: dict[str, str]
 ) -> None:
-    """They concern only client and server; the body and the response are the same without them."""
+    """They concern only client and server; the body and the response stay the same."""
 
     @http_app
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

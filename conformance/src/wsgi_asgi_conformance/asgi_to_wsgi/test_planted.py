@@ -1,4 +1,4 @@
-"""Tests of behaviour that no other test checked, as a planted fault showed."""
+"""Tests of behaviour that planted faults showed to be untested."""
 
 import threading
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 @clause("ASGI-HTTP-082")
 def test_a_receive_that_waits_is_woken_by_the_end_of_the_response(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """A task that has been waiting for a while hears that another one has answered."""
+    """A task that has waited in receive() for a while returns when another task completes the response."""
     received: list[Message] = []
     heard = threading.Event()
 
@@ -41,7 +41,7 @@ def test_a_receive_that_waits_is_woken_by_the_end_of_the_response(adapt: ToWSGI,
 
 @clause("ASGI-EXT-025")
 def test_trailers_are_no_body(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """http.response.trailers is refused where a body is due, and the body may still come."""
+    """send() refuses http.response.trailers in place of a body, and the body may still follow."""
     errors: list[Exception] = []
 
     @http_app
@@ -59,7 +59,7 @@ def test_trailers_are_no_body(adapt: ToWSGI, serve: WSGIServer) -> None:
 
 @clause("ASGI-CORE-034", "ASGI-HTTP-071", "ASGI-HTTP-072")
 def test_an_app_that_was_cancelled_ends_its_request(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """A task that cancels itself, before or in its response, is one that has ended by an error."""
+    """A task that cancels itself, before its response or within it, counts as one that has raised."""
 
     def cancelled_after(*messages: Message) -> bool:
         @http_app
@@ -77,7 +77,7 @@ def test_an_app_that_was_cancelled_ends_its_request(adapt: ToWSGI, serve: WSGISe
 
 @clause("ASGI-LS-021")
 def test_a_failure_needs_no_message(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """send() takes a lifespan.startup.failed that does not say why."""
+    """send() accepts a lifespan.startup.failed without a message."""
     errors: list[Exception] = []
 
     async def startup(scope: Scope, send: Send) -> None:
@@ -94,7 +94,7 @@ def test_a_failure_needs_no_message(adapt: ToWSGI, serve: WSGIServer) -> None:
 
 @clause("ASGI-HTTP-074")
 def test_nothing_is_sent_once_close_has_returned(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """The server gets nothing more, even if the app has kept the loop from noticing the close."""
+    """After close(), the server gets nothing more, even if the app kept the loop from noticing the close."""
     streaming, closed, ended = threading.Event(), threading.Event(), threading.Event()
     errors: list[BaseException] = []
 
@@ -124,7 +124,7 @@ def test_nothing_is_sent_once_close_has_returned(adapt: ToWSGI, serve: WSGIServe
 
 @clause("ASGI-CORE-009")
 def test_a_response_whose_every_byte_was_taken_is_complete(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """A server may stop at Content-Length: the app's empty last block goes nowhere, and does not raise."""
+    """If the server stops at Content-Length, the app's empty last block is dropped, and send() does not raise."""
     taken, closed, ended = threading.Event(), threading.Event(), threading.Event()
     errors: list[BaseException] = []
 
@@ -154,7 +154,7 @@ def test_a_response_whose_every_byte_was_taken_is_complete(adapt: ToWSGI, serve:
 
 @clause("ASGI-CORE-010")
 def test_what_the_scope_holds_of_an_environ_stays_its_requests(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """A server may empty its environ behind the call, and fill it for the next request, as uWSGI does."""
+    """A server may clear its environ after the call and reuse it for the next request, as uWSGI does."""
     served, done = threading.Event(), threading.Event()
     found: list[str | None] = []
 

@@ -1,4 +1,4 @@
-"""What holds for any request and any response, however they are split."""
+"""Properties of any request and any response, however they are split."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -63,7 +63,7 @@ class ShortReads:
 
 @clause("ASGI-HTTP-039", "ASGI-HTTP-040", "ASGI-HTTP-041", "RFC3875-027", "P3333-084", "CONV-002")
 def test_any_split_of_a_request_is_the_body(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """The bytes do not depend on how the server's reads give them, nor on when the app asks."""
+    """The body is the same however the server's reads split it, and whenever the app asks for it."""
     case: dict[str, Any] = {}
 
     @http_app
@@ -89,7 +89,7 @@ def test_any_split_of_a_request_is_the_body(adapt: ToWSGI, serve: WSGIServer) ->
         blocks = blocks_of(parts)
         body = b"".join(blocks)
         case.update(body=body, late=late)
-        # Behind a body that has a length, the next request may be there.
+        # After a body with a length, the next request may follow.
         stream = ShortReads(blocks, None) if terminated else ShortReads([*blocks, b"GET / HTTP/1.1"], len(body))
         length = {"CONTENT_LENGTH": None if terminated else str(len(body)), "wsgi.input_terminated": terminated}
 
@@ -104,7 +104,7 @@ def test_any_split_of_a_request_is_the_body(adapt: ToWSGI, serve: WSGIServer) ->
 
 @clause("ASGI-HTTP-067", "ASGI-HTTP-105", "P3333-026", "P3333-128")
 def test_any_split_of_a_response_is_the_body(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """The bytes do not depend on the messages that they come in."""
+    """The body is the same however the app splits it into messages."""
     case: dict[str, Any] = {}
 
     @http_app
@@ -153,9 +153,9 @@ def answer_of(request: WSGIRequest) -> tuple[str, list[tuple[str, str]], bytes]:
 
 @clause("P3333-010", "P3333-160", "P3333-003", "ASGI-HTTP-109", "ASGI-HTTP-110")
 def test_a_way_there_and_back_changes_nothing(adapt: ToWSGI, serve: WSGIServer, pytestconfig: pytest.Config) -> None:
-    """A WSGI app behind both adapters has the environ and the body that it has without, and answers as it does."""
+    """A WSGI app behind both adapters gets the same environ and body, and gives the same response, as without them."""
     if adapter_name(pytestconfig, "wsgi_to_asgi") == "none":
-        pytest.skip("there is no adapter of the other direction")
+        pytest.skip("no adapter of the other direction was given")
     case: dict[str, Response] = {}
     seen: list[tuple[Environ, bytes]] = []
 
@@ -182,7 +182,7 @@ def test_a_way_there_and_back_changes_nothing(adapt: ToWSGI, serve: WSGIServer, 
         assert answer_of(behind) == expected
         (variables, body), (before, sent) = seen.pop(), seen.pop()
         assert body == sent
-        # A path that is not UTF-8 has its bytes in raw_path, and so comes with a target.
+        # Only raw_path has the bytes of a path that is not UTF-8, so such a request needs a target.
         assert {key: value for key, value in variables.items() if key not in ("RAW_URI", "REQUEST_URI")} == before
 
     check()
@@ -190,7 +190,7 @@ def test_a_way_there_and_back_changes_nothing(adapt: ToWSGI, serve: WSGIServer, 
 
 @clause("RFC3875-002", "ASGI-HTTP-014", "P3333-153")
 def test_whatever_h11_takes_for_a_request_is_answered(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """By the app, with 400 for a wrong length, or as a WebSocket is refused; no request ends in an exception."""
+    """The app answers, or the client gets a 400 for its length or a refused WebSocket; nothing raises."""
 
     @http_app
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -16,7 +16,7 @@ from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 def test_a_response_to_head_has_the_apps_headers(
     adapt: ToWSGI, serve: WSGIServer, body: tuple[bytes, ...], headers: list[tuple[bytes, bytes]]
 ) -> None:
-    """They are what a GET would have, whether or not the app sends the body as well, which may get lost."""
+    """The headers are those of a GET, whether or not the app also sends the body, which may be dropped."""
     request = serve(adapt(asgi_response(*body, headers=headers)), http_environ("HEAD")).finish()
     assert request.status == "200 OK"
     assert [(name.lower().encode(), value.encode()) for name, value in request.headers] == headers
@@ -26,7 +26,7 @@ def test_a_response_to_head_has_the_apps_headers(
 @clause("RFC9110-008")
 @pytest.mark.parametrize(("status", "method"), [(204, "GET"), (304, "GET"), (204, "HEAD"), (200, "HEAD"), (205, "GET")])
 def test_no_content_length_is_made_up(adapt: ToWSGI, serve: WSGIServer, status: int, method: str) -> None:
-    """A response without content gets none that the app did not give, but the 0 of a 205."""
+    """The adapter adds no Content-Length to a response without content, except 0 to a 205."""
     request = serve(adapt(asgi_response(status=status)), http_environ(method)).finish()
     lengths = [value for name, value in request.headers if name.lower() == "content-length"]
     assert lengths == [] or (status == 205 and lengths == ["0"])
@@ -36,7 +36,7 @@ def test_no_content_length_is_made_up(adapt: ToWSGI, serve: WSGIServer, status: 
 @clause("RFC9110-008")
 @pytest.mark.parametrize("length", [b"0", b"5"])
 def test_204_has_no_length(adapt: ToWSGI, serve: WSGIServer, length: bytes) -> None:
-    """A server must not send a Content-Length with a 204, so that of the app is not passed on."""
+    """A server must not send Content-Length with a 204, so the adapter drops the app's."""
     request = serve(adapt(asgi_response(status=204, headers=[(b"content-length", length)]))).finish()
     assert [name for name, _ in request.headers if name.lower() == "content-length"] == []
     assert request.body == b""
@@ -48,7 +48,7 @@ def test_204_has_no_length(adapt: ToWSGI, serve: WSGIServer, length: bytes) -> N
 def test_a_file_may_be_left_to_the_proxy(
     adapt: ToWSGI, serve: WSGIServer, name: str, blocks: tuple[bytes, ...]
 ) -> None:
-    """Such an app gives the length of the file and an empty body, which must not be taken for a short one."""
+    """An app that leaves a file to the proxy gives its length and an empty body, which must not count as too short."""
     headers = [(b"content-length", b"1234"), (name.lower().encode(), b"/files/a")]
     request = serve(adapt(asgi_response(*blocks, headers=headers))).finish()
     found = {name.lower(): value for name, value in request.headers}
@@ -60,7 +60,7 @@ def test_a_file_may_be_left_to_the_proxy(
 @clause("RFC9110-008")
 @pytest.mark.parametrize("blocks", [(b"one",), (b"one", b"two")], ids=repr)
 def test_a_content_length_that_is_made_up_is_right(adapt: ToWSGI, serve: WSGIServer, blocks: tuple[bytes, ...]) -> None:
-    """An adapter may count a body that is complete, and then has to count right."""
+    """An adapter may add the length of a body that is complete, and then the number must be right."""
     request = serve(adapt(asgi_response(*blocks))).finish()
     lengths = [value for name, value in request.headers if name.lower() == "content-length"]
     assert lengths in ([], [str(len(request.body))])
@@ -72,7 +72,7 @@ def test_a_content_length_that_is_made_up_is_right(adapt: ToWSGI, serve: WSGISer
 def test_a_body_does_not_go_beyond_content_length(
     adapt: ToWSGI, serve: WSGIServer, name: bytes, blocks: tuple[bytes, ...]
 ) -> None:
-    """What is too much would be taken for another response: it is dropped, or refused."""
+    """The client would take surplus bytes for another response, so they are dropped or refused."""
     request = serve(adapt(asgi_response(*blocks, headers=[(name, b"3")]))).until_ended()
     assert b"abc".startswith(request.body)
     assert request.body == b"abc" or is_refused(request)
@@ -83,7 +83,7 @@ def test_a_body_does_not_go_beyond_content_length(
 def test_a_body_that_falls_short_of_content_length_is_not_padded(
     adapt: ToWSGI, serve: WSGIServer, blocks: tuple[bytes, ...]
 ) -> None:
-    """The response ends by an error, or with its length for the server to look at."""
+    """The response ends with an error, or its Content-Length is left for the server to check."""
     request = serve(adapt(asgi_response(*blocks, headers=[(b"content-length", b"3")]))).until_ended()
     assert b"".join(blocks).startswith(request.body)
     if request.error is None and not request.status.startswith("500 "):
@@ -93,7 +93,7 @@ def test_a_body_that_falls_short_of_content_length_is_not_padded(
 @clause("RFC9110-012")
 @pytest.mark.parametrize("status", [100, 101, 102, 103, 199])
 def test_an_informational_status_is_no_answer(adapt: ToWSGI, serve: WSGIServer, status: int) -> None:
-    """A response that only says that another will come is refused, or left to the server to refuse; none hangs."""
+    """The adapter refuses a 1xx response, or leaves that to the server, and the request does not hang."""
     errors: list[Exception] = []
 
     @http_app
@@ -113,7 +113,7 @@ def test_an_informational_status_is_no_answer(adapt: ToWSGI, serve: WSGIServer, 
 @clause("RFC6265-002")
 @pytest.mark.parametrize("name", [b"set-cookie", b"Set-Cookie"], ids=bytes.decode)
 def test_cookies_are_headers_of_their_own(adapt: ToWSGI, serve: WSGIServer, name: bytes) -> None:
-    """A cookie may hold a comma, so those that are joined cannot be parted again."""
+    """A cookie may hold a comma, so joined cookies could not be separated again."""
     cookies = [b"a=1; expires=Thu, 01 Jan 1970 00:00:00 GMT", b"b=2", b"a=1", b"b=2"]
 
     @http_app

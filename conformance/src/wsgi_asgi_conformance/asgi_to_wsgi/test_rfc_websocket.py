@@ -1,4 +1,4 @@
-"""RFC 6455, as far as it is the server's matter: the handshake, the frames, and how they end."""
+"""RFC 6455, as far as it concerns the server: the handshake, the frames and the end."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ from wsgi_asgi_conformance.frames import (
     ],
 )
 def test_the_handshake_is_answered_as_its_key_asks(connect: Connect, key: str, accept: str) -> None:
-    """A 101 with the three headers that say so, and without an extension that nobody has asked for."""
+    """The answer is a 101 with the three required headers, and without an extension that nobody has offered."""
     client = connect(Script("receive", ACCEPT), HTTP_SEC_WEBSOCKET_KEY=key).open()
     headers = dict(client.headers)
     assert (headers["upgrade"].lower(), headers["connection"].lower()) == ("websocket", "upgrade")
@@ -39,7 +39,7 @@ def test_the_handshake_is_answered_as_its_key_asks(connect: Connect, key: str, a
 @clause("RFC6455-001")
 @pytest.mark.parametrize("offered", [None, "v1, v2"])
 def test_a_subprotocol_is_one_that_the_client_listed(connect: Connect, offered: str | None) -> None:
-    """Another is an error of the app's, and not in the 101."""
+    """Any other subprotocol is an error of the app, and does not appear in the 101."""
     app = Script("receive", {**ACCEPT, "subprotocol": "v3"}, ACCEPT)
     client = connect(app, HTTP_SEC_WEBSOCKET_PROTOCOL=offered).open()
     assert len(app.raised) == 1
@@ -49,7 +49,7 @@ def test_a_subprotocol_is_one_that_the_client_listed(connect: Connect, offered: 
 @clause("RFC6455-002")
 @pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 2999, 5000])
 def test_an_app_closes_with_no_code_that_must_not_be_sent(connect: Connect, code: int) -> None:
-    """Such a close is an error, or the Close frame has no code, or another; the client gets one in any case."""
+    """Such a close raises, or the Close frame has no code or another one; the client gets a Close frame in any case."""
     app = Script("receive", ACCEPT, close(code=code))
     client = connect(app).open()
     frame = client.receive()
@@ -61,7 +61,7 @@ def test_an_app_closes_with_no_code_that_must_not_be_sent(connect: Connect, code
 @clause("RFC6455-002")
 @pytest.mark.parametrize("reason", ["x" * 200, "☃" * 50, "x" + "😀" * 40])
 def test_a_long_reason_is_cut_or_refused(connect: Connect, reason: str) -> None:
-    """A Close frame has room for 123 bytes of it, and they are UTF-8 to the last."""
+    """A Close frame has room for 123 bytes of the reason, which must be valid UTF-8 to the last byte."""
     app = Script("receive", ACCEPT, close(code=4000, reason=reason), close(code=4000))
     client = connect(app).open()
     frame = client.receive()
@@ -73,13 +73,13 @@ def test_a_long_reason_is_cut_or_refused(connect: Connect, reason: str) -> None:
 @clause("RFC6455-002")
 @pytest.mark.parametrize("code", [1000, 1001, 1003, 1011, 3000, 4999])
 def test_a_clients_close_is_answered_with_its_code(connect: Connect, code: int) -> None:
-    """Then the server hangs up."""
+    """The server answers the Close frame with the same code, and then hangs up."""
     connect(Script("receive", ACCEPT, "receive")).open().close(code, "why")
 
 
 @clause("RFC6455-002")
 def test_nothing_is_said_after_a_close_frame(connect: Connect) -> None:
-    """What an app sends after its close is an error, and does not reach the client."""
+    """What an app sends after its close raises, and does not reach the client."""
     app = Script("receive", ACCEPT, close(code=4000), send("one"), close(code=4001))
     client = connect(app).open()
     assert client.receive_close() == (4000, "")
@@ -99,7 +99,7 @@ def test_nothing_is_said_after_a_close_frame(connect: Connect) -> None:
     ids=["broken", "cut", "surrogate", "in-fragments"],
 )
 def test_text_is_utf_8(connect: Connect, frames: list[bytes]) -> None:
-    """Other bytes fail the connection with 1007, and the app receives nothing of them."""
+    """Other bytes fail the connection with 1007, and none of them reach the app."""
     app = Script("receive", ACCEPT, "receive", "receive")
     client = connect(app).open()
     client.socket.sendall(client_frame(TEXT, "grüße".encode()) + b"".join(frames))
@@ -125,7 +125,7 @@ def test_text_is_utf_8(connect: Connect, frames: list[bytes]) -> None:
 def test_what_is_no_handshake_is_refused(
     connect: Connect, variables: dict[str, Any], statuses: tuple[str, ...]
 ) -> None:
-    """With a client error, before the app hears of it; where the version is not known, the answer names one."""
+    """The answer is a client error, and the app is not called; for an unknown version, the answer names a known one."""
     app = Script("receive", ACCEPT)
     client = connect(app, **variables)
     status = client.refused()
@@ -140,7 +140,7 @@ def test_what_is_no_handshake_is_refused(
     "variables", [{"HTTP_UPGRADE": "WebSocket"}, {"HTTP_CONNECTION": "keep-alive, upgrade"}], ids=["case", "list"]
 )
 def test_what_is_a_handshake_is_accepted(connect: Connect, variables: dict[str, str]) -> None:
-    """The tokens of its headers are what they are in any case, and among others."""
+    """The tokens in the headers count in any case, and among other tokens."""
     connect(Script("receive", ACCEPT), **variables).open()
 
 
@@ -166,7 +166,7 @@ def test_what_is_a_handshake_is_accepted(connect: Connect, variables: dict[str, 
     ],
 )
 def test_frames_that_break_the_protocol_end_the_connection(connect: Connect, frames: bytes) -> None:
-    """With 1002; the app receives what came before, and that it is over."""
+    """The server closes with 1002; the app receives what came before, and then the disconnect."""
     app = Script("receive", ACCEPT, "receive", "receive")
     client = connect(app).open()
     client.socket.sendall(client_frame(BINARY, b"right") + frames)
@@ -179,7 +179,7 @@ def test_frames_that_break_the_protocol_end_the_connection(connect: Connect, fra
 @clause("RFC6455-005")
 @pytest.mark.parametrize("size", [0, 125, 126, 65_535, 65_536], ids=str)
 def test_frames_of_any_length_are_read_and_written(connect: Connect, size: int) -> None:
-    """All three ways to write a length, at their edges; and a Ping of full length."""
+    """Lengths work in all three encodings, at their limits, and so does a Ping of the greatest length."""
     app = Script("receive", ACCEPT, "receive", send(bytes(size)))
     client = connect(app).open()
     client.send(PING, bytes(125))

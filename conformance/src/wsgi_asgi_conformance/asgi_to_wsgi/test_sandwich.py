@@ -1,4 +1,4 @@
-"""Well-behaved apps and requests, with a validator on each side of the adapter; neither may report anything."""
+"""Valid apps and requests, with a validator on each side of the adapter; neither may report anything."""
 
 import threading
 from collections.abc import Callable
@@ -69,7 +69,7 @@ async def defaults(scope: Scope, receive: Receive, send: Send) -> None:
 
 @http_app
 async def listens_on(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer, while another task waits for the client to leave, which the end of the response means as well."""
+    """Answer, while another task waits for http.disconnect, which also follows the end of the response."""
     await whole_body(receive)
 
     async def listen() -> None:
@@ -109,7 +109,7 @@ async def goes_on(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class Case(NamedTuple):
-    """A request, and what comes back."""
+    """A request, and the expected response."""
 
     app: ASGIApp
     environ: Callable[[], Environ] = http_environ
@@ -119,7 +119,7 @@ class Case(NamedTuple):
 
 
 def post(length: int | None, **keys: Any) -> Callable[[], Environ]:
-    """Return what makes the environ of a POST with a CONTENT_LENGTH, or one whose input ends by itself for None."""
+    """Return a function that makes the environ of a POST; with None, its input ends by itself."""
     terminated = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"} if length is None else {}
     return lambda: http_environ(
         "POST", CONTENT_LENGTH=None if length is None else str(length), CONTENT_TYPE="text/plain", **terminated, **keys
@@ -190,7 +190,7 @@ class Sandwich:
         return wsgiref_validate.validator(self._adapter)
 
     def reports(self, deadline: float) -> list[Exception]:
-        """Return what the inner validator reports until the app's shutdown: in a lifespan, or after a response, too."""
+        """Return what the inner validator reports until the app's shutdown, in a lifespan or after a response."""
         if hasattr(self._adapter, "close"):
             in_thread(self._adapter.close, deadline)
         return [error for error in self._raised if not isinstance(error, OSError)]  # which is `send`'s own
@@ -198,14 +198,14 @@ class Sandwich:
 
 @pytest.fixture
 def sandwich(adapt_for_files: ToWSGI) -> Sandwich:
-    """What makes a sandwich of an app."""
+    """A function that makes a sandwich of an app."""
     return Sandwich(adapt_for_files)
 
 
 @clause("P3333-010", "ASGI-CORE-011", "ASGI-CORE-012", "CONV-009")
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_neither_validator_has_anything_to_report(sandwich: Sandwich, serve: WSGIServer, case: Case) -> None:
-    """A well-behaved app is well-behaved on the adapter's other side, and its answer arrives."""
+    """A valid app is also valid on the adapter's other side, and its answer arrives."""
     request = serve(sandwich(case.app), case.environ(), *case.blocks).finish()
     assert (int(request.status.split()[0]), request.body) == (case.status, case.body)
     assert sandwich.reports(serve.deadline) == []
@@ -213,7 +213,7 @@ def test_neither_validator_has_anything_to_report(sandwich: Sandwich, serve: WSG
 
 @clause("P3333-010", "ASGI-LS-010", "ASGI-LS-013", "ASGI-LS-023")
 def test_a_lifespan_may_go_around_requests(sandwich: Sandwich, serve: WSGIServer) -> None:
-    """Startup, two requests that have the lifespan's state, and shutdown."""
+    """The adapter runs the startup, two requests that have the lifespan's state, and the shutdown."""
 
     async def fill(scope: Scope, send: Send) -> None:
         scope.get("state", {})["a"] = 1
@@ -235,7 +235,7 @@ def test_a_lifespan_may_go_around_requests(sandwich: Sandwich, serve: WSGIServer
 
 @clause("P3333-010", "ASGI-HTTP-074", "ASGI-HTTP-080", "P3333-037")
 def test_a_client_may_leave_a_response(sandwich: Sandwich, serve: WSGIServer) -> None:
-    """The app hears of it, by an OSError of `send` and by http.disconnect, and neither is a report."""
+    """The app hears of it by an OSError of `send` and by http.disconnect, and no validator reports either."""
     heard: list[Any] = []
     ended = threading.Event()
 
@@ -262,7 +262,7 @@ def test_a_client_may_leave_a_response(sandwich: Sandwich, serve: WSGIServer) ->
 
 @clause("P3333-010", "RFC3875-028")
 def test_a_client_may_leave_its_request(sandwich: Sandwich, serve: WSGIServer) -> None:
-    """The app that receives the body gets http.disconnect, and may return without an answer."""
+    """An app that receives the body gets http.disconnect, and may return without an answer."""
     received: list[Message] = []
     ended = threading.Event()
 
@@ -284,9 +284,9 @@ def test_a_client_may_leave_its_request(sandwich: Sandwich, serve: WSGIServer) -
 def test_an_adapter_of_the_other_direction_may_be_the_app(
     sandwich: Sandwich, serve: WSGIServer, pytestconfig: pytest.Config
 ) -> None:
-    """A third validator between the two adapters, around a WSGI app and one more, has nothing to report either."""
+    """With a WSGI app behind both adapters and a third validator between them, none has anything to report."""
     if adapter_name(pytestconfig, "wsgi_to_asgi") == "none":
-        pytest.skip("there is no adapter of the other direction")
+        pytest.skip("no adapter of the other direction was given")
     app = wsgiref_validate.validator(wsgi_response([b"one", b"two"], headers=[("Content-Type", "text/plain")]))
     inner: ASGIApp = load_adapter(pytestconfig, "wsgi_to_asgi")(app)
     assert serve(sandwich(inner), post(3)(), b"one").finish().body == b"onetwo"

@@ -10,7 +10,7 @@ from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
 @clause("P3333-017")
 def test_start_response_gets_positional_arguments(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """Servers name the arguments as they like, so only their order counts."""
+    """Servers may name the arguments as they like, so only their order counts."""
     request = serve(adapt(asgi_response(b"one"))).finish()
     assert [len(start.args) in (2, 3) and start.kwargs == {} for start in request.starts] == [True]
 
@@ -20,7 +20,7 @@ def test_start_response_gets_positional_arguments(adapt: ToWSGI, serve: WSGIServ
 def test_start_response_comes_before_the_first_block(
     adapt: ToWSGI, serve: WSGIServer, blocks: tuple[bytes, ...]
 ) -> None:
-    """No byte of a body is yielded before the server knows the headers, and they are known at the end."""
+    """The adapter yields no byte of the body before it has called start_response, and has called it at the end."""
     request = serve(adapt(asgi_response(*blocks, status=201))).finish()
     kinds = [entry.kind for entry in request.log if entry.kind != "block" or entry.value]
     assert kinds.index("start_response") < (kinds.index("block") if "block" in kinds else kinds.index("exhausted"))
@@ -30,7 +30,7 @@ def test_start_response_comes_before_the_first_block(
 
 @clause("P3333-038")
 def test_start_response_comes_before_a_block_of_an_error_page(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """An app that raises before it answers gets no body out without headers either."""
+    """If an app raises before it answers, no byte of the error page precedes start_response."""
 
     @http_app
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,7 +42,7 @@ def test_start_response_comes_before_a_block_of_an_error_page(adapt: ToWSGI, ser
 
 @clause("P3333-041")
 def test_start_response_may_come_with_the_first_iteration(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """Called at once or lazily, it is called by the time the first item is there, even an empty one."""
+    """Whether early or late, the adapter has called it when it yields the first item, even an empty one."""
     request = serve(adapt(asgi_response(b"", b"one"))).finish()
     kinds = [entry.kind for entry in request.log]
     assert kinds.index("start_response") < kinds.index("block")
@@ -51,7 +51,7 @@ def test_start_response_may_come_with_the_first_iteration(adapt: ToWSGI, serve: 
 @clause("P3333-093")
 @pytest.mark.parametrize("status", [200, 204, 299, 404, 418, 451, 500, 599])
 def test_a_status_is_a_code_a_space_and_a_reason(adapt: ToWSGI, serve: WSGIServer, status: int) -> None:
-    """Codes that nobody has registered have a reason as well."""
+    """Unregistered codes have a reason as well."""
     request = serve(adapt(asgi_response(status=status))).finish()
     assert re.fullmatch(rf"{status} \S(.*\S)?", request.status)
 
@@ -59,13 +59,13 @@ def test_a_status_is_a_code_a_space_and_a_reason(adapt: ToWSGI, serve: WSGIServe
 @clause("P3333-094")
 @pytest.mark.parametrize("status", [200, 404, 599])
 def test_a_status_has_no_control_characters(adapt: ToWSGI, serve: WSGIServer, status: int) -> None:
-    """Nothing in it would end the line, or show as something else."""
+    """The status holds nothing that would end the line or be displayed as something else."""
     assert serve(adapt(asgi_response(status=status))).finish().status.isprintable()
 
 
 @clause("P3333-118")
 def test_start_response_is_called_once_for_two_starts(adapt: ToWSGI, serve: WSGIServer) -> None:
-    """The second http.response.start of an app is refused, and does not reach the server."""
+    """A second http.response.start is refused, and does not reach the server."""
     errors: list[Exception] = []
 
     @http_app

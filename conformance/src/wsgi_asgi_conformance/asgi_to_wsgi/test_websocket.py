@@ -1,4 +1,4 @@
-"""The handshake of an ASGI app's WebSocket, on a connection that the server has in the environ."""
+"""The handshake of an ASGI app's WebSocket, on a connection that the server puts into the environ."""
 
 import threading
 from typing import Any
@@ -30,7 +30,7 @@ def test_a_websocket_without_a_connection_is_http_or_refused(adapt: ToWSGI, serv
 @clause("ASGI-WS-005", "ASGI-WS-007")
 @pytest.mark.parametrize(("url_scheme", "scheme"), [("http", "ws"), ("https", "wss")])
 def test_the_scope_is_that_of_a_websocket(connect: Connect, url_scheme: str, scheme: str) -> None:
-    """It has the keys of http but no method, schemes of its own, and the client's subprotocols."""
+    """The scope has the keys of http except method, the scheme ws or wss, and the client's subprotocols."""
     variables = {"wsgi.url_scheme": url_scheme, "QUERY_STRING": "a=%20", "SCRIPT_NAME": "/base", "PATH_INFO": "/one"}
     app = Script("receive", ACCEPT)
     connect(app, HTTP_SEC_WEBSOCKET_PROTOCOL="chat, v2.chat", **variables).open()
@@ -53,7 +53,7 @@ def test_the_scope_is_that_of_a_websocket(connect: Connect, url_scheme: str, sch
 
 @clause("ASGI-WS-007")
 def test_a_websocket_without_subprotocols_has_none(connect: Connect) -> None:
-    """The list is empty, or missing."""
+    """The list of subprotocols is empty, or missing."""
     app = Script("receive", ACCEPT)
     connect(app).open()
     assert list(app.scope.get("subprotocols", ())) == []
@@ -61,7 +61,7 @@ def test_a_websocket_without_subprotocols_has_none(connect: Connect) -> None:
 
 @clause("ASGI-WS-007")
 def test_a_websocket_gets_a_copy_of_the_lifespans_state(connect: Connect) -> None:
-    """What the app's startup has put there is there, and what a WebSocket puts there stays its own."""
+    """The scope's state has what the startup put there, and what a WebSocket adds stays its own."""
     script = Script("receive", ACCEPT)
 
     async def fill(scope: Scope, send: Send) -> None:
@@ -82,7 +82,7 @@ def test_a_websocket_gets_a_copy_of_the_lifespans_state(connect: Connect) -> Non
 
 @clause("ASGI-WS-009")
 def test_the_scopes_headers_are_the_clients(connect: Connect) -> None:
-    """Pairs of bytes with what the environ has, without pseudo headers."""
+    """The headers are pairs of bytes from the environ, without pseudo headers."""
     app = Script("receive", ACCEPT)
     variables = {"HTTP_X_A": "1,2", "HTTP_COOKIE": "a=\xe4", "HTTP_:AUTHORITY": "other.example", "HTTP_:METHOD": "GET"}
     connect(app, **variables).open()
@@ -97,7 +97,7 @@ def test_the_scopes_headers_are_the_clients(connect: Connect) -> None:
 
 @clause("ASGI-WS-010")
 def test_the_handshake_waits_for_the_app(connect: Connect, serve: WSGIServer) -> None:
-    """The app gets websocket.connect first, and until it accepts neither client nor server have an answer."""
+    """The app gets websocket.connect first; until it accepts, neither client nor server gets an answer."""
     connected, go_on = threading.Event(), threading.Event()
 
     async def wait() -> None:
@@ -116,7 +116,7 @@ def test_the_handshake_waits_for_the_app(connect: Connect, serve: WSGIServer) ->
 
 @clause("ASGI-WS-012")
 def test_what_a_client_says_early_waits_for_accept(connect: Connect) -> None:
-    """A frame that came with the handshake is received after accept, and not before."""
+    """The app receives a frame that came with the handshake only after accept."""
 
     async def receive_nothing() -> None:
         with anyio.move_on_after(0.02):  # the time there is to do it wrong
@@ -132,7 +132,7 @@ def test_what_a_client_says_early_waits_for_accept(connect: Connect) -> None:
 @clause("ASGI-WS-013", "ASGI-WS-023")
 @pytest.mark.parametrize("keys", [{}, {"code": 4000, "reason": "no"}], ids=["plain", "with-code"])
 def test_close_before_accept_is_403(connect: Connect, keys: dict[str, Any]) -> None:
-    """Forbidden, whatever the code; and nothing of a handshake is on the connection."""
+    """The answer is 403, whatever the code, and no byte of a handshake is on the connection."""
     client = connect(Script("receive", close(**keys)))
     assert client.refused()[:4] == "403 "
     client.servers_end.close()
@@ -141,7 +141,7 @@ def test_close_before_accept_is_403(connect: Connect, keys: dict[str, Any]) -> N
 
 @clause("ASGI-WS-014")
 def test_accept_says_which_subprotocol_and_headers(connect: Connect) -> None:
-    """Both are in the 101, the headers in their order, and duplicates too."""
+    """The 101 has the app's subprotocol and its headers in order, with duplicates."""
     headers = [(b"x-b", b"2"), (b"set-cookie", b"a=1"), (b"x-a", b"1"), (b"set-cookie", b"b=2")]
     app = Script("receive", {**ACCEPT, "subprotocol": "v2", "headers": headers})
     client = connect(app, HTTP_SEC_WEBSOCKET_PROTOCOL="v1, v2").open()
@@ -153,7 +153,7 @@ def test_accept_says_which_subprotocol_and_headers(connect: Connect) -> None:
 @clause("ASGI-WS-014")
 @pytest.mark.parametrize("keys", [{}, {"subprotocol": None, "headers": []}], ids=["missing", "none"])
 def test_accept_needs_neither_subprotocol_nor_headers(connect: Connect, keys: dict[str, Any]) -> None:
-    """By default there is no subprotocol, even if the client offers some."""
+    """By default, the answer has no subprotocol, even if the client offers some."""
     client = connect(Script("receive", {**ACCEPT, **keys}), HTTP_SEC_WEBSOCKET_PROTOCOL="v1, v2").open()
     assert "sec-websocket-protocol" not in [name for name, _ in client.headers]
 
@@ -161,7 +161,7 @@ def test_accept_needs_neither_subprotocol_nor_headers(connect: Connect, keys: di
 @clause("ASGI-WS-015")
 @pytest.mark.parametrize("name", [b"sec-websocket-protocol", b"Sec-WebSocket-Protocol", b":status"], ids=repr)
 def test_accept_has_no_header_that_is_not_the_apps(connect: Connect, name: bytes) -> None:
-    """Such an accept is an error, and says nothing; a right one may follow."""
+    """send() raises for such an accept, nothing is answered, and a valid accept may follow."""
     app = Script("receive", {**ACCEPT, "headers": [(name, b"101")]}, ACCEPT)
     client = connect(app, HTTP_SEC_WEBSOCKET_PROTOCOL="101").open()
     assert len(app.raised) == 1
@@ -183,7 +183,7 @@ def test_accept_comes_once_and_not_after_close(connect: Connect, first: dict[str
 
 @clause("ASGI-WS-026", "ASGI-WS-027")
 def test_a_handshake_may_be_denied_by_a_response(connect: Connect) -> None:
-    """Where the scope offers that, the app's response is what the server gets, and nothing may follow it."""
+    """If the scope offers that, the server gets the app's response, and no message may follow it."""
     app = Script(
         "receive",
         {"type": "websocket.http.response.start", "status": 401, "headers": [(b"x-a", b"1")]},

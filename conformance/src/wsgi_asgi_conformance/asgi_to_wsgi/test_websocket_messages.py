@@ -26,7 +26,7 @@ from wsgi_asgi_conformance.frames import (
 
 @clause("ASGI-WS-003")
 def test_pings_are_answered_and_are_not_the_apps_matter(connect: Connect) -> None:
-    """A Pong has the payload of its Ping, and the app receives what is around them alone."""
+    """A Pong has the payload of its Ping, and the app receives only the messages around them."""
     app = Script("receive", ACCEPT, "receive")
     client = connect(app).open()
     client.send(PING, b"?")
@@ -40,7 +40,7 @@ def test_pings_are_answered_and_are_not_the_apps_matter(connect: Connect) -> Non
 
 @clause("ASGI-WS-004")
 def test_fragments_are_one_message(connect: Connect) -> None:
-    """Three frames, one of them empty and with a Ping among them, are one websocket.receive."""
+    """Three frames, one of them empty and with a Ping between them, are one websocket.receive."""
     app = Script("receive", ACCEPT, "receive", "receive")
     client = connect(app).open()
     client.send(TEXT, b"gr\xc3", fin=False)  # half of a letter
@@ -79,7 +79,7 @@ def test_an_app_that_dies_before_accept_refuses(connect: Connect, steps: tuple[A
 
 @clause("ASGI-WS-006")
 def test_the_apps_input_ends_with_the_connection(connect: Connect) -> None:
-    """A receive() that waits when the connection is lost returns, with websocket.disconnect."""
+    """When the connection is lost, a receive() that waits returns websocket.disconnect."""
     app = Script("receive", ACCEPT, "receive", "receive")
     client = connect(app).open()
     client.send(TEXT, b"one")
@@ -104,7 +104,7 @@ def test_the_apps_input_ends_with_the_connection(connect: Connect) -> None:
 def test_a_message_is_received_as_what_it_is(
     connect: Connect, opcode: int, payload: bytes, key: str, content: str | bytes
 ) -> None:
-    """A text frame is a str in `text`, a binary one bytes in `bytes`, and the other key is None or missing."""
+    """A text frame is a str in `text`, a binary one is bytes in `bytes`; the other key is None or missing."""
     app = Script("receive", ACCEPT, "receive")
     client = connect(app).open()
     client.send(opcode, payload)
@@ -135,7 +135,7 @@ def test_a_message_is_sent_as_what_it_is(connect: Connect, keys: dict[str, Any],
 @clause("ASGI-WS-018")
 @pytest.mark.parametrize("keys", [{}, {"text": None, "bytes": None}, {"text": "one", "bytes": b"one"}], ids=repr)
 def test_a_message_is_either_text_or_bytes(connect: Connect, keys: dict[str, Any]) -> None:
-    """To send neither or both is an error, and nothing of it reaches the client."""
+    """To send neither or both raises, and nothing reaches the client."""
     app = Script("receive", ACCEPT, {"type": "websocket.send", **keys}, send("two"))
     client = connect(app).open()
     assert client.receive() == Frame(TEXT, b"two")
@@ -154,7 +154,7 @@ def test_a_message_is_either_text_or_bytes(connect: Connect, keys: dict[str, Any
     ids=["code-and-reason", "code", "neither", "lost"],
 )
 def test_the_app_is_told_how_the_client_left(connect: Connect, frame: bytes, code: int, reason: str) -> None:
-    """The code and reason of its Close frame, 1005 for one without, and 1006 for a connection that was lost."""
+    """The app gets the Close frame's code and reason, 1005 if it has no code, 1006 for a lost connection."""
     app = Script("receive", ACCEPT, "receive")
     client = connect(app).open()
     client.socket.sendall(frame)
@@ -169,7 +169,7 @@ def test_the_app_is_told_how_the_client_left(connect: Connect, frame: bytes, cod
 @clause("ASGI-WS-020")
 @pytest.mark.parametrize("who", ["app", "client"])
 def test_the_app_is_told_whoever_closes(connect: Connect, who: str) -> None:
-    """After its own close as after the client's there is a websocket.disconnect, and nothing else after that."""
+    """After its own close, as after the client's, the app receives websocket.disconnect, and nothing after that."""
 
     async def receive_again() -> None:
         with anyio.move_on_after(0.02):  # it may as well wait
@@ -188,7 +188,7 @@ def test_the_app_is_told_whoever_closes(connect: Connect, who: str) -> None:
 
 @clause("ASGI-WS-021")
 def test_send_to_a_client_that_left_raises_an_oserror(connect: Connect) -> None:
-    """A send() after websocket.disconnect raises a subclass of OSError of the adapter's."""
+    """After websocket.disconnect, send() raises a subclass of OSError of the adapter's own."""
     app = Script("receive", ACCEPT, "receive", send("one"))
     client = connect(app).open()
     client.leave()
@@ -225,6 +225,6 @@ def test_an_app_may_die_of_that_error(connect: Connect, caplog: pytest.LogCaptur
     ids=["default", "none", "code-and-reason", "code", "reason"],
 )
 def test_close_has_a_code_and_a_reason(connect: Connect, keys: dict[str, Any], code: int, reason: str) -> None:
-    """Both are in the Close frame, 1000 where the app gives no code."""
+    """The Close frame has the app's code and reason, and 1000 if the app gives no code."""
     client = connect(Script("receive", ACCEPT, close(**keys))).open()
     assert client.receive_close() == (code, reason)

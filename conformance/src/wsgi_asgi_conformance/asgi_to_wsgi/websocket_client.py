@@ -14,7 +14,7 @@ from wsgi_asgi_conformance.samples import http_environ
 from wsgi_asgi_conformance.types import ASGIApp, Environ, Message, Receive, Scope, Send
 from wsgi_asgi_conformance.wsgi_server import ToWSGI, WSGIServer
 
-# What an app does in its turn: it sends a message, receives ("receive"), raises an error, or awaits anything else.
+# One step of an app: it sends a message, receives ("receive"), raises an error, or awaits something else.
 Step: TypeAlias = dict[str, Any] | str | BaseException | Callable[[], Awaitable[object]]
 Connect: TypeAlias = Callable[..., "Client"]
 
@@ -30,7 +30,7 @@ def close(**keys: Any) -> dict[str, Any]:
 
 
 class Script:
-    """An app of WebSockets alone that takes steps, and notes its scope, what it received and what its sends raised."""
+    """An app for WebSockets only that takes steps, and notes its scope, what it received and what its sends raised."""
 
     def __init__(self, *steps: Step) -> None:
         self.scope: Scope = {}
@@ -62,12 +62,12 @@ class Script:
 
     @property
     def types(self) -> list[str]:
-        """The types of what was received."""
+        """The types of the messages that were received."""
         return [message["type"] for message in self.received]
 
 
 def handshake(**variables: Any) -> Environ:
-    """Return the environ of a good handshake on no connection, with `variables` in place of its own."""
+    """Return the environ of a valid handshake without a connection, with `variables` in place of its own."""
     return http_environ(
         **{
             "HTTP_UPGRADE": "websocket",
@@ -92,7 +92,7 @@ class Client:
     # What the client does
 
     def send(self, opcode: int, payload: bytes = b"", **how: Any) -> None:
-        """Send one frame, right or wrong."""
+        """Send one frame, valid or not."""
         self.socket.sendall(client_frame(opcode, payload, **how))
 
     def leave(self) -> None:
@@ -103,19 +103,19 @@ class Client:
 
     @property
     def unanswered(self) -> bool:
-        """Whether there are no bytes of the server's to read."""
+        """Whether the server has sent no bytes."""
         return not self._unread and not select.select([self.socket], [], [], 0)[0]
 
     @property
     def headers(self) -> list[tuple[str, str]]:
-        """The headers of the response to the handshake, with names in lower case."""
+        """The headers of the answer to the handshake, with names in lower case."""
         lines = [line.partition(":") for line in self.head.decode("latin-1").split("\r\n")[1:]]
         return [(name.lower(), value.strip()) for name, _, value in lines]
 
     # What it waits for
 
     def is_accepted(self) -> bool:
-        """Wait for the answer to the handshake, and return whether that is a 101 on the connection."""
+        """Wait for the answer to the handshake, and return whether it is a 101 on the connection."""
         while b"\r\n\r\n" not in self._unread:
             if not (block := self._block(or_refused=True)):
                 return False
@@ -129,7 +129,7 @@ class Client:
         return self
 
     def refused(self) -> str:
-        """Wait until the handshake is refused; return the status, 500 for an error that the server is told of."""
+        """Wait until the handshake is refused; return the status, which is 500 for an error that the server gets."""
         assert not self.is_accepted(), self.head
         assert self.request.until_ended().starts or isinstance(self.request.error, Exception)
         return "500" if self.request.error else self.request.status
@@ -162,13 +162,13 @@ class Client:
         self.leave()
 
     def rest(self) -> bytes:
-        """Wait until the server hangs up, and return what it has said until then."""
+        """Wait until the server hangs up, and return what it has sent until then."""
         while block := self._block():
             self._unread += block
         return self._unread
 
     def until_ended(self, app: Script) -> None:
-        """Wait until the app has done all its steps."""
+        """Wait until the app has taken all its steps."""
         self.request.until(app.ended.is_set, "the end of the app")
 
     def _block(self, or_refused: bool = False) -> bytes:
@@ -190,7 +190,7 @@ class Client:
 
 @contextlib.contextmanager
 def connecting(adapt: ToWSGI, serve: WSGIServer) -> Iterator[Connect]:
-    """Give what starts a handshake with an app; end all of them."""
+    """Yield a function that starts a handshake with an app; end all of them afterwards."""
     clients: list[Client] = []
 
     def connect(app: ASGIApp, early: bytes = b"", **variables: Any) -> Client:
@@ -207,7 +207,7 @@ def connecting(adapt: ToWSGI, serve: WSGIServer) -> Iterator[Connect]:
 
 
 def offers_websockets(adapt: ToWSGI, serve: WSGIServer) -> bool:
-    """Return whether a good handshake, on a connection that the environ has, is accepted for an app that does so."""
+    """Return whether a valid handshake on a connection in the environ is accepted."""
     with connecting(adapt, serve) as connect:
         try:
             return connect(Script("receive", ACCEPT)).is_accepted()
