@@ -45,7 +45,7 @@ def test_a_loop_that_dies_answers_what_is_detached() -> None:
 # If an exception lands between taking a socket and passing it on, the socket is closed with its last reference.
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 @pytest.mark.filterwarnings("ignore:.*Place.free:pytest.PytestUnraisableExceptionWarning")  # it lands there, too
-@pytest.mark.parametrize("file", ["leaving", "detaching", "patience"])
+@pytest.mark.parametrize("file", ["leaving", "detaching", "patience", "place"])
 def test_an_interrupted_departure_leaves_nothing_behind(file: str) -> None:
     """Wherever an exception from a watchdog lands in the WSGI thread, the app hears of it, and its place is free."""
     running: list[int] = []
