@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 
 from bridge import ASGIToWSGI
+from bridge.asgi_to_wsgi.http.detached import DetachedResponse
 from bridge.asgi_to_wsgi.http.exchange import HTTPExchange
 from bridge.asgi_to_wsgi.http.patience import Patience
 from bridge.asgi_to_wsgi.http.place import Place
@@ -57,6 +58,12 @@ class NotedPlace(Place):
 
     def note(self, status: str, size: int, whole: bool) -> None:
         self._notes.append(f"{status} {size} {whole}")
+
+
+def detached_responses(adapter: ASGIToWSGI) -> list[DetachedResponse]:
+    """Return the detached responses that have not ended."""
+    jobs = adapter._private_loop.get().get().jobs()
+    return [job for job in jobs if isinstance(job, DetachedResponse)]
 
 
 class Gate:

@@ -13,7 +13,6 @@ from typing import Any
 import anyio.lowlevel
 import pytest
 
-from bridge import ASGIToWSGI
 from bridge.asgi_to_wsgi.http import client, detached
 from bridge.asgi_to_wsgi.http.exchange import HTTPExchange
 from bridge.errors import AdapterClosed
@@ -26,6 +25,7 @@ from tests.asgi_to_wsgi.http.detachable import (
     block,
     body_of,
     connected,
+    detached_responses,
     start,
     started,
     waiting,
@@ -36,11 +36,6 @@ from tests.references import is_freed
 from tests.sockets import read_all
 
 ALWAYS: dict[str, Any] = {"detach": "always", "detach_after": 0.001}
-
-
-def detached_responses(adapter: ASGIToWSGI) -> list[detached.DetachedResponse]:
-    jobs = adapter._private_loop.get().get().jobs()
-    return [job for job in jobs if isinstance(job, detached.DetachedResponse)]
 
 
 def test_an_app_that_waits_leaves_its_thread(adapt: Adapt) -> None:

@@ -7,13 +7,14 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import anyio
 import anyio.to_thread
 import pytest
 
-from bridge.asgi_to_wsgi.http import client
+from bridge.asgi_to_wsgi.http import access, client
+from bridge.asgi_to_wsgi.http.access import Answered
 from bridge.types import Message, Receive, Scope, Send
 from tests.asgi_to_wsgi.apps import Adapt
 from tests.asgi_to_wsgi.http.detachable import Gate, block, body_of, connected, start, started, waiting
@@ -400,6 +401,8 @@ def test_a_whole_body_that_ends_by_the_close_is_never_cut_by_a_clean_end(
     """The app has sent the end, but the system has not taken all bytes when the adapter gives up on the client."""
     monkeypatch.setattr(client, "STALL_TIMEOUT", 0.05)
     gate = Gate()
+    noted: list[Answered] = []
+    monkeypatch.setattr(access, "listeners", [noted.append])
     body = b"x" * 200_000  # more than the system's buffers hold, and few enough to be written together with the end
     adapter = adapt(waiting(gate, started(), body_of(body)), detach="always", detach_after=0)
     with connected(adapter, SERVER_PROTOCOL="HTTP/1.0") as server:
@@ -411,6 +414,35 @@ def test_a_whole_body_that_ends_by_the_close_is_never_cut_by_a_clean_end(
         wait_until(lambda: not adapter.statistics().detached)
         with server.client.makefile("rb") as rest, pytest.raises(ConnectionResetError):
             rest.read()
+    assert [answered.whole for answered in noted] == [False]
+
+
+def test_a_client_that_sends_nothing_has_not_left(pair: tuple[socket.socket, socket.socket]) -> None:
+    """The loop may be woken although there is nothing to read."""
+    pair[0].setblocking(False)
+    assert client.Client(pair[0], cast("Any", None))._read()
+
+
+def test_many_small_blocks_are_written_in_turns(adapt: Adapt) -> None:
+    """They wait together behind a large one, and are more than the system takes in one call (IOV_MAX)."""
+    gate, sent = Gate(), threading.Event()
+    large = b"x" * 200_000
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await gate.wait()
+        await start(send)
+        await block(send, large, True)
+        for _ in range(3000):
+            await block(send, b"y", True)
+        sent.set()
+        await block(send)
+
+    with connected(adapt(app, detach="always", detach_after=0)) as server:
+        server.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # so that the large one is not taken whole
+        in_thread(server.run)
+        gate.open()
+        assert sent.wait(5)
+        assert server.read() == (200, large + b"y" * 3000)
 
 
 def test_a_large_body_waits_for_a_client_that_wants_the_connection_closed(
@@ -422,6 +454,7 @@ def test_a_large_body_waits_for_a_client_that_wants_the_connection_closed(
     gate = Gate()
     adapter = adapt(waiting(gate, started(), body_of(body)), detach="always", detach_after=0)
     with connected(adapter, HTTP_CONNECTION="close") as server:
+        server.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # so that the system cannot take it whole
         in_thread(server.run)
         gate.open()
         assert server.read() == (200, body)

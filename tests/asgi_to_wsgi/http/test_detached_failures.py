@@ -15,7 +15,7 @@ from bridge.asgi_to_wsgi.http.exchange import HTTPExchange
 from bridge.sansio.http1 import ResponseWriter
 from bridge.types import Receive, Scope, Send
 from tests.asgi_to_wsgi.apps import Adapt
-from tests.asgi_to_wsgi.http.detachable import Gate, NotedPlace, block, connected, start, waiting
+from tests.asgi_to_wsgi.http.detachable import Gate, NotedPlace, block, connected, detached_responses, start, waiting
 from tests.fakes import http_scope, in_thread
 from tests.interruptions import Interruption
 from tests.processes import wait_until
@@ -35,11 +35,15 @@ def test_a_loop_that_dies_answers_what_is_detached() -> None:
 
     with ASGIToWSGI(app, lifespan="off", detach="always", detach_after=0) as adapter, contextlib.ExitStack() as stack:
         servers = [stack.enter_context(connected(adapter)) for _ in range(20)]
+        responses: set[DetachedResponse] = set()
         for server in servers:
             in_thread(server.run)
+            responses.update(detached_responses(adapter))
         assert all(server.has_left for server in servers)
         assert [server.read() for server in servers] == [(500, b"Internal Server Error\n")] * 20
         wait_until(lambda: adapter.statistics().detached == 0)
+        assert len(responses) >= 19  # the last one may have ended already
+        assert all(response._closed for response in responses)
 
 
 # If an exception lands between taking a socket and passing it on, the socket is closed with its last reference.
@@ -98,13 +102,42 @@ def test_a_response_that_fails_while_its_task_runs_is_closed_by_the_task(adapt: 
         assert read_all(client).endswith(b"Internal Server Error\n")
 
 
+def test_a_response_without_a_task_that_fails_is_closed_by_its_loop() -> None:
+    """On the loop, `fail` closes it at once, because the loop may end now. Other threads leave that to the loop."""
+    gate, go_on = Gate(), threading.Event()
+    closed: list[bool] = []
+    with ASGIToWSGI(waiting(gate), lifespan="off", detach="always", detach_after=0) as adapter:
+        loop = adapter._private_loop.get().get().loop
+        with connected(adapter) as first, connected(adapter) as second:
+            in_thread(first.run)
+            (response,) = detached_responses(adapter)
+            wait_until(lambda: response._tasks)
+            loop.call_soon(go_on.wait, 20)
+            response.fail(AdapterClosed("the loop is blocked"))
+            assert not response._closed
+            go_on.set()
+            wait_until(lambda: response._closed)
+
+            def fail_another() -> None:
+                another.fail(AdapterClosed("the loop ends"))
+                closed.append(another._closed)
+
+            in_thread(second.run)
+            (another,) = detached_responses(adapter)
+            wait_until(lambda: another._tasks)
+            loop.call_soon(fail_another)
+            wait_until(lambda: closed)
+    assert closed == [True]
+
+
 def test_an_app_hears_that_only_its_detached_response_was_cancelled() -> None:
     """Its client gets no more, so `send` raises, and `receive` says that the client has left."""
+    gate, done = Gate(), threading.Event()
     told: list[object] = []
-    done = threading.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
+        await gate.wait()
         await start(send)
         try:
             await block(send, bytes(20_000_000), True)
@@ -116,6 +149,7 @@ def test_an_app_hears_that_only_its_detached_response_was_cancelled() -> None:
     with ASGIToWSGI(app, lifespan="off", detach="always", detach_after=0) as adapter, connected(adapter) as server:
         in_thread(server.run)
         assert server.has_left
+        gate.open()
         running = adapter._private_loop.get().get()._tasks.running
         wait_until(lambda: any(isinstance(job, DetachedResponse) and task for job, task in list(running.items())))
         (task,) = (task for job, task in running.items() if isinstance(job, DetachedResponse))
@@ -167,6 +201,7 @@ def test_a_stream_whose_loop_is_blocked_is_cut() -> None:
             read_until(server.client, b"part\r\n")
             gate.open()
             in_thread(adapter.close, 15)
+            assert adapter._detaching.get()._taken  # type: ignore[union-attr]  # the loop may use the descriptor
             assert read_all(server.client) in (b"", b"0\r\n\r\n")  # the end is sent if the loop hears of it first
         finally:
             go_on.set()

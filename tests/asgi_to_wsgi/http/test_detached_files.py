@@ -3,6 +3,7 @@
 import errno
 import http.client
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from bridge.asgi_to_wsgi.http.access import Answered
 from bridge.asgi_to_wsgi.http.streams import File
 from bridge.types import Message, Receive, Scope, Send
 from tests.asgi_to_wsgi.apps import Adapt
-from tests.asgi_to_wsgi.http.detachable import connected, start
+from tests.asgi_to_wsgi.http.detachable import connected, detached_responses, start
 from tests.fakes import in_thread
 from tests.processes import wait_until
 from tests.sockets import read_all
@@ -95,3 +96,22 @@ def test_a_file_that_changes_while_it_is_sent_does_not_break_the_framing(
         wait_until(lambda: noted)
     assert (noted[0].whole, noted[0].size) == (is_whole, min(size, 200_000))
     assert ("its file has shrunk to 100000 bytes" in caplog.text) is not is_whole
+
+
+def test_a_file_is_given_up_with_its_client(adapt: Adapt, tmp_path: Path) -> None:
+    """A client that half-closes has left, even if it could still read."""
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 20_000_000)  # more than the system's buffers hold
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await start(send)
+        await send({"type": "http.response.pathsend", "path": str(path)})
+
+    adapter = adapt(app, detach="always", detach_after=60, pathsend=True)
+    with connected(adapter) as server:
+        server.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # for less than a block
+        in_thread(server.run)
+        (response,) = detached_responses(adapter)
+        wait_until(lambda: response._client._room, what="the wait for the client to read")
+        server.client.shutdown(socket.SHUT_WR)
+        wait_until(lambda: not detached_responses(adapter))

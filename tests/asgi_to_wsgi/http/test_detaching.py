@@ -98,15 +98,18 @@ def test_a_connection_that_cannot_be_taken_keeps_the_thread(adapt: Adapt) -> Non
 
 
 def test_a_busy_server_detaches_sooner(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If no other thread is free, a response leaves long before `detach_after`."""
+    """If no other thread is free, a response leaves long before `detach_after`, and its quick answer is learnt from."""
     monkeypatch.setattr(patience, "_LATE", math.inf)  # otherwise a busy machine would take its time
     gate = Gate()
     adapter = adapt(waiting(gate, started(), body_of(b"late")), detach="always", detach_after=3600)
     with connected(adapter, **{"wsgi.multithread": False}) as server:
         in_thread(server.run)
         assert server.has_left
+        waiting_since = adapter._detaching.get().patience.waiting_since  # type: ignore[union-attr]
+        assert waiting_since.keys() == {"GET /"}
         gate.open()
         assert server.read() == (200, b"late")
+        assert not waiting_since
 
 
 @pytest.mark.parametrize(
