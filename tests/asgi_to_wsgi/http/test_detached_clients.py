@@ -274,7 +274,7 @@ def test_a_client_that_reads_at_last_is_not_given_up(adapt: Adapt, monkeypatch: 
 def test_a_client_that_does_not_hang_up_is_left(adapt: Adapt, monkeypatch: pytest.MonkeyPatch, unsent: int) -> None:
     """Its place is free soon after it has everything, or after a stall, and the app's work is not cut short."""
     monkeypatch.setattr(client, "_LINGER", 0.01)
-    monkeypatch.setattr(client, "STALL_TIMEOUT", 0.05)
+    monkeypatch.setattr(client, "STALL_TIMEOUT", 0.05 if unsent else 60.0)
     monkeypatch.setattr(client, "_unsent", lambda sock: unsent)
     gate = Gate()
     adapter = adapt(waiting(gate, started(), body_of(b"all")), detach="always", detach_after=0)

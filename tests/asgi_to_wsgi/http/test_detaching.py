@@ -2,13 +2,16 @@
 
 import logging
 import math
+import socket
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bridge import ASGIToWSGI
-from bridge.asgi_to_wsgi.http import patience
+from bridge.asgi_to_wsgi import sockets
+from bridge.asgi_to_wsgi.http import detaching, patience
 from bridge.asgi_to_wsgi.http.exchange import HTTPExchange
 from bridge.asgi_to_wsgi.http.patience import Patience
 from bridge.asgi_to_wsgi.http.place import Place
@@ -95,6 +98,61 @@ def test_a_connection_that_cannot_be_taken_keeps_the_thread(adapt: Adapt) -> Non
     server = WSGIServer(adapt(waiting(gate, started(), body_of(b"x" * 300_000)), detach="always", detach_after=0))
     in_thread(server.run)
     assert server.status == "200 OK"
+
+
+class Channel:
+    """A waitress channel that has yet to send an earlier response."""
+
+    total_outbufs_len = 5
+    connected = True
+    outbuf_lock = threading.Condition()
+    adj = SimpleNamespace(channel_request_lookahead=0, threads=4)
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+
+    def client_disconnected(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("obstacle", ["unsent", "greenlets", "FastCGI", "pipelined"])
+def test_an_obstacle_keeps_the_response_in_its_thread(
+    adapt: Adapt, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, obstacle: str
+) -> None:
+    """The bytes of a detached response would be unreadable, in the wrong place, or in place of a later answer."""
+    caplog.set_level(logging.DEBUG, "bridge")
+    gate = Gate()
+    gate.open()
+    adapter = adapt(waiting(gate, started(), body_of(b"x" * 300_000)), detach="always", detach_after=0)
+    with connected(adapter) as server:
+        if obstacle == "unsent":
+            channel = Channel(server.environ.pop("gunicorn.socket"))
+            server.environ["waitress.client_disconnected"] = channel.client_disconnected
+        elif obstacle == "greenlets":
+            monkeypatch.setattr(sockets, "maybe_patched_by", lambda: "gevent")
+        elif obstacle == "FastCGI":
+            monkeypatch.setattr(detaching, "may_answer_by_itself", lambda environ, start_response: False)
+        else:
+            monkeypatch.setattr(detaching, "has_next_request", lambda environ, start_response: True)
+        in_thread(server.run)
+        assert server.status == "200 OK"
+    reasons = {"unsent": "an earlier response", "pipelined": "the next request"}
+    assert reasons.get(obstacle, "the server's connection cannot be taken") in caplog.text
+
+
+def test_a_request_before_the_close_is_the_last_one(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server would not answer what is pipelined behind it, so the response may leave."""
+    ended: list[Any] = []
+    monkeypatch.setattr(detaching, "has_next_request", lambda environ, start_response: True)
+    monkeypatch.setattr(detaching, "end_connection", ended.append)
+    gate = Gate()
+    adapter = adapt(waiting(gate, started(), body_of(b"late")), detach="always", detach_after=0)
+    with connected(adapter, HTTP_CONNECTION="Close") as server:
+        in_thread(server.run)
+        assert server.has_left
+        assert ended == [server.start_response]
+        gate.open()
+        assert server.read() == (200, b"late")
 
 
 def test_a_busy_server_detaches_sooner(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
