@@ -111,8 +111,10 @@ def test_an_event_stream_leaves_with_its_head(adapt: Adapt) -> None:
 def test_a_stream_leaves_at_its_first_block(adapt: Adapt) -> None:
     """A stream that does not end at once leaves, and none of its bytes is lost or sent twice."""
     gate = Gate()
+    exchanges: list[HTTPExchange] = []
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    async def app(scope: Scope, receive: Receive, send: Any) -> None:
+        exchanges.append(send.__self__)
         await start(send)
         await block(send, b"one", True)
         await gate.wait()
@@ -124,6 +126,7 @@ def test_a_stream_leaves_at_its_first_block(adapt: Adapt) -> None:
         assert server.has_left
         gate.open()
         assert server.read() == (200, b"onetwo")
+    assert exchanges.pop().taken == 6
 
 
 def test_a_large_body_leaves(adapt: Adapt) -> None:

@@ -12,6 +12,7 @@ import pytest
 from bridge import AdapterClosed, ASGIToWSGI, ClientDisconnected
 from bridge.asgi_to_wsgi.http.detached import DetachedResponse
 from bridge.asgi_to_wsgi.http.exchange import HTTPExchange
+from bridge.asgi_to_wsgi.tasks import Job
 from bridge.sansio.http1 import ResponseWriter
 from bridge.types import Receive, Scope, Send
 from tests.asgi_to_wsgi.apps import Adapt
@@ -69,6 +70,25 @@ def test_an_interrupted_departure_leaves_nothing_behind(file: str) -> None:
             landed = interruption.landed
             wait_until(lambda: not running and adapter.statistics().detached == 0, 5, f"an end at {interruption.place}")
             step += 1
+
+
+def test_a_departure_that_fails_is_answered(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server can no longer answer once its connection was taken, so the client gets the adapter's own 500."""
+    adapter = adapt(waiting(Gate()), detach="always", detach_after=0)
+    adapter.start()
+    loop_thread = adapter._private_loop.get().get()
+    submit = loop_thread.submit
+
+    def refuse(*jobs: Job) -> None:
+        if isinstance(jobs[0], DetachedResponse):
+            raise ZeroDivisionError
+        submit(*jobs)
+
+    monkeypatch.setattr(loop_thread, "submit", refuse)
+    with connected(adapter) as server:
+        with pytest.raises(ZeroDivisionError):
+            in_thread(server.run)
+        assert server.read() == (500, b"Internal Server Error\n")
 
 
 def test_a_response_that_fails_before_its_task_runs_is_closed_at_once(adapt: Adapt) -> None:

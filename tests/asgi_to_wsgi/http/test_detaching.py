@@ -2,6 +2,7 @@
 
 import logging
 import math
+import resource
 import socket
 import threading
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import pytest
 from bridge import ASGIToWSGI
 from bridge.asgi_to_wsgi import sockets
 from bridge.asgi_to_wsgi.http import detaching, patience
+from bridge.asgi_to_wsgi.http.detaching import Detaching
 from bridge.asgi_to_wsgi.http.exchange import HTTPExchange
 from bridge.asgi_to_wsgi.http.patience import Patience
 from bridge.asgi_to_wsgi.http.place import Place
@@ -115,7 +117,22 @@ class Channel:
         return False
 
 
-@pytest.mark.parametrize("obstacle", ["unsent", "greenlets", "FastCGI", "pipelined"])
+def raise_aborted(*args: object) -> None:
+    raise ConnectionAbortedError("it was closed")
+
+
+@pytest.mark.parametrize(
+    ("soft", "allowed"), [(256, 192), (1024, 768), (65_536, 64_536), (resource.RLIM_INFINITY, math.inf)]
+)
+def test_descriptors_are_left_to_the_server_and_the_app(
+    monkeypatch: pytest.MonkeyPatch, soft: int, allowed: float
+) -> None:
+    """A quarter of the limit is theirs, but at most 1,000."""
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (soft, resource.RLIM_INFINITY))
+    assert Detaching(False, 0.05, 10)._descriptors == allowed
+
+
+@pytest.mark.parametrize("obstacle", ["unsent", "greenlets", "FastCGI", "pipelined", "closed"])
 def test_an_obstacle_keeps_the_response_in_its_thread(
     adapt: Adapt, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, obstacle: str
 ) -> None:
@@ -132,12 +149,15 @@ def test_an_obstacle_keeps_the_response_in_its_thread(
             monkeypatch.setattr(sockets, "maybe_patched_by", lambda: "gevent")
         elif obstacle == "FastCGI":
             monkeypatch.setattr(detaching, "may_answer_by_itself", lambda environ, start_response: False)
-        else:
+        elif obstacle == "pipelined":
             monkeypatch.setattr(detaching, "has_next_request", lambda environ, start_response: True)
+        else:
+            monkeypatch.setattr(detaching, "steal", raise_aborted)
         in_thread(server.run)
         assert server.status == "200 OK"
-    reasons = {"unsent": "an earlier response", "pipelined": "the next request"}
+    reasons = {"unsent": "an earlier response", "pipelined": "the next request", "closed": "taken: it was closed"}
     assert reasons.get(obstacle, "the server's connection cannot be taken") in caplog.text
+    assert "descriptors are open" not in caplog.text
 
 
 def test_a_request_before_the_close_is_the_last_one(adapt: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:

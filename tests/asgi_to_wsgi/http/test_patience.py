@@ -108,6 +108,24 @@ def test_a_request_leaves_at_once_after_one_that_waited(adapt: Adapt) -> None:
         assert second.read() == (200, b"late")
 
 
+def test_a_request_whose_body_is_unread_leaves_later_after_one_that_waited(adapt: Adapt) -> None:
+    """It cannot leave at once, but once the app has read the body."""
+    gate = Gate()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive())["more_body"]:
+            pass
+        await waiting(gate, started(), body_of(b"late"))(scope, receive, send)
+
+    adapter = adapt(app, detach="always", detach_after=0.001)
+    with connected(adapter, "POST", b"x" * 100_000) as first, connected(adapter, "POST", b"x" * 100_000) as second:
+        for server in (first, second):
+            in_thread(server.run)
+            assert server.has_left
+        gate.open()
+        assert first.read() == second.read() == (200, b"late")
+
+
 def test_an_event_stream_that_left_at_once_has_its_head_at_once(adapt: Adapt) -> None:
     """The client does not wait for the first event."""
     gate = Gate()
