@@ -10,6 +10,8 @@ from typing import Any
 import anyio
 import pytest
 
+from bridge import ClientDisconnected
+from bridge.asgi_to_wsgi.http import leaving
 from bridge.asgi_to_wsgi.http import patience as patience_module
 from bridge.asgi_to_wsgi.http.patience import Patience
 from bridge.types import Receive, Scope, Send
@@ -124,6 +126,34 @@ def test_a_request_whose_body_is_unread_leaves_later_after_one_that_waited(adapt
             assert server.has_left
         gate.open()
         assert first.read() == second.read() == (200, b"late")
+
+
+def test_a_client_that_leaves_a_response_that_may_leave_is_noticed(
+    adapt: Adapt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread looks for the client while it waits for the time to leave, too."""
+    monkeypatch.setattr(leaving, "CLIENT_CHECK", 0.01)
+    told, reached = threading.Event(), threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        reached.set()
+        await receive()
+        told.set()
+
+    with connected(adapt(app, detach="always", detach_after=AFTER)) as server:
+
+        def run() -> None:
+            with pytest.raises(ClientDisconnected):
+                server.run()
+
+        call = threading.Thread(target=run)
+        call.start()
+        assert reached.wait(5)
+        server.client.close()
+        assert told.wait(5)
+        call.join(5)
+        assert not call.is_alive()
 
 
 def test_an_event_stream_that_left_at_once_has_its_head_at_once(adapt: Adapt) -> None:

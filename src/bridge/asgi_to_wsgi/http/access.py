@@ -1,4 +1,4 @@
-"""The access log of responses that have left their WSGI threads: the server has logged them before they ended."""
+"""The access log of responses that have left their WSGI threads, because the server logs them before they end."""
 
 import logging
 import time
@@ -13,7 +13,7 @@ _logger = logging.getLogger("bridge")
 
 # What nginx writes for such a request; no client ever sees it.
 LEFT = "499 Client Closed Request"
-# The key of an environ whose response has left; a server's own log and hooks can tell by it.
+# This key in an environ tells a server's own log and hooks that the response has left.
 MARK = "bridge.detached"
 
 
@@ -39,7 +39,7 @@ class Answered:
     whole: bool
 
 
-# Functions that are called with each of them, too. `bridge.gunicorn` adds one for gunicorn's access log.
+# Functions that are called with each `Answered`. `bridge.gunicorn` adds one for gunicorn's access log.
 listeners: list[Callable[[Answered], object]] = []
 
 
@@ -60,7 +60,7 @@ def note(answered: Answered) -> None:
 
 
 def _write_line(answered: Answered) -> None:
-    """Log gunicorn's default line, and behind it the seconds."""
+    """Log gunicorn's default line, followed by the seconds."""
     environ = answered.environ
     target = environ.get("RAW_URI") or environ.get("REQUEST_URI") or _target(environ)
     fields = {

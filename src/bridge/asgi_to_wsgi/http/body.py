@@ -6,7 +6,7 @@ from typing import Any
 from bridge.errors import ClientDisconnected, ServerProtocolError
 from bridge.types import Environ
 
-# How many bytes of a body to read at once: the high-water mark of asyncio's transports and of uvicorn.
+# How many bytes of a body to read at once, which is the high-water mark of asyncio's transports and of uvicorn.
 _BLOCK_SIZE = 64 * 1024
 # The size doubles up to this while each block takes less than `_WITHOUT_WAITING` seconds, because each costs a hop.
 _LARGEST_BLOCK = 512 * 1024
@@ -46,7 +46,7 @@ class RequestBody:
         if not hasattr(self._input, "read"):
             raise ServerProtocolError("environ has no wsgi.input to read the body from (PEP 3333, environ Variables)")
         if remaining is None:
-            # The stream ends by itself, which does not tell whether there is a body. Only a chunked one makes us wait.
+            # The stream ends by itself, which does not tell whether there is a body. Only for a chunked one do we wait.
             return None if "HTTP_TRANSFER_ENCODING" in self._environ else self.read()
         if remaining > _BLOCK_SIZE:
             return None

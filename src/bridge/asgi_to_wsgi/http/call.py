@@ -53,7 +53,7 @@ class WSGICall:
     def respond(self, start_response: StartResponse) -> Iterable[bytes]:
         """Wait for the first block, call `start_response`, and return the iterable of blocks."""
         first = self._next_item()
-        assert not isinstance(first, Leave)  # it is put before all else, and once
+        assert not isinstance(first, Leave)  # only a LeavableCall gets one
         response = self._exchange.response
         if isinstance(first, File):
             try:
@@ -73,7 +73,7 @@ class WSGICall:
         return Blocks(first, self.next_block, self.stop)
 
     def _file_and_trailers(self, file: File) -> Blocks:
-        """Return the blocks of a file, at whose end the server is told the trailers."""
+        """Return the blocks of a file, and tell the server the trailers after the last one."""
         blocks = iter(file)
 
         def stop() -> None:
@@ -114,7 +114,7 @@ class WSGICall:
         if not self._over:
             self._exchange.left = True
             self._call_on_loop(self._exchange.leave)
-            self._over = True  # last, so that a call that an asynchronous exception cuts short is repeated
+            self._over = True  # last, so that `leave` starts over if an asynchronous exception cuts it short
 
     def _next_item(self) -> bytes | File | Leave | None:
         """Wait for the app's next item, and read the body meanwhile if the app asks. Raises what the app raised."""
@@ -155,7 +155,7 @@ class WSGICall:
             send_trailers(trailers)
 
     def _take_blocks(self, block: bytes) -> bytes:
-        """Count `block` as taken. If it is small, join it with the blocks behind it."""
+        """Count `block` as taken. If it is small, join it with the blocks that follow."""
         exchange = self._exchange
         outbox = exchange.outbox
         if len(block) < _SMALL_BLOCK and outbox and isinstance(outbox[0], bytes):
@@ -169,7 +169,7 @@ class WSGICall:
         return block
 
     def _sleep(self) -> None:
-        """Sleep until the loop wakes this thread. Raises ClientDisconnected if the client leaves, where that shows."""
+        """Sleep until the loop wakes this thread. Raises ClientDisconnected if the client is seen to leave."""
         while not self._exchange.lock.acquire(timeout=CLIENT_CHECK if self._in_sight else -1):
             self._check_client()
 

@@ -19,7 +19,7 @@ try:
 except ModuleNotFoundError:  # Windows, where no connection is taken
     fcntl = termios = None  # type: ignore[assignment]
 
-# How long a client may read nothing of what waits for it, in seconds; after that it counts as gone.
+# A client that reads nothing of what waits for it counts as gone after this many seconds.
 STALL_TIMEOUT = 60.0
 # How long a client that has everything may take to hang up, in seconds.
 _LINGER = 2.0
@@ -27,7 +27,7 @@ _BLOCK_SIZE = 64 * 1024
 
 
 class Client:
-    """Takes what there is to write, and notices when the client has left. It belongs to the loop.
+    """Writes to the client, and notices when the client has left. It belongs to the loop.
 
     Who ends each wait: the client, by reading or by leaving; `STALL_TIMEOUT`, if it does neither; and
     the loop, which cancels the task that waits.
@@ -80,7 +80,7 @@ class Client:
                 raise TimeoutError(f"the client has read nothing for {STALL_TIMEOUT:g} seconds")
 
     def give_up(self) -> None:
-        """Count the client as gone, so that nothing waits for it. Idempotent."""
+        """Treat the client as gone, so that nothing waits for it. Idempotent."""
         self.gone = True
         if self._room is not None:
             self._room.cancel()
@@ -94,19 +94,19 @@ class Client:
         self._watching.add(self._socket.fileno(), self._read)
 
     def reading(self, left: Callable[[], object]) -> contextlib.AbstractAsyncContextManager[None]:
-        """Do the same during a block, on trio; nothing while `watch` does it."""
+        """Do the same during a block, on trio; do nothing where `watch` does it."""
         if self._watching is not None:
             return contextlib.nullcontext()
         self._left = left
         return task_group_reading(self._socket, self._read)
 
     def _read(self) -> bool:
-        """Return whether the client is still there. One that only half-closes counts as gone."""
+        """Drop what the client has sent; return whether it is still there. One that only half-closes counts as gone."""
         try:
             if self._socket.recv(_BLOCK_SIZE):
                 return True
         except BlockingIOError:
-            return True  # woken for nothing
+            return True  # there was nothing to read
         except OSError:
             pass
         self.gone = True
@@ -118,7 +118,8 @@ class Client:
     async def let_hang_up(self) -> None:
         """Wait until the client has everything, and then a moment for it to close.
 
-        Closing with something unread resets the connection, and the client loses what it has not read by then.
+        If we closed while something of the client's is unread, the system would reset the connection, and the client
+        would lose what it has not read.
         """
         self._socket.shutdown(socket.SHUT_WR)
         unsent, since = _unsent(self._socket), time.monotonic()
@@ -147,22 +148,22 @@ class Client:
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def cut_before_reset(self) -> None:
-        """Wake the loop, which then closes with a reset; until then the client hears nothing.
+        """Wake the loop, which then closes with a reset; until then the client notices nothing.
 
-        `cut` would send an end that the client takes for that of the body.
+        `cut` would send an end, which the client would take for the end of the body.
         """
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RD)
 
     def close(self, reset: bool = False) -> None:
-        """Close the connection. A `reset` tells the client that what it has is not the whole."""
+        """Close the connection. A `reset` tells the client that the response is incomplete."""
         if reset:
             with contextlib.suppress(OSError):
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         if self._watching is not None:
             self._watching.remove(self._socket.fileno())
         self._socket.close()
-        self._left = _nothing  # which refers to what refers to this: such a cycle would wait for the garbage collector
+        self._left = _nothing  # otherwise a reference cycle would wait for the garbage collector
 
 
 def _nothing() -> None:

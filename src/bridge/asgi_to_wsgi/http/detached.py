@@ -11,7 +11,7 @@ from bridge.asgi_to_wsgi.tasks import AsyncioTasks
 from bridge.runtime import Event
 from bridge.sansio.http1 import ResponseWriter
 
-# What the system of any client takes before the client has read it, in bytes.
+# The system of any client takes this many bytes before the client has read them.
 _SMALL_BODY = 16 * 1024
 
 
@@ -19,9 +19,9 @@ class DetachedResponse(Output):
     """One response on its way from the app to the client, on the private loop.
 
     It replaces the WSGI thread: it takes what the app puts into the exchange's outbox. The app's `send`
-    writes it to the connection; the task of this job does what has to wait: for a client that reads
-    slowly, for a file, and for the client's hanging up. On asyncio that task is made only then, because
-    most responses never need it.
+    writes that to the connection. A task does what has to wait: for a client that reads slowly, for a
+    file, or for the client to hang up. On asyncio, the task is made only when it is needed, because most
+    responses never need one.
     """
 
     _running = False
@@ -46,7 +46,7 @@ class DetachedResponse(Output):
 
     @property
     def is_to_finish(self) -> bool:
-        """Whether its client is to get more of it, even if the loop is about to end: it is no event stream."""
+        """Whether the loop, if it is about to end, waits until the client has it all: not for an event stream."""
         return bool(self._place.requests) and not self.exchange.response.is_event_stream
 
     def fail(self, error: BaseException) -> None:
@@ -98,7 +98,7 @@ class DetachedResponse(Output):
             self._end()
 
     def _starts(self) -> bool:
-        """Take what the app sends from now on; return False if `fail` was faster."""
+        """Take over what the app sends from now on; return False if `fail` was faster."""
         with self._lock:
             self._running = not self._closed
         if self._running:
@@ -110,7 +110,7 @@ class DetachedResponse(Output):
         self.exchange.wake = _nothing
         is_whole = self._complete and not self._client.unsent
         if not (is_whole or any(isinstance(item, BaseException) for item in self.exchange.outbox)):
-            self.exchange.leave()  # only this task was cancelled, and the app may wait
+            self.exchange.leave()  # the app may still run, for example if only this task was cancelled
         with self._lock:
             self._answer_with_error()  # if this task was cancelled before it sent anything
             # An ordinary close would look like the body's end, also to a client that has only ended its own side.
@@ -123,7 +123,7 @@ class DetachedResponse(Output):
             tasks.ended(self)
 
     def wake(self) -> None:
-        """Send what is in the outbox, as far as the system takes it; have the task do the rest, if there is any."""
+        """Send what is in the outbox, as far as the system takes it; leave the rest, if there is any, to the task."""
         if self._event is None and self._tasks is None:
             return  # the task is about to look
         self._pump()
@@ -153,7 +153,7 @@ class DetachedResponse(Output):
         return self._is_last and self._size <= _SMALL_BODY
 
     async def _answer(self) -> None:
-        """Do what has to wait, until the response has ended and its client has hung up."""
+        """Do what has to wait, until the response has ended and the client has hung up."""
         client = self._client
         while True:
             self._pump()
@@ -174,7 +174,7 @@ class DetachedResponse(Output):
                 self._event = None
 
     def _lose(self) -> None:
-        """Tell the app that its client has left, or is given up, unless it has everything."""
+        """Give up on the client; tell the app, unless the client has everything."""
         self._client.give_up()
         if not self._complete or self._client.unsent:
             self.exchange.leave()

@@ -1,4 +1,4 @@
-"""How a response leaves its WSGI thread: what has to be true for it, and the connection's way to the loop."""
+"""How a response leaves its WSGI thread: under which conditions, and how its connection gets to the loop."""
 
 import errno
 import logging
@@ -33,7 +33,7 @@ except ModuleNotFoundError:  # Windows, where no connection is taken
 
 _logger = logging.getLogger("bridge")
 
-# What part of the descriptors that a process may have is left to the server and the app, and the most of it.
+# The share of the process's descriptors that is left to the server and the app, and how many that are at most.
 _RESERVED_SHARE, _MOST_RESERVED = 4, 1000
 
 
@@ -121,7 +121,7 @@ class Detaching:
 
 
 def _log(exchange: HTTPExchange, what: str, why: str = "") -> None:
-    if _logger.isEnabledFor(logging.DEBUG):  # because a name costs more than this
+    if _logger.isEnabledFor(logging.DEBUG):  # this check costs less than the name
         _logger.debug("%s: the response %s its WSGI thread%s", request_name(exchange.scope), what, why)
 
 

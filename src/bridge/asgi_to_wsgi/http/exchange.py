@@ -36,13 +36,11 @@ class HTTPExchange:
     The app's `send` appends blocks to `outbox` and releases the lock that the WSGI thread sleeps on.
     The app's `receive` asks that thread for a block of the request body.
 
-    The answer of the other side ends each wait. So does `_finish`, when the app ends, answered or
-    not; `fail`, when the loop ends; and `leave`, when the server closes the response or the client
-    has left.
+    The answer of the other side ends each wait. So does `_finish`, when the app ends, answered or not; `fail`, when the
+    loop ends; and `leave`, when the server closes the response or the client has left.
     """
 
     begin = None  # the app always needs a task
-
     # Written on the loop:
     wanted = 0  # how many blocks of the request body the app has asked for
     full = False  # a send() waits until the outbox has room
@@ -51,17 +49,17 @@ class HTTPExchange:
     body_ended = False  # the app has all of the request body, or can have it
     trailing = False  # the app has promised trailers, and the server has a way to send them
     may_detach = False  # the response may leave its WSGI thread; set before the app runs
-    detached = False  # it has left, or is about to
+    detached = False  # it has left its WSGI thread, or is about to
     _state = "nothing sent"
     _ended = False  # the client has the whole response, although the app may send more
     _ended_at = 0.0
-    _told_end = False  # receive() has told the app so, because the WSGI thread will not
+    _told_end = False  # receive() has told the app that the response has ended
     _gone = False
     _trailers: Headers = []  # noqa: RUF012  # replaced, never changed
     # Written in the WSGI thread:
     left = False  # set just before the loop hears that the client has left
     taken = 0  # bytes of the response body
-    begun = 0.0  # when the call began, by time.monotonic(); known once that matters for leaving the thread
+    begun = 0.0  # when the call began, by time.monotonic(); 0 until somebody needs to know
 
     def __init__(self, app: ASGIApp, loop_thread: LoopThread, scope: dict[str, Any]) -> None:
         self.context = contextvars.copy_context()
@@ -73,7 +71,7 @@ class HTTPExchange:
         # Read now, because the app may change the scope:
         self.method, self.path, self.http_version = scope["method"], scope["path"], scope["http_version"]
         self._offered = tuple(scope["extensions"])
-        self.wake: Callable[[], object] = self.lock.release  # or another's, who takes from the outbox in its place
+        self.wake: Callable[[], object] = self.lock.release  # or a method of what takes from the outbox instead
         self.app = app
         self.loop_thread = loop_thread
         self._inbox: deque[tuple[bytes, bool]] = deque()
@@ -131,7 +129,7 @@ class HTTPExchange:
         if self._gone or self.left:
             is_end = event_from_message(message) == "http.response.body" and not message.get("body")
             if is_end and self.response.is_event_stream:
-                self._state = DONE  # its client leaves when it likes, and misses nothing
+                self._state = DONE  # its client may leave at any time, and misses nothing
                 return
             raise ClientDisconnected
         event = event_from_message(message)
@@ -205,7 +203,7 @@ class HTTPExchange:
         while self.produced - self.taken > LIMIT:
             if self._gone:
                 raise ClientDisconnected
-            self.full = True  # before the second check, so that the thread sees it or has already made room
+            self.full = True  # before the second check: either the thread sees it, or it has already made room
             if self.produced - self.taken > LIMIT:
                 await self._changed()
 
@@ -249,7 +247,7 @@ class HTTPExchange:
     def consider_leaving(self, *, for_thread: bool) -> bool:
         """Tell the WSGI thread to leave the response to the loop, if the app waits and has nothing for it.
 
-        Return whether it was told. `for_thread` says whether an app waits that waits for a thread of a pool.
+        Return whether it was told. `for_thread` says whether waiting for a thread of a pool counts as waiting.
         """
         if not self.may_detach or self.outbox or self._ended or self._gone or self.left or not self.body_ended:
             return False
@@ -279,7 +277,7 @@ class HTTPExchange:
             item = self.outbox.popleft()
             if isinstance(item, File):
                 item.close()
-            elif isinstance(item, BaseException) and not isinstance(item, AdapterClosed):  # nobody has seen it
+            elif isinstance(item, BaseException) and not isinstance(item, AdapterClosed):  # nobody has seen it yet
                 log_late_error(self.scope, self.response.status, self._ended, item)
 
     # IN ANY THREAD

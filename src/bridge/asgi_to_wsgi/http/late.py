@@ -1,4 +1,4 @@
-"""What to say of an app's error that comes too late to reach the server."""
+"""How to log an app's error that comes too late to reach the server."""
 
 import logging
 from types import NoneType
@@ -16,7 +16,7 @@ def log_late_error(scope: dict[str, Any], status: str, is_answered: bool, error:
     `status` is that of the response, as far as the app has begun one.
     """
     if isinstance(error, AppProtocolError) and not isinstance(error.__cause__, (Exception, SystemExit, NoneType)):
-        return  # the app was cancelled, as its response was
+        return  # the app did not fail, but was cancelled together with its response
     if is_of_disconnect(error):
         if error.__context__ is not None and not is_of_disconnect(error.__context__):
             # The app tried to answer this error. It may be a bug, as with Starlette's 500, or harmless, like a 404.

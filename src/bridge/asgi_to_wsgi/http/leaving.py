@@ -20,16 +20,16 @@ class LeavableCall(WSGICall):
     """A `WSGICall` that may leave its response to the loop. All of it runs in the request's WSGI thread."""
 
     detaching: Detaching  # set before anything else, because an __init__ of its own would cost more
-    _may_leave = True  # until it was tried
+    _may_leave = True  # until it has been tried
     _counted = False  # `Patience` counts this thread as held
     _streams = False  # the server iterates the response
-    _detached: DetachedResponse | None = None  # answers in our place
+    _detached: DetachedResponse | None = None  # answers instead of us
 
     def serve(self, loop_thread: LoopThread, start_response: StartResponse) -> Iterable[bytes]:
         """Have the app run on its loop, and return its response, or nothing if that has left."""
         exchange = self._exchange
         if self._body.remaining != 0:
-            exchange.begun = time.monotonic()  # otherwise it is set by those that need it, because most do not
+            exchange.begun = time.monotonic()  # otherwise whoever needs it sets it later, as few do
         try:
             try:
                 at_once = self._body.maybe_at_once()
@@ -60,7 +60,7 @@ class LeavableCall(WSGICall):
         first = self._next_item()
         exchange, outbox = self._exchange, self._exchange.outbox
         if isinstance(first, bytes) and outbox and outbox[0] is None and len(first) <= LIMIT:
-            start_response(exchange.response.status, exchange.response.headers)  # most are whole by now
+            start_response(exchange.response.status, exchange.response.headers)  # whole by now, as most are
             self._over = True
             return [first] if first else []
         takes_long = isinstance(first, Leave) or self._takes_long(first)
@@ -78,16 +78,16 @@ class LeavableCall(WSGICall):
         return iterable
 
     def _takes_long(self, first: bytes | File | None) -> bool:
-        """Return whether a response that begins with `first` would hold the thread for as long as its client reads."""
+        """Return whether a response that begins with `first` could hold the thread for as long as its client reads."""
         if not isinstance(first, bytes):
             return first is not None
         exchange, outbox = self._exchange, self._exchange.outbox
         if outbox and outbox[0] is None and len(first) <= LIMIT:
-            return False  # most are whole by now
+            return False  # whole by now, as most are
         deadline = time.monotonic() + _SHORT_STREAM
         while len(first) <= LIMIT and exchange.produced <= LIMIT:
             if outbox and not isinstance(outbox[-1], bytes):
-                return False  # its end
+                return False  # the response has ended
             left = deadline - time.monotonic()
             if left <= 0:
                 return True
@@ -96,12 +96,12 @@ class LeavableCall(WSGICall):
 
     def _maybe_take_connection(self, start_response: StartResponse) -> DetachedResponse | None:
         """Take the connection from the server, and return what answers on it; return None if that cannot be."""
-        self._may_leave = self._exchange.may_detach = False  # it is tried once
+        self._may_leave = self._exchange.may_detach = False  # try it only once
         self._detached = self.detaching.maybe_take(self._exchange, self._environ, start_response)
         return self._detached
 
     def _leave_thread(self, start_response: StartResponse) -> Iterable[bytes]:
-        """Let the server continue, which writes this to a connection that is dead, and to its log."""
+        """Let the server continue. It writes this response to the dead connection, and to its log."""
         start_response("202 Accepted", [("Content-Length", "0")])
         self._over = True
         return []
@@ -128,7 +128,7 @@ class LeavableCall(WSGICall):
             self._counted = False
 
     def _sleep(self) -> None:
-        """Sleep until the loop wakes this thread; ask it now and then whether the response is to leave."""
+        """Sleep until the loop wakes this thread; now and then, ask the loop whether the response is to leave."""
         exchange, patience = self._exchange, self.detaching.patience
         if not self._counted and exchange.lock.acquire(timeout=patience.short):
             return

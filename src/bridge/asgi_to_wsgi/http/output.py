@@ -37,7 +37,7 @@ class Output:
     def __init__(
         self, exchange: HTTPExchange, client: Client, writer: ResponseWriter, place: Place, is_last: bool
     ) -> None:
-        self.exchange = exchange  # that this is the response of
+        self.exchange = exchange  # whose response this is
         self._client = client
         self._writer = writer
         self._place = place
@@ -46,7 +46,7 @@ class Output:
         self._lock = threading.Lock()
 
     def _lose(self) -> None:
-        """Tell the app that its client has left, or is given up, unless it has everything."""
+        """Give up on the client; tell the app, unless the client has everything."""
         raise NotImplementedError
 
     def _pump(self) -> None:
@@ -67,7 +67,7 @@ class Output:
             self.exchange.leave()
 
     def _count(self) -> None:
-        """Count what was sent; make room for more if enough was."""
+        """Count what has been sent; if it is enough, let the app send more."""
         if self._unsent_size and not self._client.unsent:
             exchange = self.exchange
             exchange.taken += self._unsent_size

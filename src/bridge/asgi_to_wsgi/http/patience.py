@@ -1,4 +1,4 @@
-"""How long a response may hold its WSGI thread: what is known of the server's threads, and of responses like it."""
+"""How long a response may hold its WSGI thread, judged by the server's free threads and by similar responses."""
 
 import math
 import re
@@ -10,20 +10,20 @@ from bridge.asgi_to_wsgi.servers import maybe_number_of_threads
 from bridge.runtime import LoopClosed
 from bridge.types import Environ, StartResponse
 
-# How long an app may take before anybody looks whether other threads are free, in seconds. Most answer sooner, and cost
-# nothing; the time doubles whenever a look was in vain. A lock.acquire() with a timeout below one clock
-# tick costs 10 us more, even when it is woken before the timeout.
+# How long an app may take before anybody looks whether other threads are free, in seconds. Most apps answer sooner, and
+# cost nothing; the time doubles whenever a look was in vain. A lock.acquire() with a timeout below one clock tick costs
+# 10 us more, even when it is woken before the timeout.
 _SHORT = 0.005
-# How late the loop may come to a look, in seconds; otherwise the processor is busy.
+# If the loop comes to a look later than this, in seconds, the processor is busy.
 _LATE = 0.001
-# How many kinds of requests are remembered, and how much of their paths. A part of a path with a digit is a number or
-# an identifier, which differs between requests of one kind.
+# How many kinds of requests are remembered, and how much of their paths. A part of a path that has a digit counts as a
+# number or an identifier, which differs between requests of one kind.
 _MOST_KINDS, _PATH_SIZE = 1000, 200
 _VARIABLE = re.compile(r"[^/]*[0-9][^/]*")
 
 
 class Patience:
-    """Which of an adapter's calls in one process hold their threads, and which are not worth waiting for."""
+    """Knows which of an adapter's calls in one process hold their threads, and which kinds of requests take long."""
 
     def __init__(self, after: float) -> None:
         """`after` is how many seconds an app may take while other threads are free."""
@@ -44,12 +44,12 @@ class Patience:
         self.threads = self.threads or maybe_number_of_threads(environ, start_response) or math.inf
 
     def is_of_waiting_kind(self, exchange: HTTPExchange) -> bool:
-        """Return whether a response like this one has waited for long, so that this one can leave at once."""
+        """Return whether a response of the same kind has waited for `after` seconds, so that this can leave at once."""
         since = self.waiting_since.get(_kind(exchange))
         return since is not None and time.monotonic() - since >= self.after
 
     def hold(self, exchange: HTTPExchange) -> float:
-        """Note that a call holds its thread; return how many more seconds it may.
+        """Note that a call holds its thread; return for how many more seconds it may.
 
         If it holds the last thread, it hurries the others.
         """
@@ -70,9 +70,9 @@ class Patience:
             self._holding.pop(ident, None)
 
     def ask(self, exchange: HTTPExchange, hurried: bool) -> None:
-        """Have the loop consider whether `exchange` leaves its thread, which hears of it if it does.
+        """Have the loop consider whether `exchange` leaves its thread, and wake that thread if so.
 
-        It must have had the time that is granted where threads are free, unless it is `hurried`.
+        Unless it is `hurried`, it keeps its thread until `after` seconds have passed.
         """
         try:
             exchange.loop.call_soon(self._consider, exchange, hurried, time.monotonic())
@@ -94,15 +94,15 @@ class Patience:
         if now - exchange.begun >= self.after:
             exchange.consider_leaving(for_thread=True)
         elif hurried:
-            # On a busy processor more requests at once would not be answered sooner. For the same reason an app has its
-            # time for what it does in a thread of a pool.
+            # On a busy processor, more requests at once would not be answered sooner. For the same reason, an app that
+            # waits for a thread of a pool is not hurried.
             if now - asked < _LATE and exchange.consider_leaving(for_thread=False):
                 self.short = min(self.after, _SHORT)
             else:
                 self.short = min(self.after, 2 * self.short)
 
     def answered(self, exchange: HTTPExchange) -> None:
-        """Learn from a response that had left, when its head is sent."""
+        """Learn from a response that has left, when its head is sent."""
         if time.monotonic() - exchange.begun < self.after and not exchange.response.is_event_stream:
             self.waiting_since.pop(_kind(exchange), None)
 

@@ -1,4 +1,4 @@
-"""The place of a detached response among those that there may be, and what is told of it."""
+"""The place that a detached response occupies under `max_detached`, and the report of its end."""
 
 import time
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from bridge.asgi_to_wsgi.http.patience import Patience
 
 
 class Place:
-    """One of the places for detached responses, free again once it is let go, or when nothing refers to it.
+    """One of the places for detached responses. It is free again after `free`, or when nothing refers to it.
 
     An exception that a watchdog throws into a thread cannot lose it.
     """
@@ -22,11 +22,11 @@ class Place:
         self._taken = taken
         self._patience = patience
         self._exchange = exchange
-        self.requests: list[Mapping[str, Any]] = []  # the environ, until the end is told
+        self.requests: list[Mapping[str, Any]] = []  # the environ, until `note` has reported the end
         taken.add(id(self))
 
     def free(self) -> None:
-        """Let go of the place, because the connection is closed. Idempotent."""
+        """Free the place, because the connection is closed. Idempotent."""
         if self._taken is not None:
             self._taken.discard(id(self))
 
@@ -37,7 +37,7 @@ class Place:
         self._patience.answered(self._exchange)
 
     def note(self, status: str, size: int, whole: bool) -> None:
-        """Tell the access log of the response's end, once: with the bytes that the system took, and whether it is all.
+        """Report the response's end to the access log, once: `size` is how many bytes of body the system has taken.
 
         Any thread may call this.
         """

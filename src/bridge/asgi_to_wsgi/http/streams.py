@@ -43,7 +43,7 @@ class Blocks:
 
 
 class _Beginning(io.BufferedReader):
-    """A file of which `read` returns no more than the first `size` bytes, if there is a `size`."""
+    """A file whose `read` returns at most the first `size` bytes, if `size` is set."""
 
     size: int | None = None
 
@@ -55,7 +55,7 @@ class _Beginning(io.BufferedReader):
 
 
 class File:
-    """A file to send (http.response.pathsend), even if it changes meanwhile. Raises OSError.
+    """A file to send (http.response.pathsend), which may change meanwhile. Raises OSError.
 
     Iterating it raises AppProtocolError if the file has become shorter than the Content-Length.
     """
@@ -64,7 +64,7 @@ class File:
 
     def __init__(self, path: str) -> None:
         self.file = _Beginning(io.FileIO(path))  # close() is below
-        self.whole = True  # the response was to have all of it when it was opened
+        self.whole = True  # the Content-Length, if any, was the file's size when it was opened
 
     def __iter__(self) -> Iterator[bytes]:
         file = self.file
