@@ -62,6 +62,53 @@ def test_the_answer_of_a_response_that_left_says_whether_the_next_one_does() -> 
     assert patience.is_of_waiting_kind(exchange())
 
 
+def test_a_response_that_has_just_left_is_no_reason_for_the_next_one() -> None:
+    """If nobody has noted when its call began, its wait begins as it leaves."""
+    patience = Patience(AFTER)
+    patience.left(exchange())
+    assert not patience.is_of_waiting_kind(exchange())
+
+
+def test_a_call_that_began_earlier_holds_its_thread_for_less_time() -> None:
+    """The time to read the request's body counts, too."""
+    patience = Patience(AFTER)
+    patience.threads = 2
+    held = exchange()
+    held.begun = time.monotonic() - AFTER / 2
+    assert 0 < patience.hold(held) <= AFTER / 2
+    held.begun = time.monotonic() - 2 * AFTER
+    assert patience.hold(held) == 0.0
+
+
+def test_the_last_call_hurries_only_those_that_may_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks neither itself nor a call that must keep its thread."""
+    patience = Patience(AFTER)
+    patience.threads = 3
+    asked: list[object] = []
+    monkeypatch.setattr(patience, "ask", lambda exchange, hurried: asked.append(exchange))
+    calls = [exchange() for _ in range(3)]
+    calls[1].may_detach = calls[2].may_detach = True
+    barrier = threading.Barrier(3)
+
+    def hold(call: Any) -> None:
+        barrier.wait(5)  # so that the threads' numbers differ
+        with order:
+            patience.hold(call)
+            patience.let_go(exchange())  # of another call, which does not hold this thread
+
+    order = threading.Lock()
+    threads = [threading.Thread(target=hold, args=(call,)) for call in calls[:2]]
+    for thread in threads:
+        thread.start()
+    hold(calls[2])
+    for thread in threads:
+        thread.join(5)
+    assert len(patience._holding) == 3
+    asked.clear()
+    patience.hold(calls[2])
+    assert asked == [calls[1]]
+
+
 def test_requests_differ_by_their_paths_but_not_by_what_is_numbered() -> None:
     """A part of the path that has a digit counts as a number or an identifier."""
     patience = Patience(AFTER)
