@@ -189,7 +189,10 @@ def test_cheroot_is_asked_for_the_next_request(expected: bool) -> None:
     """cheroot's stream tells whether there is anything in its buffer, also if middleware hides start_response."""
     stream = types.SimpleNamespace(has_data=lambda: expected)
     environ = {"wsgi.input": types.SimpleNamespace(rfile=types.SimpleNamespace(rfile=stream))}
-    assert has_next_request(environ, lambda status, headers: None) is expected
+    cheroots = {"SERVER_SOFTWARE": "Cheroot/11.1.2 Server", **environ}
+    assert has_next_request(cheroots, lambda status, headers: None) is expected
+    assert not has_next_request(environ, lambda status, headers: None)  # an unknown stream is not looked at
+    assert not has_next_request({**cheroots, "wsgi.input": None}, lambda status, headers: None)
 
 
 @pytest.mark.parametrize(

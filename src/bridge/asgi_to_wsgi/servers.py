@@ -77,8 +77,9 @@ def has_next_request(environ: Environ, start_response: Any) -> bool:
     owner = _maybe_owner(start_response)
     if (buffered := follow(owner, ("req", "unreader", "buf", "getvalue"))) is not None:  # gunicorn
         return bool(buffered()) and not getattr(owner, "must_close", True)
-    if (has_data := getattr(stream_beneath_input(environ), "has_data", None)) is not None:  # cheroot
-        return bool(has_data())
+    if environ.get("SERVER_SOFTWARE", "").startswith("Cheroot/"):
+        has_data = getattr(stream_beneath_input(environ), "has_data", None)
+        return has_data is not None and bool(has_data())
     channel: Any = getattr(environ.get("waitress.client_disconnected"), "__self__", None)
     if (lock := getattr(channel, "requests_lock", None)) is None:
         return False
