@@ -100,6 +100,7 @@ def serving_kind(kind: Kind, app: str = APP) -> Iterator[tuple[Server, httpx.Cli
                 http2=http2,
                 timeout=20,
                 trust_env=False,
+                limits=httpx.Limits(max_keepalive_connections=0),  # uWSGI closes without saying so
             ) as client,
         ):
             yield server, client
