@@ -190,8 +190,8 @@ def close_all(stop: Callable[[LoopThread], None] = LoopThread.stop) -> None:
 def _stop_at_exit(loop_thread: LoopThread) -> None:
     """End a loop at the interpreter's exit.
 
-    By then the server has granted the requests in its threads the time that it grants. It knows nothing of detached
-    responses, so for their sake the loop gets `shutdown_timeout`.
+    By then the requests in the server's threads have had the time that the server allows. It does not know of detached
+    responses, so if there are any, the loop gets `shutdown_timeout`.
     """
     detached = any(isinstance(job, DetachedResponse) and job.is_to_finish for job in loop_thread.jobs())
     loop_thread.stop(None if detached else _EXIT_GRACE)

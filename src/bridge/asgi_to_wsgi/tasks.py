@@ -53,7 +53,7 @@ class _Tasks:
         return [*self.waiting.copy(), *list(self.running)]
 
     def fail_all(self, what: str) -> None:
-        """Fail all jobs, because the loop will not finish them; `what` goes on after "the event loop" and says why."""
+        """Fail all jobs, because the loop will not finish them; `what` completes "the event loop …"."""
         jobs = list(self.running)
         with contextlib.suppress(IndexError):
             while True:
@@ -167,17 +167,19 @@ class AsyncioTasks(_Tasks):
             self.running.pop(job, None)
 
     def _is_suspended(self, task: Any) -> bool:
-        waiter: Any = getattr(task, "_fut_waiter", task)  # a task of another class may not tell: then it waits
+        waiter: Any = getattr(task, "_fut_waiter", task)  # a task without it counts as waiting
         return waiter is not None and not waiter.done()
 
     async def drain(self) -> None:
         """Wait until no job runs."""
         while self.running:
-            tasks = [task for task in self.running.values() if task is not None]
-            if tasks:
-                await asyncio.wait(tasks)
-            else:
+            tasks = {task: job for job, task in self.running.items() if task is not None}
+            if not tasks:
                 await self._change.wait()
+                continue
+            for task in (await asyncio.wait(tasks))[0]:
+                if self.running.pop(tasks[task], None) is not None:  # the app cancelled it before its first step
+                    tasks[task].fail(_closed_meanwhile())
 
 
 class TrioTasks(_Tasks):
