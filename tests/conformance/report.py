@@ -30,7 +30,7 @@ from wsgi_asgi_conformance.verdicts import MARKS as ALL_MARKS
 from wsgi_asgi_conformance.verdicts import Outcome, Verdicts, verdicts_from
 
 MARKS = {mark: shown for mark, shown in ALL_MARKS.items() if mark != "deviates"}  # no deviations file is used here
-# Most of the time that an adapter takes is spent on what it hangs in, so there are more processes than cores.
+# An adapter spends most of its time in tests that hang, so there are more processes than cores.
 _WORKERS = 4
 RESULTS = Path(__file__).parent / "adapters.json"
 _TOTALS = re.compile(r"(?<=<!-- conformance totals -->\n).*?(?=<!-- end -->)", re.DOTALL)
@@ -55,7 +55,7 @@ class Adapter:
     package: str
     names: Mapping[str, str]
     backends: str = "asyncio"
-    measured: str | None = None  # the version that was measured before, if not the one that is installed counts
+    measured: str | None = None  # the version that was measured, if it is not the installed one
 
     @property
     def maybe_version(self) -> str | None:
@@ -95,7 +95,7 @@ ADAPTERS = (
 
 
 def run_suite(adapter: Adapter) -> list[Outcome]:
-    """Return what became of each test."""
+    """Return the outcome of each test."""
     names = {**OURS, **adapter.names}  # because some tests need both directions
     with tempfile.TemporaryDirectory() as folder:
         results, log = Path(folder) / "results.json", Path(folder) / "log"
@@ -179,7 +179,7 @@ def with_totals(text: str, lines: Iterable[str]) -> str:
 
 
 def as_json(adapter: Adapter, found: Verdicts) -> dict[str, Any]:
-    """Return what is kept of a run: for each direction, the clauses of each verdict."""
+    """Return what is stored of a run: for each direction, the clauses of each verdict."""
     verdicts: dict[str, dict[str, list[str]]] = {direction: defaultdict(list) for direction in adapter.names}
     for (direction, name), verdict in sorted(found.items()):
         if direction in verdicts:
@@ -188,7 +188,7 @@ def as_json(adapter: Adapter, found: Verdicts) -> dict[str, Any]:
 
 
 def stored_verdicts(results: Mapping[str, Any]) -> dict[Adapter, Verdicts | None]:
-    """Return what was found of each adapter, from what was kept of it."""
+    """Return the verdicts on each adapter, from what was stored of its run."""
     verdicts: dict[Adapter, Verdicts | None] = {}
     for adapter in ADAPTERS:
         if (stored := results.get(adapter.package)) is None:

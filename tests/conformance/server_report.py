@@ -136,7 +136,7 @@ DEADLINE = 5
 
 
 def judge(server: Server) -> dict[str, Any]:
-    """Run all tests on a server, and return what is worth keeping of the report."""
+    """Run all tests on a server, and return what the page needs of the report."""
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder) / "out.json"
         command = [sys.executable, "-m", "wsgi_asgi_conformance.command", server.kind, "--command", server.command]

@@ -47,7 +47,7 @@ def test_each_clause_is_tested_in_each_direction_that_it_binds() -> None:
 
 @pytest.mark.parametrize("subject", SERVERS.values())
 def test_each_clause_that_binds_a_server_is_tested_or_says_why_not(subject: str) -> None:
-    """It has either a test on servers of its kind or one reason."""
+    """Each clause has either a test on servers of its kind or one reason."""
     tested = {mark.id for mark in MARKS if mark.direction == subject}
     reasons = read_reasons(subject)
     binding = {clause.id for clause in CLAUSES.values() if subject in clause.subjects}

@@ -38,7 +38,7 @@ def test_a_name_that_leads_to_no_adapter_is_a_usage_error(name: str, why: str) -
 
 
 def test_a_name_that_leads_to_an_adapter_gives_that() -> None:
-    """A module, a colon, and what is in it."""
+    """The name consists of a module, a colon, and an attribute of the module."""
     assert load("bridge:WSGIToASGI") is WSGIToASGI
     assert load("bridge.wsgi_to_asgi.adapter:WSGIToASGI.__init__") is WSGIToASGI.__init__
 

@@ -1,4 +1,4 @@
-"""The suite, as it runs for the maintainer of another adapter: in a folder of its own, with options."""
+"""The suite as the maintainer of another adapter runs it: in a folder of its own, with options."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from wsgi_asgi_conformance.selection import Selection
 # Runs the suite in a folder, with some options.
 Judge: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 
-# An adapter that knows little, and hangs when it is asked for a path.
+# A minimal adapter that hangs on one path.
 ADAPTER = """
 import threading
 
@@ -78,7 +78,7 @@ def found(path: Path) -> Any:
 
 
 def test_a_run_says_what_became_of_each_clause(judge: Judge, tmp_path: Path) -> None:
-    """Broken clauses come once each, with their sentence; the table and the files have the same numbers."""
+    """Each broken clause is listed once, with its sentence; the table and the files have the same numbers."""
     files = [tmp_path / name for name in ("out.json", "out.md", "badge.json")]
     options = [f"--conformance-{kind}={file}" for kind, file in zip(("json", "markdown", "badge"), files, strict=True)]
     result = judge("--wsgi-to-asgi", "mine:Adapter", "--clauses", "P3333-028, P3333-035", *options)
@@ -105,7 +105,7 @@ def test_a_run_says_what_became_of_each_clause(judge: Judge, tmp_path: Path) -> 
 
 
 def test_tracebacks_come_where_they_are_asked_for(judge: Judge) -> None:
-    """--tb has pytest show failures as for any test."""
+    """With --tb, pytest shows failures as for any test."""
     result = judge("--wsgi-to-asgi", "mine:Adapter", "--tb", "short", "--clauses", "P3333-028")
     assert "= FAILURES =" in result.stdout
 
@@ -132,7 +132,7 @@ def test_a_deviation_is_an_expected_failure(judge: Judge, tmp_path: Path) -> Non
 
 
 def test_a_deviation_that_is_mended_fails_the_run(judge: Judge, tmp_path: Path) -> None:
-    """A clause whose tests all pass has no business in the file."""
+    """The run fails if all tests of a clause in the file pass."""
     file = tmp_path / "deviations.toml"
     file.write_text('["P3333-028"]\nreason = "We never close."\n', encoding="utf-8")
     options = ("--clauses", "P3333-028", "--deviations", str(file))
@@ -164,7 +164,7 @@ def test_a_run_without_an_adapter_is_a_usage_error(judge: Judge) -> None:
 def test_a_slip_in_an_option_is_a_usage_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, str], why: str
 ) -> None:
-    """It is reported before any test runs, with the name of the option or the file."""
+    """The error comes before any test runs, and names the option or the file."""
     monkeypatch.chdir(tmp_path)
     Path("bad.toml").write_text('["P3333-1"]\nreason = "why"\n', encoding="utf-8")
     Path("none.toml").write_text('["P3333-028"]\nlink = "https://example.org"\n', encoding="utf-8")
@@ -193,7 +193,7 @@ def test_what_is_only_advised_is_judged_where_it_is_asked_for() -> None:
     ],
 )
 def test_clauses_are_chosen_by_id_or_section(names: str, ids: set[str]) -> None:
-    """A whole id, how one begins, a pattern, or a part of a section's title."""
+    """--clauses takes ids, beginnings of ids, patterns, and parts of a section's title."""
     chosen = {clause.id for clause in Selection(read_catalogue(), names, advised=True).clauses}
     assert chosen
     assert {key if key in ids else key.rpartition("-")[0] for key in chosen} == ids

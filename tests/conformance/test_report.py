@@ -61,7 +61,7 @@ def test_a_clause_is_what_the_worst_of_its_tests_is(tests: list[Outcome], verdic
 
 
 def test_a_test_counts_for_each_of_its_clauses_in_its_direction() -> None:
-    """One test may be about two clauses, and one clause be kept in one direction alone."""
+    """One test may cover two clauses, and a clause may be kept in one direction only."""
     tests = [
         result("kept", "P3333-001", "P3333-002"),
         result("broken", "P3333-001", direction="asgi_to_wsgi"),
@@ -75,7 +75,7 @@ def test_a_test_counts_for_each_of_its_clauses_in_its_direction() -> None:
 
 
 def test_a_failure_is_put_down_to_what_is_known_to_be_broken() -> None:
-    """A test of several clauses fails for those that tests of fewer fail for, and else for all of them."""
+    """A failed test of several clauses counts against those that narrower tests found broken, otherwise against all."""
     tests = [
         result("broken", "P3333-001"),
         result("hung", "P3333-001", "P3333-002"),
@@ -117,7 +117,7 @@ def test_totals_count_the_clauses_that_bind_a_direction() -> None:
 
 
 def test_the_page_has_a_row_for_each_clause_and_direction() -> None:
-    """With a mark for each adapter of the direction, and the reason where there is no test."""
+    """Each row has a mark for each adapter of the direction, or the reason why there is no test."""
     clauses = [
         clause("P3333-001", clause="`a|b` is <what> is so."),
         clause("P3333-002", untested={"asgi_to_wsgi": "Why."}),
@@ -154,7 +154,7 @@ def test_the_page_and_the_totals_are_made_of_the_results() -> None:
 
 
 def test_what_is_kept_of_a_run_is_all_that_the_tables_need() -> None:
-    """An adapter that is not measured again keeps its verdicts, and the version that had them."""
+    """An adapter that does not run again keeps its verdicts and the version that they belong to."""
     adapter = Adapter("a2wsgi", {"wsgi_to_asgi": "one:Class", "asgi_to_wsgi": "one:Other"}, measured="1.2")
     found = {("wsgi_to_asgi", "P3333-001"): "hung", ("asgi_to_wsgi", "P3333-001"): "kept"}
     stored = stored_verdicts(json.loads(json.dumps({"a2wsgi": as_json(adapter, found)})))
@@ -162,7 +162,7 @@ def test_what_is_kept_of_a_run_is_all_that_the_tables_need() -> None:
 
 
 def test_an_adapter_that_is_not_known_is_an_error_of_usage(capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing is run; the message has the names that there are."""
+    """Nothing runs, and the message lists the known names."""
     with pytest.raises(SystemExit):
         main(["bridge", "a2wsgy"])
     assert "out of bridge, a2wsgi, asgiref, starlette, uvicorn, hypercorn, got a2wsgy" in capsys.readouterr().err

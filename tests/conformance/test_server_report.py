@@ -14,7 +14,7 @@ def test_the_page_is_made_of_the_results() -> None:
 
 
 def test_a_fault_is_shown_with_its_clause_and_bytes() -> None:
-    """In the table of its kind of server, and below with what was sent."""
+    """The fault is in the table of its kind of server, and the bytes are below it."""
     fault = {"id": "ASGI-HTTP-010", "verdict": "hung", "seen": ["Hang: waited"], "wire": ["> b'GET /'"]}
     totals = {"kept": 1, "broken": 0, "hung": 1, "deviates": 0, "not offered": 2, "untested": 3}
     text = page({ALL[0].name: {"version": "1.2", "totals": totals, "faults": [fault]}})

@@ -44,7 +44,7 @@ def wsgi() -> Iterator[WSGIServer]:
 
 
 def test_an_asgi_response_is_recorded(asgi: ASGIServer) -> None:
-    """Each message is in the log, with the loop's thread, and the end of the call after them."""
+    """The log has each message, with the loop's thread, and then the end of the call."""
     connection = asgi(asgi_response(b"one", b"two", status=201, headers=[(b"a", b"b")])).finish()
     assert (connection.status, connection.headers, connection.body) == (201, [(b"a", b"b")], b"onetwo")
     assert connection.complete
@@ -54,7 +54,7 @@ def test_an_asgi_response_is_recorded(asgi: ASGIServer) -> None:
 
 
 def test_an_asgi_request_is_given_in_its_blocks(asgi: ASGIServer) -> None:
-    """A request has its blocks, what is fed later, and after the response, http.disconnect."""
+    """The app receives the request's blocks, then what is fed later, and http.disconnect after the response."""
     received: list[Any] = []
 
     @http_app
@@ -89,7 +89,7 @@ def test_a_request_has_an_empty_body_by_default(asgi: ASGIServer) -> None:
 
 @pytest.mark.parametrize("send_error", [None, OSError("gone")])
 def test_an_asgi_client_leaves(asgi: ASGIServer, send_error: Exception | None) -> None:
-    """receive() says so, and send() does nothing, or raises what it was told to."""
+    """receive() returns http.disconnect, and send() does nothing, or raises the given error."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
@@ -104,7 +104,7 @@ def test_an_asgi_client_leaves(asgi: ASGIServer, send_error: Exception | None) -
 
 
 def test_an_asgi_client_does_not_read(asgi: ASGIServer) -> None:
-    """send() waits beyond so many messages, from the start or from a call of hold(), until release()."""
+    """After a number of messages, send() waits until release(): from the start, or from a call of hold() on."""
     go_on = threading.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -126,7 +126,7 @@ def test_an_asgi_client_does_not_read(asgi: ASGIServer) -> None:
 
 
 def test_an_asgi_task_is_cancelled(asgi: ASGIServer, backend: str) -> None:
-    """The app sees the backend's own cancellation, and the test is told of it as of any error."""
+    """The app sees the backend's own cancellation, which the test can read like any error."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
@@ -140,7 +140,7 @@ def test_an_asgi_task_is_cancelled(asgi: ASGIServer, backend: str) -> None:
 
 
 def test_other_scopes_are_fed_by_the_test(asgi: ASGIServer) -> None:
-    """A lifespan and a WebSocket get what they are fed, and a WebSocket hears of its client's leaving."""
+    """A lifespan and a WebSocket receive what the test feeds, and a WebSocket hears that its client has left."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         while not (await receive())["type"].endswith(("shutdown", "disconnect")):
@@ -157,7 +157,7 @@ def test_other_scopes_are_fed_by_the_test(asgi: ASGIServer) -> None:
 
 
 def test_an_asgi_app_that_blocks_the_loop_is_left_with_it(loops: Loops, backend: str) -> None:
-    """A wait ends at the deadline, and what comes next has a loop of its own."""
+    """The wait ends at the deadline, and the next connection gets a new loop."""
     go_on = threading.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -177,7 +177,7 @@ def test_an_asgi_app_that_blocks_the_loop_is_left_with_it(loops: Loops, backend:
 
 @pytest.mark.parametrize("strict", [True, False])
 def test_a_call_that_outlives_its_client_fails_the_test(loops: Loops, backend: str, strict: bool) -> None:
-    """A test that ends with a call that does not end fails, unless it is about an adapter of others."""
+    """If a call outlives its test, the test fails, except for other adapters."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await anyio.sleep_forever()
@@ -194,7 +194,7 @@ def test_a_call_that_outlives_its_client_fails_the_test(loops: Loops, backend: s
 
 
 def test_a_wait_for_what_cannot_come_ends_with_the_call(asgi: ASGIServer) -> None:
-    """A call that ended with fewer messages than were waited for fails the test at once."""
+    """If the call ends before the expected messages, the test fails at once."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         raise ValueError("no answer")
@@ -210,7 +210,7 @@ def test_a_wait_for_what_cannot_come_ends_with_the_call(asgi: ASGIServer) -> Non
 
 
 def test_a_wsgi_response_is_recorded(wsgi: WSGIServer) -> None:
-    """Each call is in the log, with the request's thread, and the iterable is closed."""
+    """The log has each call, with the request's thread, and the iterable is closed."""
     blocks = Blocks([b"one", b"two"])
     request = wsgi(wsgi_response(blocks, "201 Created", [("A", "b")])).finish()
     assert (request.status, request.headers, request.body) == ("201 Created", [("A", "b")], b"onetwo")
@@ -222,7 +222,7 @@ def test_a_wsgi_response_is_recorded(wsgi: WSGIServer) -> None:
 
 
 def reading(*reads: tuple[str, int]) -> tuple[list[Any], Callable[[Environ, StartResponse], Iterable[bytes]]]:
-    """Return an app that reads its body by the methods and sizes given, and what they returned."""
+    """Return an app that reads its body with these methods and sizes, and the list of what they return."""
     returned: list[Any] = []
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -234,7 +234,7 @@ def reading(*reads: tuple[str, int]) -> tuple[list[Any], Callable[[Environ, Star
 
 
 def test_a_wsgi_body_is_read_as_from_a_file(wsgi: WSGIServer) -> None:
-    """The methods of wsgi.input do what they do on a file that ends with CONTENT_LENGTH; each read is logged."""
+    """The methods of wsgi.input work as on a file that ends at CONTENT_LENGTH, and each read is logged."""
     returned, app = reading(("read", 2), ("readline", -1), ("readline", 2), ("readlines", -1), ("read", 1))
     request = wsgi(app, http_environ("POST", "/", b"one\ntwo\nthree\nfour")).finish()
     assert returned == [b"on", b"e\n", b"tw", [b"o\n", b"three\n", b"four"], b""]
@@ -256,7 +256,7 @@ def test_a_wsgi_body_waits_to_be_fed(wsgi: WSGIServer) -> None:
 
 
 def test_a_wsgi_body_ends_with_content_length(wsgi: WSGIServer) -> None:
-    """What was fed beyond it is never given out, and a read that asks for it is noted."""
+    """The app never gets bytes beyond it, and a read that asks for them is noted."""
     returned, app = reading(("read", 4), ("read", 1))
     request = wsgi(app, http_environ("POST", CONTENT_LENGTH="3"), b"one, and the next request").finish()
     assert returned == [b"one", b""]
@@ -264,7 +264,7 @@ def test_a_wsgi_body_ends_with_content_length(wsgi: WSGIServer) -> None:
 
 
 def test_a_wsgi_body_without_a_length_may_end_by_itself(wsgi: WSGIServer) -> None:
-    """With wsgi.input_terminated a read may ask for more than there is."""
+    """With wsgi.input_terminated, a read may ask for more than there is."""
     returned, app = reading(("read", 100), ("read", 100))
     environ = http_environ("POST", **{"wsgi.input_terminated": True})
     request = wsgi(app, environ, b"one").finish()
@@ -274,7 +274,7 @@ def test_a_wsgi_body_without_a_length_may_end_by_itself(wsgi: WSGIServer) -> Non
 
 @pytest.mark.parametrize("read_error", [None, ConnectionResetError("gone")])
 def test_a_wsgi_client_leaves_in_its_body(wsgi: WSGIServer, read_error: Exception | None) -> None:
-    """A read that waits gets less than it asked for, or raises what it was told to."""
+    """A read that waits returns less than it asked for, or raises the given error."""
     returned, app = reading(("read", 5))
     request = wsgi(app, http_environ("POST", CONTENT_LENGTH="5"), b"one", more_body=True)
     request.until_logged("read").disconnect(read_error)
@@ -283,7 +283,7 @@ def test_a_wsgi_client_leaves_in_its_body(wsgi: WSGIServer, read_error: Exceptio
 
 
 def test_a_wsgi_client_leaves_in_the_response(wsgi: WSGIServer) -> None:
-    """The iterable is closed instead of asked for another block."""
+    """The server closes the iterable instead of asking for another block."""
     blocks = Blocks(b"x" for _ in range(100))
     request = wsgi(wsgi_response(blocks), hold_after=2).until_logged("block", 2)
     assert not request.ended
@@ -294,7 +294,7 @@ def test_a_wsgi_client_leaves_in_the_response(wsgi: WSGIServer) -> None:
 
 
 def test_a_wsgi_client_reads_on(wsgi: WSGIServer) -> None:
-    """A server that was held goes on at release(), to the end."""
+    """After release(), a server that was held continues to the end."""
     request = wsgi(wsgi_response([b"1", b"2", b"3"]), hold_after=0).until_logged("return")
     assert request.blocks == []
     request.release()
@@ -302,7 +302,7 @@ def test_a_wsgi_client_reads_on(wsgi: WSGIServer) -> None:
 
 
 def test_start_response_does_as_pep_3333_says(wsgi: WSGIServer) -> None:
-    """A second call needs exc_info, which is raised when headers have gone out, and replaces them before."""
+    """A second call needs exc_info. It replaces the headers, or raises the error once they were sent."""
 
     def twice(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         start_response("200 OK", [])
@@ -323,7 +323,7 @@ def test_start_response_does_as_pep_3333_says(wsgi: WSGIServer) -> None:
 
 
 def test_a_block_before_start_response_is_an_error(wsgi: WSGIServer) -> None:
-    """A server has no headers to send then."""
+    """Without start_response, the server has no headers to send."""
     request = wsgi(lambda environ, start_response: [b"", b"one"]).until_ended()
     assert isinstance(request.error, AssertionError)
     assert request.blocks == [b"", b"one"]
@@ -350,7 +350,7 @@ def test_a_wsgi_app_that_hangs_is_left_in_its_thread() -> None:
 
 @pytest.mark.parametrize("blocks", [["text"], [bytearray(b"one")]], ids=["str", "bytearray"])
 def test_a_body_is_of_bytes(wsgi: WSGIServer, blocks: list[Any]) -> None:
-    """A body with a block of another type is a failure of the test that looks at it."""
+    """If a block is not bytes, the test that reads the body fails."""
     request = wsgi(wsgi_response(blocks)).until_ended()
     with pytest.raises(AssertionError, match="not bytes"):
         assert request.body

@@ -1,4 +1,4 @@
-"""The package as others have it: a wheel, in a virtual environment of its own, outside the checkout."""
+"""The package as others install it: a wheel in a virtual environment outside the checkout."""
 
 import json
 import subprocess
@@ -59,7 +59,7 @@ class Adapter:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_an_adapter_is_judged_by_the_wheel_alone(tmp_path: Path) -> None:
-    """Nothing of this checkout is needed, and what is broken is told from what is kept."""
+    """The wheel needs nothing from this checkout, and reports what is broken and what is kept."""
     pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path / "dist")]
     subprocess.run([*pip, str(ROOT / "conformance")], check=True, timeout=120)
     (wheel,) = (tmp_path / "dist").glob("*.whl")

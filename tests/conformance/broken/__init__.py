@@ -1,1 +1,1 @@
-"""Small servers that keep the clauses which their faults break, but for the fault that the command line names."""
+"""Small servers that break one clause, which the command line names; without a name, they keep it."""

@@ -99,7 +99,7 @@ class Exchange:
             self._done.set()
 
     def end(self) -> None:
-        """Make the best of an app that is over."""
+        """Complete the response of an app that has returned, as far as possible."""
         if self.complete:
             return
         if self.started:

@@ -34,7 +34,7 @@ APP: WSGIApp
 
 
 class Input(io.BytesIO):
-    """wsgi.input, whose end is known."""
+    """A wsgi.input that ends where the body does."""
 
     def readline(self, size: int | None = -1, /) -> bytes:
         return super().readline(None if FAULT == "readline-ignores-its-size" else size)

@@ -102,7 +102,7 @@ def test_the_error_of_a_disconnect_may_leave_the_app(
     other = serve(adapter, http_environ("GET", "/other")).finish()
     assert other.body == b"other"  # from the same loop, so the first app's task is over by then
     app.errors.clear()
-    gc.collect()  # which is when asyncio tells of exceptions that nobody took
+    gc.collect()  # because asyncio then reports exceptions that nobody has retrieved
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
@@ -149,7 +149,7 @@ def test_receive_waits_while_there_is_nothing_to_say(adapt: ToWSGI, serve: WSGIS
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         for message in (START, block(b"one"), END):
-            with anyio.move_on_after(0.02):  # the time there is to do it wrong
+            with anyio.move_on_after(0.02):  # enough time for an adapter that does not wait
                 early.append(await receive())
             await send(message)
 

@@ -135,7 +135,7 @@ def test_a_response_that_promised_trailers_waits_for_them(adapt: ToWSGI, serve: 
         await send(TRAILERS)
 
     request = serve(adapt(app)).until_logged("block")
-    go_on.wait(0.02)  # the time there is to do it wrong
+    go_on.wait(0.02)  # enough time for an adapter that does not wait
     assert "exhausted" not in [entry.kind for entry in request.log]
     go_on.set()
     assert request.finish().body == b"one"

@@ -124,7 +124,7 @@ def test_requests_wait_for_the_startup(adapt: ToWSGI, serve: WSGIServer) -> None
     """No request runs before the app has completed its startup, and then all do."""
 
     async def startup(scope: Scope, send: Send) -> None:
-        await anyio.sleep(0.02)  # the time there is to do it wrong
+        await anyio.sleep(0.02)  # enough time for an adapter that does not wait
         app.events.append("complete")
         await complete_startup(scope, send)
 

@@ -88,7 +88,7 @@ def test_only_receive_pulls_the_body(adapt: ToWSGI, serve: WSGIServer) -> None:
     @http_app
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         received.append(await receive())
-        await anyio.sleep(0.01)  # the time there is to do it wrong
+        await anyio.sleep(0.01)  # enough time for an adapter that does not wait
         first.set()
         await until_set(go_on, serve.deadline)
         while received[-1]["more_body"]:

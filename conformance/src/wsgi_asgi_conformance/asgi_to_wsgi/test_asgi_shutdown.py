@@ -31,7 +31,7 @@ def test_the_shutdown_comes_after_the_requests(adapt: ToWSGI, serve: WSGIServer)
     async def answer(scope: Scope, send: Send) -> None:
         in_flight.set()
         await until_set(go_on, serve.deadline)
-        await anyio.sleep(0.02)  # the time there is to do it wrong
+        await anyio.sleep(0.02)  # enough time for an adapter that does not wait
         app.events.append("answer")
         await send(START)
         await send({**END, "body": b"late"})

@@ -209,7 +209,7 @@ def test_whatever_h11_takes_for_a_request_is_answered(adapt: ToWSGI, serve: WSGI
         path, _, query = request.target.partition(b"?")
         variables: dict[str, Any] = {}
         for name, value in joined_headers(request.headers):
-            if b"_" not in name:  # servers drop it, or have its "content_length" pass for one that they never obeyed
+            if b"_" not in name:  # servers drop it, or confuse it with a name that has a hyphen
                 key = name.decode().upper().replace("-", "_")
                 key = key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
                 variables[key] = value.decode("latin-1")

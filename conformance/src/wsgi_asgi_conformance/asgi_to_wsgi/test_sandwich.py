@@ -193,7 +193,7 @@ class Sandwich:
         """Return what the inner validator reports until the app's shutdown, in a lifespan or after a response."""
         if hasattr(self._adapter, "close"):
             in_thread(self._adapter.close, deadline)
-        return [error for error in self._raised if not isinstance(error, OSError)]  # which is `send`'s own
+        return [error for error in self._raised if not isinstance(error, OSError)]  # which send() raises
 
 
 @pytest.fixture

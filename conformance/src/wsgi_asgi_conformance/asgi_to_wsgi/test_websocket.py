@@ -119,7 +119,7 @@ def test_what_a_client_says_early_waits_for_accept(connect: Connect) -> None:
     """The app receives a frame that came with the handshake only after accept."""
 
     async def receive_nothing() -> None:
-        with anyio.move_on_after(0.02):  # the time there is to do it wrong
+        with anyio.move_on_after(0.02):  # enough time for an adapter that does not wait
             app.received.append(await app.receive())
 
     app = Script("receive", receive_nothing, ACCEPT, "receive")
