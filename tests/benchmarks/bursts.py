@@ -36,7 +36,7 @@ class Connection:
         return True
 
     def receive(self) -> bytes | None:
-        """Return what has come, b"" at the end, and None if nothing has."""
+        """Return the bytes that have arrived, b"" at the end, or None if there are none yet."""
         try:
             return self.sock.recv(65536)
         except BlockingIOError:
@@ -65,7 +65,7 @@ class Connections:
         self._epoll.close()
 
     def received(self) -> Iterator[tuple[Connection, bytes]]:
-        """Yield what has come, b"" at the end; wait for a moment if there is nothing."""
+        """Yield the bytes that have arrived, b"" at the end; wait for a moment if there are none."""
         for descriptor, events in self._epoll.poll(0.05):
             connection = self.open[descriptor]
             if not events & ~select.EPOLLOUT:

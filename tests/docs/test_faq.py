@@ -67,7 +67,7 @@ def folder(tmp_path: Path) -> Path:
     ids=["uvicorn without adapter", "gunicorn without adapter", "sqlite by Flask", "sqlite by FastAPI", "signal"],
 )
 def test_error(command: list[str], path: str, expected: str, folder: Path) -> None:
-    """The error says what the page says that it does."""
+    """The error is the one that the page quotes."""
     assert expected in FAQ.text
     with serving(command, cwd=folder) as server:
         assert server.client.get(path).status_code == 500

@@ -47,7 +47,7 @@ async def test_health_page() -> None:
 
 @pytest.fixture
 def access_logger() -> Iterator[logging.Logger]:
-    """The logger of the access log, which is as it was after the test."""
+    """The logger of the access log, restored after the test."""
     logger = logging.getLogger("bridge.access")
     level, handlers = logger.level, logger.handlers[:]
     yield logger

@@ -1,4 +1,4 @@
-"""What is true of all pages: each block of code on them is run by a test, and what they count is right."""
+"""Rules for all pages: a test runs each block of code, and the numbers of things are right."""
 
 import inspect
 import re
@@ -34,7 +34,7 @@ def _names(test: Path, text: str, page: str) -> bool:
 
 
 def test_names_of_blocks_are_unique() -> None:
-    """Two blocks of one page with one name could not be told apart."""
+    """Two blocks of a page must not have the same name."""
     for page in PAGES:
         names = [block.name for block in page.blocks if block.name]
         assert len(names) == len(set(names)), page.path

@@ -53,7 +53,7 @@ def test_fastapi_in_flask(adapters: list[ASGIToWSGI]) -> None:
 
 
 def test_several_asgi_apps(adapters: list[ASGIToWSGI]) -> None:
-    """All of them see what the outer app's lifespan has opened."""
+    """All apps see what the outer app's lifespan has opened."""
     names = RECIPES.run("several asgi apps")
     adapters.append(names["bridged"])
     responses = get_wsgi(names["app"], "/", "/api/closed", "/reports/closed")

@@ -1,4 +1,4 @@
-"""How a request through either fallback is made, and who answered it."""
+"""Send requests through either fallback, and tell which app has answered."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ HEADER = "X-Answered-By"
 
 
 class Answered(NamedTuple):
-    """A response, and who it is from."""
+    """A response, and the app that it comes from."""
 
     who: str
     status: int

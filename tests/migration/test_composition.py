@@ -13,7 +13,7 @@ SiteOf = Callable[..., Site]
 
 
 class Case(NamedTuple):
-    """Two apps, a request, and who answers it how."""
+    """Two apps, a request, and the expected answer."""
 
     name: str
     new: Routes

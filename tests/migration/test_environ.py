@@ -56,7 +56,7 @@ def flask_app() -> Flask:
 
 
 def show(request: Request) -> JSONResponse:
-    """Answer with what the old app makes of the request's environ."""
+    """Answer with what the old app reads from the request's environ."""
     environ = environ_for(request.scope)
     with flask_app().request_context(environ):
         urls = [url_for("page"), url_for("page", _external=True)]

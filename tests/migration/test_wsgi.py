@@ -125,7 +125,7 @@ def test_an_adapter_is_looked_through() -> None:
 
 
 def test_a_fallback_may_be_the_old_app_of_another() -> None:
-    """From the first to the third in two steps; what is started is closed."""
+    """A request goes from the first to the third app in two steps, and everything that was started is closed."""
     events: list[str] = []
     inner = WSGIFallback(noting("second", events), apps.flask("first", {"/first": ["GET"]}))
     with WSGIFallback(noting("third", events), inner) as fallback:

@@ -129,7 +129,7 @@ def test_a_type_of_content_that_is_not_there_is_no_breach() -> None:
 
 
 def test_an_app_that_hangs_in_the_main_thread_is_interrupted() -> None:
-    """Even if it catches what is raised there."""
+    """The command interrupts the app even if it catches the exception."""
 
     def hangs(environ: Environ, start_response: StartResponse) -> list[bytes]:
         while True:

@@ -226,7 +226,7 @@ def test_many_kinds_fit_on_a_screen_and_on_a_page(diff: Diff) -> None:
     ],
 )
 def test_what_is_ignored_does_not_count(old: Flask, new: Flask, ignored: str, diff: Diff) -> None:
-    """A header, a JSON path and what is within it."""
+    """A header can be ignored, and a JSON path with everything below it."""
     assert diff(old, new, "--path", "/").code == 1
     assert diff(old, new, "--path", "/", "--ignore", ignored).code == 0
 

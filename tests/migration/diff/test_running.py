@@ -21,7 +21,7 @@ CERTIFICATE = Path(__file__).parent / "localhost.pem"
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers as the path says, and remembers what it was asked."""
+    """Answers as the path says, and remembers the requests."""
 
     asked: list[str]
 
@@ -48,7 +48,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[tuple[str, list[str]]]:
-    """A server on this machine, and what it was asked."""
+    """A server on this machine, and the requests that it got."""
     asked: list[str] = []
     handler = type("Remembering", (Handler,), {"asked": asked})
     with http.server.HTTPServer(("127.0.0.1", 0), handler) as running:
@@ -82,7 +82,7 @@ def test_a_url_gets_bodies_and_headers(server: tuple[str, list[str]], diff: Diff
 
 
 def test_a_url_is_alike_to_itself(server: tuple[str, list[str]], diff: Diff) -> None:
-    """A body that is cut off is a fault that both have, and one alone is a difference."""
+    """If both bodies are cut off, that is a fault of both; if only one is, that is a difference."""
     url, _ = server
     assert diff(url, url, "--path", "/a", "--path", "/short").code == 0
     assert "answer: the body is shorter" in diff(url, answering_at("/short"), "--path", "/short").out
@@ -95,7 +95,7 @@ def answering_at(path: str) -> Flask:
 
 
 def test_only_safe_methods_are_sent(server: tuple[str, list[str]], diff: Diff, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unless --unsafe is given; beyond this machine the host has to be named, too."""
+    """Only --unsafe allows other methods; on other machines, the host has to be named, too."""
     url, asked = server
     Path("paths").write_text("GET /a\nPOST /a\n")
     assert diff(url, url, "--requests", "paths").code == 0
@@ -121,7 +121,7 @@ def test_a_remote_host_may_be_changed_if_it_is_named(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(("form", "start"), [("--json", "{\n  "), ("--markdown", "## ")])
 def test_a_form_may_go_to_standard_output(form: str, start: str, diff: Diff) -> None:
-    """In place of the text; what the apps print goes to stderr."""
+    """The form replaces the text, and the apps' own output goes to stderr."""
     app = answering("x")
     app.before_request(lambda: print("printed by the app"))
     outcome = diff(app, app, "--path", "/", form, "-")
@@ -258,7 +258,7 @@ def test_a_startup_that_fails_ends_in_a_sentence(diff: Diff) -> None:
     ("body", "sentence"), [('{"a": NaN}', "NaN is not a JSON number"), ('{"a": 1, "a": 2}', "a duplicate key")]
 )
 def test_json_that_is_none_cannot_be_compared(body: str, sentence: str, diff: Diff) -> None:
-    """The rest is compared all the same."""
+    """The rest is compared nevertheless."""
     broken = answering(body, Content_Type="application/json")
     outcome = diff(answering({"a": 1}), broken, "--path", "/")
     assert outcome.code == 2

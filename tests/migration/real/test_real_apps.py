@@ -61,7 +61,7 @@ def with_middleware() -> FastAPI:
 
 
 def visit_new(client: httpx.Client) -> None:
-    """Visit what is the new app's: with a login and without, twice for the session, and a preflight."""
+    """Visit the new app's pages: with a login and without, twice for the session, and with a preflight."""
     preflight = {"Origin": "https://a.example", "Access-Control-Request-Method": "GET"}
     known = {"Authorization": "Bearer a", "Origin": "https://a.example"}
     assert client.options("/new", headers=preflight).status_code == 200
@@ -221,7 +221,7 @@ def _nothing_changes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_old_apps_responses_are_the_same_with_and_without_the_fallback(
     make_old: Any, side: str, tmp_path: Path
 ) -> None:
-    """In their bytes, and in their headers with their order; the new app's are as they are without the old one."""
+    """Bytes, headers and their order are the same; the new app's responses are the same as without the old app."""
     new = with_middleware()
     with make_old(tmp_path) as (old, visit), contextlib.ExitStack() as closing:
         alone: Any
@@ -265,7 +265,7 @@ def sqladmin_app() -> tuple[FastAPI, Any]:
 @pytest.mark.slow
 @pytest.mark.parametrize("side", SIDES)
 def test_sqladmin_is_the_new_app_before_an_old_one(side: str) -> None:
-    """It claims its pages with their static files, and what it writes is there; all else is the old app's."""
+    """sqladmin claims its pages and static files, and what it writes is stored; the old app answers the rest."""
 
     def visit(client: httpx.Client) -> None:
         assert "Orders" in client.get("/admin/").text

@@ -67,7 +67,7 @@ def test_without_appended_slashes_a_slash_matters(options: dict[str, Any]) -> No
 
 
 def test_translated_patterns_are_resolved_in_their_language() -> None:
-    """As LocaleMiddleware does, whatever language is active."""
+    """Patterns are resolved as LocaleMiddleware does, whatever language is active."""
     urls = [*i18n_patterns(path("about/", view)), path("plain/", view)]
     with apps.django_urls(urls, USE_I18N=True, LANGUAGE_CODE="en", LANGUAGES=[("en", "English"), ("de", "German")]):
         paths = ["/de/about/", "/en/about/", "/fr/about/", "/about/", "/plain/"]

@@ -79,7 +79,7 @@ def test_a_mount_is_asked(path: str, answer: Answer, rule: str, tmp_path: Path) 
 
 
 def test_a_redirect_that_leads_nowhere_does_not_count() -> None:
-    """A mount's own router may redirect to what is another mount's."""
+    """The router of a mount may redirect to a path that belongs to another mount."""
     app = Starlette(routes=[Mount("/a/b", routes=[]), Mount("/a", routes=[Route("/b/", page)])])
     assert find(app, "/a/b").answer is NOTHING
     app.router.routes.reverse()
@@ -103,7 +103,7 @@ def test_an_endpoint_that_is_a_class_has_the_methods_that_it_defines() -> None:
 
 
 def test_a_route_of_another_kind_is_asked() -> None:
-    """It has `matches`, and perhaps nothing else; what it says is not remembered."""
+    """The fallback uses only its `matches`, and does not cache the answer."""
 
     class Teapot(BaseRoute):
         def matches(self, scope: Scope) -> tuple[Match, Scope]:
@@ -129,7 +129,7 @@ def test_a_host_is_asked() -> None:
 
 
 def test_a_default_app_claims_the_rest() -> None:
-    """It answers whatever has no route."""
+    """The default app answers everything without a route."""
     assert find(Router([Route("/a", page)], default=plain), "/b").answer is REQUEST
     assert find(Router([Route("/a", page)]), "/b").answer is NOTHING
 
