@@ -43,6 +43,8 @@ This page says which rules of PEP 3333, ASGI and the RFCs that they build on eac
 if all its tests pass on all backends. It is broken (✗) if a test fails, and hangs if a test waits until the deadline.
 If a test that checks several clauses fails, it counts only against those that another test, of fewer clauses, has
 found broken. An optional feature that an adapter lacks is not offered (-). An empty cell means that there is no test.
+A few verdicts on other adapters depend on how threads are scheduled, and differ between runs (CONV-018, P3333-115,
+P3333-154).
 
 On Python {platform.python_version()}; `WSGIToASGI` ran on asyncio and trio, all other adapters on asyncio.
 """

@@ -131,6 +131,11 @@ others, or is a convention.
 A broken clause need not matter to you, and servers break many on purpose. If you maintain one of these servers and a
 verdict looks wrong, run `wsgi-asgi-conformance KIND --command COMMAND --clauses ID --advised --tb=short`: it shows why
 the test failed.
+
+Each server ran once, with its default settings. Verdicts that depend on how threads are scheduled may differ between
+runs. Two of Apache's defaults decide verdicts on mod_wsgi: the port comes from the client's Host header unless
+`UseCanonicalPhysicalPort` is on (P3333-049, ASGI-HTTP-096, RFC3875-015), and slashes are merged unless `MergeSlashes`
+is off (RFC3875-006).
 """
 DEADLINE = 5
 
