@@ -5,7 +5,7 @@ import math
 import resource
 import socket
 import threading
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -223,5 +223,21 @@ def test_a_response_that_leaves_forgets_what_serves_the_call_alone(adapt: Adapt)
         assert (environ["gunicorn.socket"], environ["wsgi.early_hints"]) == (None, None)
         assert environ["wsgi.input"].read() == b""
         assert server.environ["gunicorn.socket"] is server.connection
+        gate.open()
+        assert server.read() == (200, b"late")
+
+
+def test_a_response_may_leave_although_the_app_has_replaced_its_environ(adapt: Adapt) -> None:
+    """What the app puts into its scope is not touched."""
+    gate = Gate()
+    app = waiting(gate, started(), body_of(b"late"))
+
+    async def replacing(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["wsgi_environ"] = MappingProxyType({"wsgi.input": None})
+        await app(scope, receive, send)
+
+    with connected(adapt(replacing, detach="always", detach_after=0.001)) as server:
+        in_thread(server.run)
+        assert server.has_left
         gate.open()
         assert server.read() == (200, b"late")

@@ -45,6 +45,19 @@ def test_the_scope_is_a_websockets(adapt: Adapt) -> None:
     assert script.scope["wsgi_environ"] == client.environ
 
 
+def test_the_clients_subprotocols_count_even_if_the_app_changes_them(adapt: Adapt) -> None:
+    """The app may do with its scope what it likes."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["subprotocols"].clear()
+        await Script("receive", accept(subprotocol="b"))(scope, receive, send)
+
+    with Client(adapt(app), HTTP_SEC_WEBSOCKET_PROTOCOL="a, b") as client:
+        client.open()
+        assert b"Sec-WebSocket-Protocol: b" in client.head
+        client.receive()
+
+
 def test_close_before_accept_is_403(adapt: Adapt) -> None:
     """The server answers 403, and then the app gets the disconnect (ASGI WebSocket spec, Close)."""
     app = Script("receive", close(), "receive", send("?"))

@@ -21,6 +21,7 @@ from bridge.asgi_to_wsgi.servers import (
 from bridge.asgi_to_wsgi.sockets import maybe_connection, steal
 from bridge.runtime import Tally
 from bridge.sansio.http1 import ResponseWriter
+from bridge.sansio.redacted import RedactedMapping
 from bridge.sansio.request_name import request_name
 from bridge.sansio.trailers import maybe_send_trailers
 from bridge.types import Environ, StartResponse
@@ -104,7 +105,9 @@ class Detaching:
                 self._tell_limit()
             return f"its connection could not be taken: {error}"
         end_connection(start_response)
-        request = exchange.scope.get("wsgi_environ") or environ.copy()  # the server may clear its own
+        request = exchange.scope.get("wsgi_environ")
+        if not isinstance(request, RedactedMapping):  # the app has replaced it
+            request = environ.copy()  # because the server may clear its own
         forget_call(request, environ)
         place.requests.append(request)
         environ[access.MARK] = True

@@ -61,6 +61,7 @@ class WebSocketExchange:
         self._options = options
         self._release = release
         self._scope: dict[str, Any]
+        self._subprotocols: list[str]  # a copy, because the app may change its scope
         self._receive_http: Receive
         self._send_http: Send
         self._tasks: anyio.abc.TaskGroup
@@ -103,6 +104,7 @@ class WebSocketExchange:
         """Run the app on a handshake that arrived as an HTTP request; return when the app and connection have ended."""
         self._receive_http, self._send_http = receive, send
         self._scope = websocket_scope_from_http(scope)
+        self._subprotocols = [*self._scope["subprotocols"]]
         # A copy of the original, because the environ in `scope` has no wsgi.input and the server may clear its own.
         self._scope["wsgi_environ"] = RedactedMapping(self._environ.copy(), "WSGI environ")
         self._loop_thread.at_stop.add(self.stop)
@@ -216,7 +218,7 @@ class WebSocketExchange:
         response = response_from_accept(
             message,
             self._environ["HTTP_SEC_WEBSOCKET_KEY"],
-            self._scope["subprotocols"],
+            self._subprotocols,
             None if chosen is None else chosen.decode(),
         )
         connection = WebSocketConnection(self._loop_thread.loop, self._options, extensions if chosen else [])
