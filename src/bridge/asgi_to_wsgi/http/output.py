@@ -12,6 +12,7 @@ from bridge.asgi_to_wsgi.http.exchange import HTTPExchange
 from bridge.asgi_to_wsgi.http.hop import LIMIT
 from bridge.asgi_to_wsgi.http.place import Place
 from bridge.asgi_to_wsgi.http.streams import File
+from bridge.errors import AdapterClosed
 from bridge.sansio.http1 import ResponseWriter, date_from_time
 from bridge.sansio.request_name import request_name
 from bridge.types import Headers
@@ -122,6 +123,8 @@ class Output:
     def _fail(self, error: BaseException, what: str = "the ASGI app raised") -> list[bytes]:
         """Log `error`; answer with 500, or cut a response that has begun, so that it looks incomplete."""
         name, status = request_name(self.exchange.scope), self._status
+        if isinstance(error, AdapterClosed):
+            what = "the event loop ended"
         when = f"in mid-response ({status[:3]})" if status else "before it answered"
         _logger.error("%s: %s %s", name, what, when, exc_info=error)
         if not self._begin(_ERROR_STATUS):
