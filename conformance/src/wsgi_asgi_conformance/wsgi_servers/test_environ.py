@@ -13,7 +13,7 @@ from wsgi_asgi_conformance.notes import Notes
 from wsgi_asgi_conformance.serving import RunningServer
 from wsgi_asgi_conformance.types import Environ, StartResponse
 
-TEXT = [("Content-Type", "text/plain")]
+TEXT = (("Content-Type", "text/plain"),)  # no list, because a server may change the list that it gets
 
 
 def seen(environ: Environ, start_response: StartResponse, notes: Notes) -> Iterable[bytes]:
@@ -21,7 +21,7 @@ def seen(environ: Environ, start_response: StartResponse, notes: Notes) -> Itera
     notes("type", type(environ).__name__)
     notes("environ", {key: value for key, value in environ.items() if isinstance(key, str)})
     notes("types", {key: type(value).__name__ for key, value in environ.items()})
-    start_response("200 OK", TEXT)
+    start_response("200 OK", [*TEXT])
     return [b"one"]
 
 
@@ -234,7 +234,7 @@ def overlaps(environ: Environ, start_response: StartResponse, notes: Notes) -> I
     notes("began")
     notes("flags", (bool(environ["wsgi.multithread"]), bool(environ["wsgi.multiprocess"])))
     notes.wait("go on")
-    start_response("200 OK", TEXT)
+    start_response("200 OK", [*TEXT])
     return [b"one"]
 
 
@@ -279,7 +279,7 @@ def checked(environ: Environ, start_response: StartResponse, notes: Notes) -> It
     except AssertionError as error:
         notes("report", str(error))
     notes("uri", request_uri(environ))
-    start_response("200 OK", TEXT)
+    start_response("200 OK", [*TEXT])
     return [b"one"]
 
 

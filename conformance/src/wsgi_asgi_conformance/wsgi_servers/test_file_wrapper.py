@@ -44,7 +44,7 @@ class RealFile(io.FileIO):
 def wraps(environ: Environ, start_response: StartResponse, notes: Notes) -> Any:
     wrapper = environ.get("wsgi.file_wrapper")
     notes("offered", wrapper is not None)
-    start_response("200 OK", TEXT)
+    start_response("200 OK", [*TEXT])
     if wrapper is None:
         return []
     kind = environ["QUERY_STRING"]

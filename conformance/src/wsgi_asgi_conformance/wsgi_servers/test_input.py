@@ -28,7 +28,7 @@ def calls(environ: Environ, start_response: StartResponse, notes: Notes) -> Iter
             notes("type", type(value).__name__)
         except Exception as error:
             notes("result", f"raised {type(error).__name__}: {error}")
-    start_response("200 OK", TEXT)
+    start_response("200 OK", [*TEXT])
     return [b"one"]
 
 
@@ -107,7 +107,7 @@ def echo(environ: Environ, start_response: StartResponse, notes: Notes) -> Itera
     notes("reading")
     length = environ.get("CONTENT_LENGTH")
     body = environ["wsgi.input"].read(int(length)) if length else environ["wsgi.input"].read()
-    start_response("200 OK", TEXT)
+    start_response("200 OK", [*TEXT])
     return [body]
 
 
@@ -179,7 +179,7 @@ def reads_slowly(environ: Environ, start_response: StartResponse, notes: Notes) 
     except Exception as error:
         notes("error", isinstance(error, OSError))
         raise
-    start_response("200 OK", TEXT)
+    start_response("200 OK", [*TEXT])
     return [b"one"]
 
 
@@ -213,7 +213,7 @@ def test_a_slow_app_holds_up_nobody_for_good(server: RunningServer) -> None:
 def holds(environ: Environ, start_response: StartResponse, notes: Notes) -> Iterable[bytes]:
     notes("began")
     notes.wait("go on")
-    start_response("200 OK", TEXT)
+    start_response("200 OK", [*TEXT])
     return [b"one"]
 
 
@@ -225,7 +225,7 @@ def logs(environ: Environ, start_response: StartResponse, notes: Notes) -> Itera
     if environ["QUERY_STRING"]:
         errors.write("caf\xe9 \u20ac\n")
         errors.flush()
-    start_response("200 OK", TEXT)
+    start_response("200 OK", [*TEXT])
     return [b"one"]
 
 

@@ -13,7 +13,7 @@ from wsgi_asgi_conformance.serving import Exchange, RunningServer
 from wsgi_asgi_conformance.types import Environ, StartResponse
 from wsgi_asgi_conformance.wsgi_servers.test_environ import TEXT, seen
 
-SIX = [*TEXT, ("Content-Length", "6")]
+SIX = (*TEXT, ("Content-Length", "6"))
 
 
 class Noting:
@@ -69,7 +69,7 @@ ITERABLES: dict[str, Callable[[], Any]] = {
 
 
 def returns(environ: Environ, start_response: StartResponse, notes: Notes) -> Any:
-    start_response("200 OK", TEXT)
+    start_response("200 OK", [*TEXT])
     return ITERABLES[environ["QUERY_STRING"]]()
 
 
@@ -82,7 +82,7 @@ def test_any_iterable_is_a_response(server: RunningServer, kind: str) -> None:
 
 
 def wrong_iterable(environ: Environ, start_response: StartResponse, notes: Notes) -> Any:
-    start_response("200 OK", TEXT)
+    start_response("200 OK", [*TEXT])
     return {"none": None, "str": "one", "int": 1, "text": ["one"], "numbers": [1, 2]}[environ["QUERY_STRING"]]
 
 
@@ -97,7 +97,7 @@ def test_what_is_no_iterable_of_bytes_is_an_error(server: RunningServer, kind: s
 
 
 def waits_between_blocks(environ: Environ, start_response: StartResponse, notes: Notes) -> Iterable[bytes]:
-    start_response("200 OK", TEXT)
+    start_response("200 OK", [*TEXT])
     yield b"one"
     notes("sent")
     notes.wait("go on")
@@ -114,7 +114,7 @@ def test_a_block_is_sent_before_the_next_is_made(server: RunningServer) -> None:
 
 
 def notes_its_end(environ: Environ, start_response: StartResponse, notes: Notes) -> Iterable[bytes]:
-    start_response("200 OK", TEXT)
+    start_response("200 OK", [*TEXT])
     return Noting(notes, [b"one", b"two"])
 
 
@@ -143,7 +143,7 @@ def test_a_response_may_be_empty(server: RunningServer, target: str) -> None:
 
 
 def raises_in_the_iteration(environ: Environ, start_response: StartResponse, notes: Notes) -> Iterable[bytes]:
-    start_response("200 OK", TEXT)
+    start_response("200 OK", [*TEXT])
     error = ValueError("this app raises on purpose")
     return Noting(notes, [b"one", error] if environ["QUERY_STRING"] else [error])
 
@@ -171,7 +171,7 @@ def endless(environ: Environ, start_response: StartResponse, notes: Notes) -> It
             yield bytes(10_000)
             time.sleep(0.002)
 
-    start_response("200 OK", TEXT)
+    start_response("200 OK", [*TEXT])
     return Noting(notes, blocks())
 
 
@@ -200,7 +200,7 @@ def test_a_close_that_fails_is_logged(server: RunningServer) -> None:
 
 
 def too_long(environ: Environ, start_response: StartResponse, notes: Notes) -> Iterable[bytes]:
-    start_response("200 OK", SIX)
+    start_response("200 OK", [*SIX])
     return Noting(notes, [b"one", b"two", b"three", *[b"more"] * 50])
 
 
@@ -226,7 +226,7 @@ def test_iteration_stops_where_the_length_is_reached(server: RunningServer) -> N
 
 
 def too_short(environ: Environ, start_response: StartResponse, notes: Notes) -> Iterable[bytes]:
-    start_response("200 OK", SIX)
+    start_response("200 OK", [*SIX])
     return [b"one"]
 
 
@@ -246,7 +246,7 @@ def test_a_body_that_is_too_short_does_not_look_whole(server: RunningServer) -> 
 
 
 def writes(environ: Environ, start_response: StartResponse, notes: Notes) -> Iterable[bytes]:
-    write = start_response("200 OK", TEXT)
+    write = start_response("200 OK", [*TEXT])
     write(b"one")
     notes("written")
     notes.wait("go on")
@@ -269,7 +269,7 @@ def test_what_is_written_comes_first(server: RunningServer, target: str, body: b
 
 
 def writes_wrongly(environ: Environ, start_response: StartResponse, notes: Notes) -> Iterable[bytes]:
-    write: Any = start_response("200 OK", SIX if environ["QUERY_STRING"] else TEXT)
+    write: Any = start_response("200 OK", [*SIX] if environ["QUERY_STRING"] else [*TEXT])
     try:
         write(b"onetwothree" if environ["QUERY_STRING"] else "one")
         notes("write", "taken")
@@ -296,7 +296,7 @@ def test_writing_too_much_raises(server: RunningServer) -> None:
 
 
 def writes_on(environ: Environ, start_response: StartResponse, notes: Notes) -> Iterable[bytes]:
-    write = start_response("200 OK", TEXT)
+    write = start_response("200 OK", [*TEXT])
     try:
         for _ in range(2000):
             write(bytes(10_000))

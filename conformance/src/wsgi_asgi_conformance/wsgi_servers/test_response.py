@@ -14,7 +14,7 @@ from wsgi_asgi_conformance.serving import RunningServer
 from wsgi_asgi_conformance.types import Environ, StartResponse
 from wsgi_asgi_conformance.wsgi_servers.test_environ import TEXT, seen
 
-SIX = [*TEXT, ("Content-Length", "6")]
+SIX = (*TEXT, ("Content-Length", "6"))
 
 
 # --- The status and the headers --------------------------------------------------------------------
@@ -22,7 +22,7 @@ SIX = [*TEXT, ("Content-Length", "6")]
 
 def status_of_the_path(environ: Environ, start_response: StartResponse, notes: Notes) -> Iterable[bytes]:
     status = environ["PATH_INFO"][1:]
-    start_response(f"{status} Some Reason", [] if status in ("204", "304") else TEXT)
+    start_response(f"{status} Some Reason", [] if status in ("204", "304") else [*TEXT])
     return [] if status in ("204", "304") else [b"one"]
 
 
@@ -45,7 +45,7 @@ def test_some_statuses_have_no_body(server: RunningServer, status: int) -> None:
 
 
 def sized(environ: Environ, start_response: StartResponse, notes: Notes) -> Iterable[bytes]:
-    start_response("200 OK", SIX)
+    start_response("200 OK", [*SIX])
     return [b"onetwo"]
 
 
@@ -112,12 +112,12 @@ def test_names_of_headers_have_any_case(server: RunningServer) -> None:
 def bad_start(environ: Environ, start_response: StartResponse, notes: Notes) -> Iterable[bytes]:
     """Call start_response with the arguments that the query names, and note whether it raises."""
     starts: dict[str, tuple[Any, Any]] = {
-        "int": (200, TEXT),
-        "bytes": (b"200 OK", TEXT),
-        "no code": ("OK", TEXT),
-        "two digits": ("20 OK", TEXT),
-        "status lf": ("200 OK\r\nX-Evil: 1", TEXT),
-        "status unicode": ("200 \u20ac", TEXT),
+        "int": (200, [*TEXT]),
+        "bytes": (b"200 OK", [*TEXT]),
+        "no code": ("OK", [*TEXT]),
+        "two digits": ("20 OK", [*TEXT]),
+        "status lf": ("200 OK\r\nX-Evil: 1", [*TEXT]),
+        "status unicode": ("200 \u20ac", [*TEXT]),
         "value lf": ("200 OK", [("X-A", "1\r\nX-Evil: 1")]),
         "value nul": ("200 OK", [("X-A", "1\x00")]),
         "value unicode": ("200 OK", [("X-A", "\u20ac")]),
@@ -197,7 +197,7 @@ def test_a_length_is_one_number(server: RunningServer, kind: str) -> None:
 
 
 def starts_and_waits(environ: Environ, start_response: StartResponse, notes: Notes) -> Iterable[bytes]:
-    write = start_response("200 OK", TEXT)
+    write = start_response("200 OK", [*TEXT])
     notes("write", callable(write))
     if environ["QUERY_STRING"]:
         yield b""
@@ -231,7 +231,7 @@ def test_start_response_returns_write(server: RunningServer) -> None:
 def starts_in_the_iteration(environ: Environ, start_response: StartResponse, notes: Notes) -> Iterable[bytes]:
     if environ["QUERY_STRING"]:
         yield b""
-    start_response("201 Created", TEXT)
+    start_response("201 Created", [*TEXT])
     yield b"one"
 
 
@@ -262,13 +262,13 @@ def test_an_error_replaces_what_was_not_sent(server: RunningServer) -> None:
 
 
 def error_after_a_block(environ: Environ, start_response: StartResponse, notes: Notes) -> Iterable[bytes]:
-    start_response("200 OK", TEXT)
+    start_response("200 OK", [*TEXT])
     yield b"one"
     try:
         raise ValueError("this app raises on purpose")
     except ValueError as error:
         try:
-            start_response("500 Internal Server Error", TEXT, sys.exc_info())
+            start_response("500 Internal Server Error", [*TEXT], sys.exc_info())
             notes("start", "taken")
         except BaseException as raised:
             notes("start", type(raised).__name__)
@@ -299,9 +299,9 @@ def test_a_response_that_breaks_off_does_not_look_whole(server: RunningServer) -
 
 
 def starts_twice(environ: Environ, start_response: StartResponse, notes: Notes) -> Iterable[bytes]:
-    start_response("200 OK", TEXT)
+    start_response("200 OK", [*TEXT])
     try:
-        start_response("201 Created", TEXT, *([None] if environ["QUERY_STRING"] else []))
+        start_response("201 Created", [*TEXT], *([None] if environ["QUERY_STRING"] else []))
         notes("start", "taken")
     except BaseException as error:
         notes("start", type(error).__name__)
@@ -322,7 +322,7 @@ def first_with_error(environ: Environ, start_response: StartResponse, notes: Not
     try:
         raise ValueError("an error that the app handles")
     except ValueError:
-        start_response("503 Service Unavailable", TEXT, sys.exc_info())
+        start_response("503 Service Unavailable", [*TEXT], sys.exc_info())
     return [b"one"]
 
 
@@ -385,7 +385,7 @@ def threads(environ: Environ, start_response: StartResponse, notes: Notes) -> It
             notes("closed")
 
     notes("thread", here())
-    start_response("200 OK", TEXT)
+    start_response("200 OK", [*TEXT])
     return InOneThread()
 
 
