@@ -42,6 +42,10 @@ def environ_of(server: str, sock: Any) -> dict[str, Any]:
         "waitress": lambda: {"waitress.client_disconnected": Channel(sock, adj).client_disconnected},
         "pywsgi": lambda: {"SERVER_SOFTWARE": "gevent/24.10", "wsgi.input": nested(sock, "raw", "_sock")},
         "wsgiref": lambda: {"SERVER_SOFTWARE": "WSGIServer/0.2", "wsgi.input": nested(sock, "raw", "_sock")},
+        "wsgiref of Python 3.15": lambda: {
+            "SERVER_SOFTWARE": "WSGIServer",
+            "wsgi.input": nested(sock, "raw", "_sock"),
+        },
         "cheroot": lambda: {
             "SERVER_SOFTWARE": "Cheroot/11",
             "wsgi.input": nested(sock, "rfile", "rfile", "raw", "_sock"),
@@ -64,7 +68,10 @@ class Channel:
         return False
 
 
-SERVERS = ["gunicorn", "gunicorn, pywsgi", "werkzeug", "eventlet", "waitress", "pywsgi", "wsgiref", "cheroot"]
+SERVERS = [
+    *("gunicorn", "gunicorn, pywsgi", "werkzeug", "eventlet", "waitress", "pywsgi", "wsgiref"),
+    *("wsgiref of Python 3.15", "cheroot"),
+]
 
 
 @pytest.mark.parametrize("server", SERVERS)

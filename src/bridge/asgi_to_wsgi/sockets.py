@@ -18,8 +18,9 @@ from bridge.asgi_to_wsgi.servers import follow, maybe_patched_by, stream_beneath
 from bridge.runtime import PerProcess
 from bridge.types import Environ
 
-# How SERVER_SOFTWARE begins on servers whose `wsgi.input` wraps the socket; the last one is wsgiref's.
-_BENEATH_INPUT = ("gevent/", "Cheroot/", "WSGIServer/")
+# How SERVER_SOFTWARE begins on servers whose `wsgi.input` wraps the socket. The last one is wsgiref's, which
+# names no version from Python 3.15 on.
+_BENEATH_INPUT = ("gevent/", "Cheroot/", "WSGIServer")
 
 
 class ClientConnection(NamedTuple):
